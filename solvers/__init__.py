@@ -1,0 +1,82 @@
+"""The algebra of samplers: schedules, denoisers, solvers, legs. Needs torch alone.
+
+Everything is integrated in VE coordinates x = x0 + sigma·eps, where the probability-flow ODE of every network is
+dx/dsigma = (x - x0(x, sigma)) / sigma. A network under a condition is an atom; combinations of atoms (`Affine`) are
+denoisers; solvers step denoisers from level to level; plans are lists of legs; `integrate` plays them.
+
+>>> import torch
+>>> from ivmix.solvers import DPMSolverPP2M, Guided, IVMixed, Schedule, composite, integrate, plain
+>>> from ivmix.solvers.analytic import Gaussian, GaussianNetwork, exponential
+>>> image = GaussianNetwork("image", {"": Gaussian(0.0, 1.0), "cat": Gaussian(0.3, 0.5)})
+>>> video = GaussianNetwork("video", {"": Gaussian(0.0, exponential(8)), "cat": Gaussian(0.5, exponential(8))})
+>>> pair = {"image": Guided(image(""), image("cat")), "video": Guided(video(""), video("cat"))}
+>>> schedule = Schedule.scaled_linear()
+>>> sigmas = schedule.grid(10)
+>>> x = schedule.start(torch.zeros(1, 4, 8, 2, 2), sigmas[0])
+>>> run = integrate(pair, IVMixed(guidance=2.0, image_guidance=0.5, video_guidance=0.5).legs(sigmas), x)
+>>> run.nfe
+{'image': 16, 'video': 26}
+>>> limit = composite(**pair, guidance=2.0, image_guidance=0.5, video_guidance=0.5, reference=sigmas)
+>>> integrate(limit, plain(sigmas, solver=DPMSolverPP2M()), x).nfe
+{'video': 10, 'image': 10}
+"""
+
+from ivmix.solvers import analytic
+from ivmix.solvers.affine import Affine, Atom, Model, Weight, as_affine
+from ivmix.solvers.composite import Composite, Progress, composite
+from ivmix.solvers.denoiser import Denoiser, Noise, level
+from ivmix.solvers.grids import check_grid
+from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided
+from ivmix.solvers.integrate import Field, NotFiniteError, Record, Run, integrate
+from ivmix.solvers.ivmixed import IVMixed, parse_pattern
+from ivmix.solvers.legs import Leg, View, plain, planned_nfe
+from ivmix.solvers.mixture import late, mixture
+from ivmix.solvers.multistep import DPMSolverPP2M
+from ivmix.solvers.network import Network, framewise, join_conditions, repeat_rows
+from ivmix.solvers.noise import initial_noise, normal_noise
+from ivmix.solvers.onestep import Euler, Heun
+from ivmix.solvers.schedule import Schedule
+from ivmix.solvers.solver import Solver
+
+__all__ = [
+    "Affine",
+    "Atom",
+    "Composite",
+    "DPMSolverPP2M",
+    "Denoiser",
+    "Euler",
+    "Field",
+    "Guidance",
+    "GuidanceRamp",
+    "Guided",
+    "Heun",
+    "IVMixed",
+    "Leg",
+    "Model",
+    "Network",
+    "Noise",
+    "NotFiniteError",
+    "Progress",
+    "Record",
+    "Run",
+    "Schedule",
+    "Solver",
+    "View",
+    "Weight",
+    "analytic",
+    "as_affine",
+    "check_grid",
+    "composite",
+    "framewise",
+    "initial_noise",
+    "integrate",
+    "join_conditions",
+    "late",
+    "level",
+    "mixture",
+    "normal_noise",
+    "parse_pattern",
+    "plain",
+    "planned_nfe",
+    "repeat_rows",
+]

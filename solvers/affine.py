@@ -1,0 +1,173 @@
+"""Symbolic combinations of networks: guidance, mixtures and the composite are all one `Affine`.
+
+An *atom* is one network under one condition. `Affine` maps atoms to weights (numbers, or functions of sigma) and is
+itself a denoiser: x0 = sum of weight·atom(x, sigma). A call groups its atoms by network, leaves out those whose weight
+is exactly zero, and runs one batch per network. Since all denoisers of one x and sigma share x, weights of x0 that sum
+to 1 are the same weights of eps and of the score.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ivmix.solvers.denoiser import Denoiser, level
+
+Number = float | Tensor
+Weight = Number | Callable[[Tensor], Number]
+
+
+class Model(Protocol):
+    """What an atom needs to know of its network; `Network` and the closed forms of `analytic` are models."""
+
+    @property
+    def name(self) -> str:
+        """Under which evaluations are counted."""
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The lowest and highest sigma it accepts."""
+
+    def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> Sequence[Tensor]:
+        """x0 of x's shape and dtype for each condition, in one batch."""
+
+
+class Atom:
+    """One model under one condition; equal to another if both are the very same objects."""
+
+    __slots__ = ("condition", "model")
+
+    def __init__(self, model: Model, condition: Any) -> None:
+        self.model, self.condition = model, condition
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Atom) and self.model is other.model and self.condition is other.condition
+
+    def __hash__(self) -> int:
+        return hash((id(self.model), id(self.condition)))
+
+    def __repr__(self) -> str:
+        return f"{self.model.name}({type(self.condition).__name__})"
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A weighted sum of atoms, called as `affine(x, sigma) -> x0` with x `b c f h w` and sigma 0-d.
+
+    Built from `network(condition)`, combined with +, -, and * or / by a number or a function of sigma (0-d float64 CPU
+    tensor in, number out). Weights given as tensors are 0-d and on the CPU.
+
+    >>> from ivmix.solvers.analytic import Gaussian, GaussianNetwork
+    >>> video = GaussianNetwork("video", {"": Gaussian(0.0, 1.0), "cat": Gaussian(1.0, 1.0)})
+    >>> u, c = video(""), video("cat")
+    >>> guided = u + 7.5 * (c - u)
+    >>> guided.weights(1.0)
+    [-6.5, 7.5]
+    >>> guided.cost(1.0), (u + 1 * (c - u)).cost(1.0)
+    ({'video': 2}, {'video': 1})
+    """
+
+    terms: tuple[tuple[Atom, Weight], ...]
+
+    def __add__(self, other: "Affine") -> "Affine":
+        if not isinstance(other, Affine):
+            return NotImplemented
+        merged: dict[Atom, Weight] = {}
+        for atom, weight in (*self.terms, *other.terms):
+            merged[atom] = _plus(merged[atom], weight) if atom in merged else weight
+        return Affine(tuple(merged.items()))
+
+    def __mul__(self, scale: Weight) -> "Affine":
+        if isinstance(scale, Affine) or not (callable(scale) or isinstance(scale, int | float | Tensor)):
+            return NotImplemented
+        return Affine(tuple((atom, _times(scale, weight)) for atom, weight in self.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, scale: float) -> "Affine":
+        return self * (1 / scale)
+
+    def __neg__(self) -> "Affine":
+        return self * -1.0
+
+    def __sub__(self, other: "Affine") -> "Affine":
+        return self + -other if isinstance(other, Affine) else NotImplemented
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """x0 of x's shape and dtype."""
+        sigma = level(sigma)
+        total: Tensor | None = None
+        for model, conditions, weights in self._batches(sigma):
+            for weight, x0 in zip(weights, model.predict(x, sigma, conditions), strict=True):
+                total = weight * x0 if total is None else total + weight * x0
+        return torch.zeros_like(x) if total is None else total
+
+    def weights(self, sigma: float | Tensor) -> list[Number]:
+        """The weight of every atom at `sigma`, in the order of `terms`."""
+        sigma = level(sigma)
+        return [value_at(weight, sigma) for _, weight in self.terms]
+
+    def total(self, sigma: float | Tensor) -> Number:
+        """The sum of the weights at `sigma`: 1 for a denoiser, 0 for a direction."""
+        return sum(self.weights(sigma))
+
+    def cost(self, sigma: float | Tensor) -> dict[str, int]:
+        """Rows that a call at `sigma` sends to each network, by name; a network left out costs nothing."""
+        rows: dict[str, int] = {}
+        for model, conditions, _ in self._batches(level(sigma)):
+            rows[model.name] = rows.get(model.name, 0) + len(conditions)
+        return rows
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the networks involved, in order of appearance."""
+        return tuple(dict.fromkeys(atom.model.name for atom, _ in self.terms))
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The levels that every network involved accepts."""
+        lows, highs = zip(*(atom.model.reach for atom, _ in self.terms), strict=True)
+        return max(lows), min(highs)
+
+    def _batches(self, sigma: Tensor) -> Iterable[tuple[Model, list[Any], list[Number]]]:
+        groups: dict[int, tuple[Model, list[Any], list[Number]]] = {}
+        for (atom, _), weight in zip(self.terms, self.weights(sigma), strict=True):
+            if weight != 0:
+                _, conditions, weights = groups.setdefault(id(atom.model), (atom.model, [], []))
+                conditions.append(atom.condition)
+                weights.append(weight)
+        return groups.values()
+
+
+def as_affine(denoise: Denoiser, name: str) -> Affine:
+    """Any denoiser as one atom of weight 1, counted under `name`, so that it can be combined with others."""
+    return Affine(((Atom(_Opaque(denoise, name), None), 1.0),))
+
+
+@dataclass(frozen=True, eq=False)
+class _Opaque:
+    denoise: Denoiser
+    name: str
+    reach: tuple[float, float] = (0.0, float("inf"))
+
+    def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
+        return [self.denoise(x, sigma) for _ in conditions]
+
+
+def _plus(a: Weight, b: Weight) -> Weight:
+    if not callable(a) and not callable(b):
+        return a + b
+    return lambda sigma: value_at(a, sigma) + value_at(b, sigma)
+
+
+def _times(a: Weight, b: Weight) -> Weight:
+    if not callable(a) and not callable(b):
+        return a * b
+    return lambda sigma: value_at(a, sigma) * value_at(b, sigma)
+
+
+def value_at(weight: Weight, sigma: Tensor) -> Number:
+    """The number that `weight` is at `sigma`."""
+    return weight(sigma) if callable(weight) else weight

@@ -1,0 +1,213 @@
+"""Closed forms: Gaussian data, for which denoisers and their mixed flows are known exactly.
+
+A Gaussian video has a mean and a covariance over frames, the same for every channel and pixel: a video network that is
+soft and coherent has a strongly correlated one, an image network, which knows no time, a plain variance.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ivmix.solvers.affine import Affine, Atom
+from ivmix.solvers.denoiser import Denoiser, level
+from ivmix.solvers.network import Forward, Prediction
+from ivmix.solvers.schedule import Schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """x0 ~ N(mean, covariance) over frames; as a denoiser, mean + K·(K + sigma²)^(-1)·(x - mean).
+
+    `mean` broadcasts against `… f h w`; `covariance` is a variance > 0 (independent frames), or (f, f) positive
+    definite.
+
+    >>> Gaussian(0.0, 1.0)(torch.ones(1, 1, 2, 1, 1), 1.0).flatten()
+    tensor([0.5000, 0.5000])
+    """
+
+    mean: Tensor | float
+    covariance: Tensor | float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", torch.as_tensor(self.mean, dtype=torch.float64))
+        object.__setattr__(self, "covariance", torch.as_tensor(self.covariance, dtype=torch.float64))
+        shape = self.K.shape
+        if len(shape) not in (0, 2) or len(set(shape)) > 1:
+            raise ValueError(f"covariance: got shape {tuple(shape)}, expected one variance, or (f, f)")
+        if not bool((self.spectrum[0] > 0).all()):
+            raise ValueError("covariance: expected a variance > 0, or a positive definite matrix")
+
+    @property
+    def K(self) -> Tensor:
+        return torch.as_tensor(self.covariance)
+
+    @property
+    def mu(self) -> Tensor:
+        return torch.as_tensor(self.mean)
+
+    @cached_property
+    def spectrum(self) -> tuple[Tensor, Tensor | None]:
+        """Eigenvalues (f,) and eigenvectors (f, f), or the variance and None."""
+        if self.K.ndim == 0:
+            return self.K, None
+        values, vectors = torch.linalg.eigh((self.K + self.K.mT) / 2)
+        return values, vectors
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """E[x0 | x] for x `… f h w` at the level `sigma`; the mean at inf."""
+        values, vectors = self.spectrum
+        mean, gain = self.mu.to(x), (1 / (1 + level(sigma) ** 2 / values)).to(x)
+        if vectors is None:
+            return mean + gain * (x - mean)
+        Q = vectors.to(x)
+        return mean + along_frames(Q * gain @ Q.mT, x - mean)
+
+
+def along_frames(matrix: Tensor, x: Tensor) -> Tensor:
+    """(f, f) times x `… f h w`."""
+    return torch.einsum("fg,...ghw->...fhw", matrix, x)
+
+
+def exponential(frames: int, variance: float = 1.0, length: float = 4.0) -> Tensor:
+    """Covariance variance·exp(-|i - j| / length), (f, f): neighbours alike, as the frames of a video."""
+    lag = torch.arange(frames, dtype=torch.float64)
+    return variance * torch.exp(-(lag[:, None] - lag).abs() / length)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianNetwork:
+    """A network in closed form: `network(condition)` is an atom, whose condition is a key of `given`.
+
+    >>> network = GaussianNetwork("video", {None: Gaussian(0.0, 2.0), "cat": Gaussian(1.0, 1.0)})
+    >>> network("cat")(torch.ones(1, 1, 2, 1, 1), 3.0).flatten()
+    tensor([1., 1.])
+    """
+
+    name: str
+    given: Mapping[Any, Gaussian]
+    reach: tuple[float, float] = (0.0, math.inf)
+
+    def __call__(self, condition: Any = None) -> Affine:
+        if condition not in self.given:
+            raise ValueError(f"condition: got {condition!r}, expected one of {list(self.given)}")
+        return Affine(((Atom(self, condition), 1.0),))
+
+    def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
+        return [self.given[condition](x, sigma) for condition in conditions]
+
+    def forward(self, schedule: Schedule, prediction: Prediction) -> Forward:
+        """The same as a `forward(z, t, condition)` of any prediction, to be put behind a `Network`; not at alpha =
+        0."""
+
+        def forward(z: Tensor, t: Tensor, condition: Any) -> Tensor:
+            sigma = schedule.sigma(t)
+            alpha = schedule.alpha_at(sigma)
+            x = z / alpha
+            x0 = self.given[condition](x, sigma)
+            eps = (x - x0) / sigma
+            return {"epsilon": eps, "x0": x0, "v": alpha * eps - alpha * sigma * x0, "flow": eps - x0}[prediction]
+
+        return forward
+
+
+def flow(denoise: Affine, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    """The exact state at `sigma_next` >= 0 of dx/dsigma = sum of w·eps, for constant weights and Gaussians that
+    commute.
+
+    Per common eigenvector, with eigenvalues k and means m, dx/dsigma = sum of w·sigma·(x - m)/(k + sigma²), hence
+
+        x(sigma') = P(sigma')·(x(sigma)/P(sigma) + integral of sum w·s·m/(k + s²)/P(s) ds from sigma' to sigma),
+
+    with P(s) = product (k + s²)^(w/2).
+
+    The integral is a Gauss-Legendre sum in log(k_min + s²), exact to rounding. x is `… f h w`, any device and dtype;
+    ValueError for other atoms, weights that depend on sigma, or covariances that do not commute.
+    """
+    if any(callable(weight) for _, weight in denoise.terms):
+        raise ValueError("denoise: got weights that depend on sigma; use `reference`")
+    gaussians = [_gaussian(atom) for atom, _ in denoise.terms]
+    Q = _common_basis([gaussian.K for gaussian in gaussians], x.shape[-3])
+    weights = torch.tensor(denoise.weights(sigma), dtype=torch.float64)  # (k,), k terms
+    means = torch.stack([along_frames(Q.mT, g.mu.expand(x.shape[1:])) for g in gaussians])  # k c f h w
+    spectra = torch.stack([(Q.mT @ g.K @ Q).diagonal() if g.K.ndim else g.K.expand(len(Q)) for g in gaussians])  # k f
+
+    def log_p(s2: Tensor) -> Tensor:  # (…,) -> (…, f)
+        return ((spectra + s2[..., None, None]).log() * weights[:, None] / 2).sum(-2)
+
+    start, end = torch.tensor([sigma**2, sigma_next**2], dtype=torch.float64)
+    floor = spectra.min()
+    tau, d_tau = _gauss_legendre(float((floor + end).log()), float((floor + start).log()))  # tau = log(floor + s²)
+    s2 = tau.exp() - floor
+    growth = (log_p(end) - log_p(s2)).exp()  # (q, f)
+    kernel = weights[:, None] / 2 / (spectra + s2[:, None, None]) * (d_tau * tau.exp())[:, None, None]  # (q, k, f)
+    pull = torch.einsum("qf,qkf,kcfhw->cfhw", growth, kernel, means)
+    y = along_frames(Q.mT, x.to("cpu", torch.float64))
+    y = (log_p(end) - log_p(start)).exp()[:, None, None] * y + pull
+    return along_frames(Q, y).to(x)
+
+
+def reference(denoise: Denoiser, x: Tensor, sigmas: Tensor, substeps: int = 1, order: int = 12) -> Tensor:
+    """The state at the last of `sigmas` (decreasing or increasing, > 0), to about 1e-12 for smooth denoisers in
+    float64.
+
+    Extrapolated midpoint steps in log sigma (Gragg, Bulirsch and Stoer; Hairer, Nørsett and Wanner, II.9), `substeps`
+    for each interval. No evaluation is made at an interval's end, so a denoiser may jump at the nodes if it belongs to
+    what follows.
+    """
+    for sigma, sigma_next in pairwise(torch.as_tensor(sigmas, dtype=torch.float64).tolist()):
+        ends = torch.linspace(math.log(sigma), math.log(sigma_next), substeps + 1, dtype=torch.float64).tolist()
+        for a, b in pairwise(ends):
+            x = _extrapolated(lambda y, s: y - denoise(y, level(math.exp(s))), x, a, b, order // 2)
+    return x
+
+
+def _extrapolated(slope: Callable[[Tensor, float], Tensor], x: Tensor, a: float, b: float, rows: int) -> Tensor:
+    """One step of length b - a: midpoint rules with 2, 4, 6, … parts, extrapolated in the square of their length."""
+    first = slope(x, a)
+    table: list[Tensor] = []
+    for j in range(1, rows + 1):
+        n, h = 2 * j, (b - a) / (2 * j)
+        last, now = x, x + h * first
+        for i in range(1, n):
+            last, now = now, last + 2 * h * slope(now, a + i * h)
+        row = [now]
+        for k, coarse in enumerate(table, 1):
+            row.append(row[-1] + (row[-1] - coarse) / ((j / (j - k)) ** 2 - 1))
+        table = row
+    return table[-1]
+
+
+def _gaussian(atom: Atom) -> Gaussian:
+    if not isinstance(atom.model, GaussianNetwork):
+        raise ValueError(f"denoise: got an atom of {type(atom.model).__name__}, expected a GaussianNetwork's")
+    return atom.model.given[atom.condition]
+
+
+def _common_basis(covariances: list[Tensor], frames: int) -> Tensor:
+    """Orthonormal eigenvectors (f, f) that all covariances share."""
+    matrices = [K for K in covariances if K.ndim]
+    # A combination with incommensurable weights separates the eigenspaces of each of its commuting parts.
+    parts = [math.sqrt(2 + i) * K / K.norm() for i, K in enumerate(matrices)]
+    _, Q = torch.linalg.eigh(torch.stack([torch.eye(frames, dtype=torch.float64), *parts]).sum(0))
+    for K in matrices:
+        rotated = Q.mT @ K @ Q
+        if (rotated - rotated.diagonal().diag()).norm() > 1e-10 * K.norm():
+            raise ValueError("denoise: got covariances that do not commute: no closed form; use `reference`")
+    return Q
+
+
+def _gauss_legendre(a: float, b: float, panels: int = 24, points: int = 16) -> tuple[Tensor, Tensor]:
+    """Nodes and weights (panels·points,) on [a, b] (Golub and Welsch: eigenvectors of the Jacobi matrix)."""
+    k = torch.arange(1, points, dtype=torch.float64)
+    off = (k / (4 * k**2 - 1).sqrt()).diag(1)
+    nodes, vectors = torch.linalg.eigh(off + off.mT)
+    edges = torch.linspace(a, b, panels + 1, dtype=torch.float64)
+    half = (edges[1:] - edges[:-1])[:, None] / 2
+    tau = (edges[:-1, None] + half * (1 + nodes)).flatten()
+    return tau, (half * 2 * vectors[0] ** 2).flatten()

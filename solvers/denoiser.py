@@ -1,0 +1,32 @@
+"""The two types everything else is written in: levels and denoisers.
+
+A *level* is a value of sigma, the standard deviation of the noise in VE coordinates x = x0 + sigma·eps, in units of
+the data. A *denoiser* is any callable `denoise(x, sigma) -> x0` with x0 of x's shape and sigma a 0-d float64 CPU
+tensor; the probability-flow ODE it stands for is dx/dsigma = (x - denoise(x, sigma)) / sigma (arXiv 2206.00364, eq. 1
+with s = 1).
+
+Where alpha = 0 (a rectified flow's or a zero-terminal schedule's first level) sigma is infinite and x does not exist:
+at `sigma = inf` the state is z itself, pure noise of unit variance, everywhere in this package.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+Noise = Callable[[Tensor, Tensor], Tensor]
+
+
+def level(sigma: float | Tensor) -> Tensor:
+    """`sigma` as a 0-d float64 CPU tensor, the form in which denoisers and solvers expect it.
+
+    >>> level(2)
+    tensor(2., dtype=torch.float64)
+    """
+    value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+    if value.ndim:
+        raise ValueError(f"sigma: got shape {tuple(value.shape)}, expected one number")
+    if not value >= 0:
+        raise ValueError(f"sigma: got {value.item():g}, expected a number >= 0")
+    return value

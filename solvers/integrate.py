@@ -1,0 +1,232 @@
+"""The only loop: it plays legs."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ivmix.solvers.affine import Affine
+from ivmix.solvers.composite import Composite
+from ivmix.solvers.denoiser import Denoiser, Noise, level
+from ivmix.solvers.guidance import Guided, guide
+from ivmix.solvers.legs import Leg
+from ivmix.solvers.schedule import Schedule
+
+Field = Guided | Composite | Denoiser
+
+
+@dataclass(frozen=True)
+class Record:
+    """One leg as it was played: the levels its network was evaluated at, the rows per network, the state after it."""
+
+    leg: Leg
+    told: tuple[float, ...]
+    forwards: Mapping[str, int]
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `integrate` returns, and what it shows to its callback.
+
+    `x`: the state, at the last leg's target. `nfe`: guided evaluations per network. `forwards`: rows per network, cond
+    and uncond counted one by one (a batch of any size is one row). `trace`: one `Record` per leg, if asked for.
+    `cancelled`: whether the callback ended it early.
+    """
+
+    x: Tensor
+    nfe: Mapping[str, int]
+    forwards: Mapping[str, int]
+    trace: tuple[Record, ...] | None = None
+    cancelled: bool = False
+
+
+Callback = Callable[[int, int, Run], Any]
+
+
+class NotFiniteError(ValueError):
+    """A state became NaN or infinite; `step` is the number of the outer step that did it, None for the initial
+    state."""
+
+    def __init__(self, message: str, step: int | None) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+def integrate(
+    fields: Field | Mapping[str, Field],
+    legs: Sequence[Leg],
+    x: Tensor,
+    *,
+    noise: Noise | None = None,
+    schedule: Schedule | None = None,
+    callback: Callback | None = None,
+    trace: bool = False,
+) -> Run:
+    """Plays `legs`, from the state `x` at the first leg's source.
+
+    `fields`: one field for every leg, or one for each network that the legs name. A field is a `Guided`, under the
+    scale of its leg; a denoiser, whose legs have guidance None; or a `Composite`, which is an error under a
+    deterministic solver where its churn is not 0. `noise(sigma, sigma_next)` gives unit normals of x's shape to R legs
+    and stochastic solvers (see `normal_noise`). `schedule` relates x to z for legs that act on z (see `Leg`) and is
+    not needed otherwise. `callback(step, total, run)` follows every outer step, `step` counting from 1; returning
+    False cancels.
+
+    x `b c f h w` is computed on in at least float32. Nothing waits for the device: whether a state was finite is kept
+    there and read once, at the end, when a NaN or inf raises `NotFiniteError` naming its step. Autograd is left as the
+    caller set it. Multistep memory is kept per (label, network).
+    """
+    play = _Player(fields, noise, schedule)
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    _check(legs, play, x)
+    steps = [(step, list(group)) for step, group in groupby(legs, key=lambda leg: leg.step)]
+    records: list[Record] | None = [] if trace else None
+    finite = [x.detach().isfinite().all()]
+    at, cancelled = legs[0].source, False
+    for count, (_, group) in enumerate(steps, 1):
+        for leg in group:
+            x, told, forwards = play(leg, x, at)
+            at = leg.target
+            if records is not None:
+                records.append(Record(leg, told, forwards, x.detach()))
+        finite.append(x.detach().isfinite().all())
+        if callback is not None and callback(count, len(steps), play.run(x, records)) is False:
+            cancelled = count < len(steps)
+            break
+    _check_finite(finite, steps)
+    return play.run(x, records, cancelled)
+
+
+class _Player:
+    """Plays single legs and keeps what a run accumulates: counts and multistep memory."""
+
+    def __init__(self, fields: Field | Mapping[str, Field], noise: Noise | None, schedule: Schedule | None) -> None:
+        self.fields, self.noise, self.schedule = fields, noise, schedule
+        self.nfe: dict[str, int] = {}
+        self.forwards: dict[str, int] = {}
+        self.memory: dict[tuple[str, str | None], Any] = {}
+        self.denoisers: dict[tuple[str, float | None], Denoiser] = {}
+
+    def __call__(self, leg: Leg, x: Tensor, at: float) -> tuple[Tensor, tuple[float, ...], dict[str, int]]:
+        """The state after `leg`, the levels that were told and the rows that were spent."""
+        if leg.source != at:
+            x = x * self._alpha(at) / self._alpha(leg.source)  # the same z, read at another level
+        if leg.network is None:
+            return self._renoise(leg, x), (), {}
+        told: list[float] = []
+        forwards: dict[str, int] = {}
+        denoise = self._counted(leg, told, forwards)
+        enter, leave = (leg.view.enter, leg.view.leave) if leg.view else (_same, _same)
+        lane = leg.label, leg.network
+        y, self.memory[lane] = leg.solver.step(
+            denoise, enter(x), leg.source, leg.target, self.memory.get(lane), self.noise
+        )
+        return leave(y), tuple(told), forwards
+
+    def field(self, leg: Leg) -> Field:
+        if not isinstance(self.fields, Mapping):
+            return self.fields
+        field = self.fields.get(str(leg.network))
+        if field is None:
+            raise ValueError(f"fields: got {sorted(self.fields)}, but the legs also need {leg.network!r}")
+        return field
+
+    def denoiser(self, leg: Leg) -> Denoiser:
+        """The leg's field under the leg's guidance; built once per network and scale."""
+        key = str(leg.network), leg.guidance
+        if key not in self.denoisers:
+            field = self.field(leg)
+            field = field.denoise if isinstance(field, Composite) else field
+            self.denoisers[key] = guide(field, leg.guidance, f"leg {leg.label!r} of {leg.network!r}")
+        return self.denoisers[key]
+
+    def run(self, x: Tensor, records: list[Record] | None, cancelled: bool = False) -> Run:
+        return Run(x, dict(self.nfe), dict(self.forwards), None if records is None else tuple(records), cancelled)
+
+    def _counted(self, leg: Leg, told: list[float], forwards: dict[str, int]) -> Denoiser:
+        """The leg's denoiser; counts its evaluations and tells the network the leg's level."""
+        denoise = self.denoiser(leg)
+
+        def counted(x: Tensor, sigma: Tensor) -> Tensor:
+            heard = level(leg.told) if sigma == leg.source else sigma
+            cost = denoise.cost(heard) if isinstance(denoise, Affine) else {str(leg.network): 1}
+            for name, rows in cost.items():
+                self.nfe[name] = self.nfe.get(name, 0) + 1
+                self.forwards[name] = self.forwards.get(name, 0) + rows
+                forwards[name] = forwards.get(name, 0) + rows
+            told.append(heard.item())
+            if heard == sigma:
+                return denoise(x, sigma)
+            x_heard = x * self._alpha(leg.source) / self._alpha(leg.told)  # the same z, read at the level that is told
+            eps = (x_heard - denoise(x_heard, heard)) / heard
+            return x - sigma * eps
+
+        return counted
+
+    def _renoise(self, leg: Leg, x: Tensor) -> Tensor:
+        assert self.noise is not None  # _check
+        xi = self.noise(level(leg.source), level(leg.target)).to(x)
+        if xi.shape != x.shape:
+            raise ValueError(f"noise: got shape {tuple(xi.shape)}, expected the state's, {tuple(x.shape)}")
+        return x + math.sqrt(leg.target**2 - leg.source**2) * xi
+
+    def _alpha(self, sigma: float) -> Tensor:
+        assert self.schedule is not None  # _check
+        return self.schedule.alpha_at(sigma)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
+    """Everything that can be known to be wrong before the first evaluation."""
+    if not legs:
+        raise ValueError("legs: got none, expected at least one")
+    if not x.is_floating_point():
+        raise ValueError(f"x: got dtype {x.dtype}, expected floating point")
+    at = legs[0].source
+    for leg in legs:
+        name = f"leg {leg.label!r} of step {leg.step}"
+        if (leg.source != at or leg.told != leg.source) and play.schedule is None:
+            raise ValueError(
+                f"{name}: its source is {leg.source:g} and its network is told {leg.told:g}, but the state is at {at:g}; "
+                "legs that act on z need schedule=..."
+            )
+        at = leg.target
+        if leg.network is None:
+            if play.noise is None:
+                raise ValueError(f"{name} adds fresh noise: pass noise=normal_noise(seeds, shape)")
+            if not leg.target >= leg.source:
+                raise ValueError(f"{name}: fresh noise goes up, got {leg.source:g} -> {leg.target:g}")
+            continue
+        play.denoiser(leg)
+        if leg.solver.stochastic and play.noise is None:
+            raise ValueError(f"{name}: {type(leg.solver).__name__} draws noise: pass noise=normal_noise(seeds, shape)")
+        field = play.field(leg)
+        churn = field.churn if isinstance(field, Composite) else 0.0
+        if not leg.solver.stochastic and (callable(churn) or churn != 0):
+            raise ValueError(
+                f"{name}: the composite has churn (an R pattern) and needs a stochastic solver, got "
+                f"{type(leg.solver).__name__}"
+            )
+
+
+def _check_finite(flags: list[Tensor], steps: list[tuple[int, list[Leg]]]) -> None:
+    finite = torch.stack(flags).tolist()  # the one read from the device
+    if all(finite):
+        return
+    first = finite.index(False)
+    if first == 0:
+        raise NotFiniteError("x: the initial state has NaN or infinite values", None)
+    step, legs = steps[first - 1]
+    names = ", ".join(dict.fromkeys(str(leg.network or "noise") for leg in legs))
+    raise NotFiniteError(
+        f"step {step} (number {first} of {len(steps)}, from sigma {legs[-1].source:g} to {legs[-1].target:g}; {names}) "
+        "gave NaN or infinite values: the network overflows in its dtype, or guidance is too large",
+        step,
+    )

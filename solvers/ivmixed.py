@@ -1,0 +1,165 @@
+"""IV-Mixed Sampler (arXiv 2410.04171) as a plan of legs: an operator-splitting step between image and video networks.
+
+Pattern "IV-IV" at grid level i, sequence "down-first" (the authors' code):
+
+    i -> i+1   image, +gamma_I        i+2 -> i+1   image, -gamma_I
+    i+1 -> i+2 video, +gamma_V        i+1 -> i     video, -gamma_V       then the ordinary step i -> i+1, video, w
+
+"up-first" (the paper's figure) plays the legs that go up, i -> i-2, before those that come down. Letters left of the
+dash go up, right of it down; R goes up by fresh noise.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from ivmix.solvers.grids import check_grid
+from ivmix.solvers.guidance import Guidance, GuidanceRamp, scale_at
+from ivmix.solvers.legs import Leg, progress
+from ivmix.solvers.onestep import Euler
+from ivmix.solvers.solver import Solver
+
+Sequence = Literal["down-first", "up-first"]
+Reach = Mapping[str, tuple[float, float]]
+
+
+def parse_pattern(pattern: str) -> tuple[str, str]:
+    """The letters that go up and those that come down.
+
+    >>> parse_pattern("RV-IV")
+    ('RV', 'IV')
+    """
+    up, dash, down = pattern.partition("-") if isinstance(pattern, str) else ("", "", "")
+    if not (dash and len(up) == len(down) > 0 and set(up) <= set("RIV") and set(down) <= set("IV")):
+        raise ValueError(
+            f"pattern: got {pattern!r}, expected letters, a dash and as many letters, such as 'IV-IV': "
+            "R, I, V before the dash, I, V after it"
+        )
+    return up, down
+
+
+def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    try:
+        begin, end = map(float, interval)
+    except (TypeError, ValueError):
+        raise ValueError(f"interval: got {interval!r}, expected two numbers (a, b)") from None
+    if not 0 <= begin < end <= 1:
+        raise ValueError(f"interval: got ({begin:g}, {end:g}), expected (a, b) with 0 <= a < b <= 1")
+    return begin, end
+
+
+def check_period(period: int | None) -> int | None:
+    if period is not None and not (isinstance(period, int) and period >= 1):
+        raise ValueError(f"period: got {period!r}, expected a whole number >= 1, or None")
+    return period
+
+
+def inside(u: float, interval: tuple[float, float]) -> bool:
+    """Whether progress `u` is in [a, b), or in [a, 1] where b = 1."""
+    begin, end = interval
+    return begin <= u < end or u == end == 1
+
+
+@dataclass(frozen=True)
+class IVMixed:
+    """A zigzag sampler; `legs(sigmas)` is its plan.
+
+    `guidance` scales the ordinary step, `image_guidance` and `video_guidance` the legs, + going down and - going up:
+    each a number, a function of progress u = i/(n - 1), or None for fields that have their guidance inside. Steps with
+    u in `interval` [a, b) ([a, 1] for b = 1) are mixed. With `period` zz, steps with i mod zz = zz - 1 use the video
+    network, with its guidance, on the I legs too. `solver` plays the legs, `step_solver` the ordinary steps.
+    """
+
+    pattern: str = "IV-IV"
+    sequence: Sequence = "down-first"
+    guidance: Guidance = 7.5
+    image_guidance: Guidance = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
+    video_guidance: Guidance = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
+    interval: tuple[float, float] = (0.0, 1.0)
+    period: int | None = None
+    solver: Solver = Euler()  # noqa: RUF009 - immutable
+    step_solver: Solver = Euler()  # noqa: RUF009 - immutable
+
+    def __post_init__(self) -> None:
+        parse_pattern(self.pattern)
+        check_interval(self.interval)
+        check_period(self.period)
+        if self.sequence not in ("down-first", "up-first"):
+            raise ValueError(f"sequence: got {self.sequence!r}, expected 'down-first' or 'up-first'")
+
+    def legs(self, sigmas: Tensor, reach: Reach | None = None) -> list[Leg]:
+        """The plan on the decreasing grid `sigmas` (n + 1,).
+
+        Steps whose legs would leave the grid, touch 0 or inf, or ask a network for a level outside its `reach`
+        ({"image": (low, high), "video": (low, high)}) are plain: 5(n - 2) + 2 evaluations of "IV-IV" rather than 5n.
+        An ordinary step out of the video network's reach is a ValueError.
+
+        >>> import torch
+        >>> for leg in IVMixed().legs(torch.tensor([8.0, 4.0, 2.0, 0.0])):
+        ...     print(leg)
+          0 I down 1  image  8 -> 4 +4
+          0 V down 2  video  4 -> 2 +4
+          0 I up 1    image  2 -> 4 -4
+          0 V up 2    video  4 -> 8 -4
+          0 step      video  8 -> 4 +7.5
+          1 step      video  4 -> 2 +7.5
+          2 step      video  2 -> 0 +7.5
+        """
+        levels: list[float] = check_grid(sigmas).tolist()
+        n, plan = len(levels) - 1, []
+        for i in range(n):
+            u = progress(i, n)
+            if inside(u, self.interval):
+                zigzag = list(self._zigzag(levels, i, u))
+                if playable(zigzag, reach):
+                    plan += zigzag
+            step = Leg(
+                "video", "step", levels[i], levels[i], levels[i + 1], scale_at(self.guidance, u), self.step_solver, i
+            )
+            if not playable([step], reach):
+                low, high = (reach or {})["video"]
+                raise ValueError(
+                    f"sigmas: got level {levels[i]:g}, outside the video network's reach, [{low:g}, {high:g}]"
+                )
+            plan.append(step)
+        return plan
+
+    def _zigzag(self, levels: list[float], i: int, u: float) -> Iterator[Leg]:
+        """The mixed legs around level i; none where they would leave the grid, touch 0 or inf."""
+        up, down = parse_pattern(self.pattern)
+        moves = [(letter, "up", position, -1) for position, letter in enumerate(up, 1)]
+        falls = [(letter, "down", position, +1) for position, letter in enumerate(down, 1)]
+        moves = falls + moves if self.sequence == "down-first" else moves + falls
+        far = i + len(down) if self.sequence == "down-first" else i - len(up)
+        if far < 0 or far >= len(levels) or levels[max(i, far)] == 0 or math.isinf(levels[min(i, far)]):
+            return
+        only_video = self.period is not None and i % self.period == self.period - 1
+        at = i
+        for letter, way, position, shift in moves:
+            letter = "V" if letter == "I" and only_video else letter
+            source, target = levels[at], levels[at + shift]
+            at += shift
+            label = f"{letter} {way} {position}"
+            if letter == "R":
+                yield Leg(None, label, source, source, target, None, self.solver, i)
+                continue
+            network, guidance = ("image", self.image_guidance) if letter == "I" else ("video", self.video_guidance)
+            scale = scale_at(guidance, u)
+            signed = scale if scale is None or shift > 0 else -scale
+            yield Leg(network, label, source, source, target, signed, self.solver, i)
+
+
+def playable(legs: Iterable[Leg], reach: Reach | None) -> bool:
+    """Whether every level that a leg's network is told lies within that network's reach."""
+    if reach is None:
+        return True
+    for leg in legs:
+        if leg.network is not None and leg.network in reach:
+            low, high = reach[leg.network]
+            told = [leg.told] if leg.solver.stages == 1 or leg.target == 0 else [leg.told, leg.target]
+            if not all(low <= level <= high for level in told):
+                return False
+    return True

@@ -1,0 +1,150 @@
+"""Adapters: any network, with its schedule and its prediction, becomes a denoiser in VE coordinates.
+
+With z = alpha·x, t = schedule.t(sigma) and y = forward(z, t, condition):
+
+| prediction | y estimates | x0 = |
+|---|---|---|
+| "epsilon" | eps | x - sigma·y |
+| "x0" | x0 | y |
+| "v" | alpha·eps - sigma_vp·x0 (arXiv 2202.00512, appendix D) | (alpha·z - sigma_vp·y) / (alpha² + sigma_vp²) |
+| "flow" | eps - x0 (arXiv 2209.03003, noise at t = 1) | (z - sigma_vp·y) / (alpha + sigma_vp) |
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ivmix.solvers.affine import Affine, Atom
+from ivmix.solvers.schedule import Schedule
+
+Forward = Callable[[Tensor, Tensor, Any], Tensor]
+Prediction = Literal["epsilon", "x0", "v", "flow"]
+
+
+def join_conditions(conditions: Sequence[Any]) -> Any:
+    """One condition for a batch that stacks the rows of several: None stays None, tensors are concatenated on dim 0,
+    objects whose class has a `cat(list)` are joined by it.
+
+    >>> join_conditions([torch.zeros(2, 3), torch.ones(2, 3)]).shape
+    torch.Size([4, 3])
+    """
+    first = conditions[0]
+    if len(conditions) == 1 or all(condition is None for condition in conditions):
+        return first
+    kind = type(first)
+    if all(isinstance(condition, Tensor) for condition in conditions):
+        return torch.cat(list(conditions))
+    if all(type(condition) is kind for condition in conditions) and hasattr(kind, "cat"):
+        return kind.cat(list(conditions))
+    kinds = ", ".join(type(condition).__name__ for condition in conditions)
+    raise TypeError(f"join: got conditions of types {kinds}; expected all None, all tensors, or a class with cat(list)")
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network as a source of atoms: `network(condition)` is an `Affine` of weight 1.
+
+    `forward(z, t, condition) -> y`: z is `b c f h w` in `dtype` (None: the state's), t a 0-d float64 CPU tensor (the
+    fractional training time, or with `timesteps="nearest"` the nearest training level), y of z's shape. Atoms of one
+    Network that meet in a combination are evaluated in one batch: z is repeated, conditions are joined by `join`, once
+    per set of conditions (they are compared by identity and must not be changed in place). y is cast to the state's
+    dtype before anything is combined. Build one Network per run; it holds the joined conditions alive.
+
+    Out of the schedule's range: ValueError. Autograd is left as the caller set it.
+
+    >>> schedule = Schedule.scaled_linear()
+    >>> network = Network(lambda z, t, condition: torch.zeros_like(z), schedule, "epsilon", "video")
+    >>> network(None)(torch.ones(1, 4, 8, 2, 2), 1.5).mean()
+    tensor(1.)
+    """
+
+    forward: Forward = field(repr=False)
+    schedule: Schedule = field(repr=False)
+    prediction: Prediction
+    name: str
+    dtype: torch.dtype | None = None
+    timesteps: Literal["fractional", "nearest"] = "fractional"
+    join: Callable[[Sequence[Any]], Any] = field(default=join_conditions, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("epsilon", "x0", "v", "flow"):
+            raise ValueError(f"prediction: got {self.prediction!r}, expected 'epsilon', 'x0', 'v' or 'flow'")
+        if self.timesteps not in ("fractional", "nearest"):
+            raise ValueError(f"timesteps: got {self.timesteps!r}, expected 'fractional' or 'nearest'")
+        object.__setattr__(self, "join", remember(self.join))
+
+    def __call__(self, condition: Any = None) -> Affine:
+        return Affine(((Atom(self, condition), 1.0),))
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        return self.schedule.sigma_min, self.schedule.sigma_max
+
+    def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
+        """x0 `b c f h w` in x's dtype under each condition, from one call of `forward` with all rows stacked."""
+        try:
+            t, alpha = self.schedule.t(sigma), self.schedule.alpha_at(sigma)
+        except ValueError as error:
+            raise ValueError(f"network {self.name!r} cannot be evaluated at this level: {error}") from None
+        if self.timesteps == "nearest":
+            t = self.schedule.nearest(t)
+        z = x if alpha == 0 else alpha * x
+        rows = torch.cat([z] * len(conditions)) if len(conditions) > 1 else z
+        y = self.forward(rows.to(self.dtype or x.dtype), t, self.join(tuple(conditions)))
+        if y.shape != rows.shape:
+            raise ValueError(f"network {self.name!r} returned shape {tuple(y.shape)} for input {tuple(rows.shape)}")
+        return [self._x0(x, z, y_row, sigma, alpha) for y_row in y.to(x.dtype).chunk(len(conditions))]
+
+    def _x0(self, x: Tensor, z: Tensor, y: Tensor, sigma: Tensor, alpha: Tensor) -> Tensor:
+        sigma_vp = alpha * sigma if alpha > 0 else self.schedule.sigma_vp[-1]
+        match self.prediction:
+            case "x0":
+                return y
+            case "v":
+                return (alpha * z - sigma_vp * y) / (alpha**2 + sigma_vp**2)
+            case "flow":
+                return (z - sigma_vp * y) / (alpha + sigma_vp)
+            case "epsilon" if alpha == 0:
+                raise ValueError(f"network {self.name!r} predicts epsilon, which says nothing of x0 where alpha = 0")
+            case _:
+                return x - sigma * y
+
+
+def framewise(forward: Forward, repeat: Callable[[Any, int], Any] | None = None) -> Forward:
+    """An image network `forward(z (b f) c h w, t, condition)` as a video network on `b c f h w`, frame by frame.
+
+    Frames of one sample are neighbours in the batch. `repeat(condition, f)`, such as `repeat_rows`, gives every frame
+    its sample's condition, once per condition; None: the condition is passed as it is (shared by all rows, or repeated
+    by the caller).
+    """
+    widen = remember(lambda given: repeat(*given)) if repeat else lambda given: given[0]
+
+    def forward_frames(z: Tensor, t: Tensor, condition: Any) -> Tensor:
+        batch, _, frames, _, _ = z.shape
+        y = forward(z.transpose(1, 2).flatten(0, 1), t, widen((condition, frames)))  # (b f) c h w
+        return y.unflatten(0, (batch, frames)).transpose(1, 2)
+
+    return forward_frames
+
+
+def repeat_rows(condition: Tensor | None, frames: int) -> Tensor | None:
+    """Each row of a tensor `frames` times, neighbours together; None stays None."""
+    return None if condition is None else condition.repeat_interleave(frames, 0)
+
+
+def remember(function: Callable[[tuple[Any, ...]], Any], size: int = 8) -> Callable[[tuple[Any, ...]], Any]:
+    """`function` of a tuple, remembered for the last `size` tuples whose members are the very same objects."""
+    known: dict[tuple[int, ...], tuple[tuple[Any, ...], Any]] = {}
+
+    def remembered(values: tuple[Any, ...]) -> Any:
+        key = tuple(map(id, values))
+        if key not in known:
+            while len(known) >= size:
+                known.pop(next(iter(known)))
+            known[key] = values, function(values)  # holding `values` keeps their ids from being reused
+        return known[key][1]
+
+    return remembered

@@ -1,0 +1,345 @@
+"""Noise schedules: what a network was trained on, and the maps between its time t and sigma.
+
+A training level is z = alpha·x0 + sigma_vp·eps; sigma = sigma_vp / alpha is the library's only time-like variable and
+t, the network's own index, never leaves its adapter. Schedules of three kinds differ in how they join their training
+levels:
+
+| path | t is linear in | alpha between levels | for |
+|---|---|---|---|
+| "vp" | log sigma | 1 / sqrt(1 + sigma²) | DDPM-like networks |
+| "ve" | log sigma | 1 | variance-exploding networks |
+| "flow" | sigma / (1 + sigma) | 1 / (1 + sigma) | rectified flows: exact for continuous t |
+
+times a factor, linear in t, which is 1 for all standard schedules and carries those that break the identity.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ivmix.solvers import grids
+
+Path = Literal["vp", "ve", "flow"]
+Spacing = Literal["trailing", "leading", "linspace", "karras", "uniform-lam"]
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Training levels `timesteps`, `alpha`, `sigma_vp`: three float64 CPU tensors (T,), T >= 2, of rising noise.
+
+    The last alpha may be 0 (sigma = inf there); all other levels are finite and above 0.
+
+    >>> schedule = Schedule.scaled_linear()
+    >>> round(schedule.sigma_min, 6), round(schedule.sigma_max, 6)
+    (0.029167, 14.614641)
+    >>> schedule.t(schedule.sigma(500))
+    tensor(500., dtype=torch.float64)
+    >>> schedule.grid(4)
+    tensor([14.6147,  4.0861,  1.6156,  0.6951,  0.0000], dtype=torch.float64)
+    """
+
+    timesteps: Tensor
+    alpha: Tensor
+    sigma_vp: Tensor
+    path: Path = "vp"
+    config: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.path not in _PATHS:
+            raise ValueError(f"path: got {self.path!r}, expected one of {', '.join(map(repr, _PATHS))}")
+        for name in ("timesteps", "alpha", "sigma_vp"):
+            values = torch.as_tensor(getattr(self, name), dtype=torch.float64, device="cpu").detach()
+            if values.ndim != 1 or len(values) < 2 or not bool(values.isfinite().all()):
+                raise ValueError(f"{name}: got shape {tuple(values.shape)}, expected (T,) finite numbers, T >= 2")
+            object.__setattr__(self, name, values)
+        if not len(self.timesteps) == len(self.alpha) == len(self.sigma_vp):
+            sizes = len(self.timesteps), len(self.alpha), len(self.sigma_vp)
+            raise ValueError(f"timesteps, alpha, sigma_vp: got lengths {sizes}, expected one length")
+        if not bool((self.timesteps.diff() > 0).all()):
+            raise ValueError("timesteps: expected strictly increasing times")
+        if not (bool((self.alpha[:-1] > 0).all()) and self.alpha[-1] >= 0):
+            raise ValueError("alpha: expected values > 0, of which the last may be 0")
+        if not (self.sigmas[0] > 0 and bool((self.sigmas.diff() > 0).all())):
+            raise ValueError("sigma_vp / alpha: expected strictly increasing levels above 0")
+
+    # Constructors -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_alpha_bar(cls, alpha_bar: Tensor, *, config: Mapping[str, Any] | None = None) -> "Schedule":
+        """Variance-preserving, from the cumulative products of 1 - beta (T,): alpha = sqrt(alpha_bar), t = 0, ..., T-1.
+
+        A float32 table is taken as it is (its levels then differ from a float64 recomputation by up to 1e-6).
+        """
+        table = torch.as_tensor(alpha_bar, dtype=torch.float64, device="cpu").detach()
+        if table.ndim != 1 or not bool(((table >= 0) & (table < 1)).all()):
+            raise ValueError(f"alpha_bar: got shape {tuple(table.shape)}, expected (T,) numbers in [0, 1), decreasing")
+        config = config or {"kind": "alpha_bar", "alpha_bar": table.tolist()}
+        return cls(torch.arange(len(table), dtype=torch.float64), table.sqrt(), (1 - table).sqrt(), config=config)
+
+    @classmethod
+    def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, n: int = 1000) -> "Schedule":
+        """Betas linear in their square root: Stable Diffusion's schedule (arXiv 2112.10752)."""
+        _check_betas(beta_start, beta_end)
+        betas = torch.linspace(beta_start**0.5, beta_end**0.5, n, dtype=torch.float64) ** 2
+        config = {"kind": "scaled_linear", "beta_start": beta_start, "beta_end": beta_end, "timesteps": n}
+        return cls.from_alpha_bar((1 - betas).cumprod(0), config=config)
+
+    @classmethod
+    def linear(cls, beta_start: float = 0.0001, beta_end: float = 0.02, n: int = 1000) -> "Schedule":
+        """Linear betas (DDPM, arXiv 2006.11239; AnimateDiff with 0.00085, 0.012)."""
+        _check_betas(beta_start, beta_end)
+        betas = torch.linspace(beta_start, beta_end, n, dtype=torch.float64)
+        config = {"kind": "linear", "beta_start": beta_start, "beta_end": beta_end, "timesteps": n}
+        return cls.from_alpha_bar((1 - betas).cumprod(0), config=config)
+
+    @classmethod
+    def cosine(cls, s: float = 0.008, n: int = 1000, beta_max: float = 0.999) -> "Schedule":
+        """alpha_bar = cos²((k/n + s)/(1 + s)·pi/2), with betas capped at `beta_max` (arXiv 2102.09672, eq. 17)."""
+        if not 0 < beta_max < 1:
+            raise ValueError(f"beta_max: got {beta_max}, expected 0 < beta_max < 1")
+        curve = torch.cos((torch.arange(n + 1, dtype=torch.float64) / n + s) / (1 + s) * math.pi / 2) ** 2
+        betas = (1 - curve[1:] / curve[:-1]).clamp(max=beta_max)
+        config = {"kind": "cosine", "s": s, "timesteps": n, "beta_max": beta_max}
+        return cls.from_alpha_bar((1 - betas).cumprod(0), config=config)
+
+    @classmethod
+    def rectified_flow(cls, n: int = 1000, t_max: float = 1.0) -> "Schedule":
+        """z = (1 - s)·x0 + s·eps with s = t / t_max (arXiv 2209.03003); the maps are exact for every t, n lists levels.
+
+        Levels are s = 1/n, ..., 1; at the last one alpha = 0 and sigma = inf. `t_max` is 1000 for networks that are
+        told 1000·s.
+        """
+        s = torch.arange(1, n + 1, dtype=torch.float64) / n
+        config = {"kind": "rectified_flow", "timesteps": n, "t_max": t_max}
+        return cls(t_max * s, 1 - s, s, "flow", config)
+
+    @classmethod
+    def ve(cls, sigma_min: float, sigma_max: float, n: int = 1000) -> "Schedule":
+        """alpha = 1, sigma = sigma_min·(sigma_max/sigma_min)^t with t in [0, 1] (arXiv 2011.13456, section 3.4)."""
+        sigmas = grids.uniform_lam(sigma_max, sigma_min, n).flip(0)
+        config = {"kind": "ve", "sigma_min": sigma_min, "sigma_max": sigma_max, "timesteps": n}
+        return cls(torch.linspace(0, 1, n, dtype=torch.float64), torch.ones_like(sigmas), sigmas, "ve", config)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
+        """The schedule that `to_config` wrote: a `kind` and that constructor's arguments, `n` being called `timesteps`.
+
+        >>> Schedule.from_config({"kind": "linear", "timesteps": 100}).to_config()
+        {'kind': 'linear', 'beta_start': 0.0001, 'beta_end': 0.02, 'timesteps': 100}
+        """
+        options = dict(config)
+        kind = options.pop("kind", None)
+        if kind not in _KINDS:
+            raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(map(repr, _KINDS))}")
+        unknown = sorted(options.keys() - _KINDS[kind])
+        if unknown:
+            raise ValueError(f"{kind}: got unknown keys {unknown}, expected some of {sorted(_KINDS[kind])}")
+        if kind == "table":
+            return cls(**options)
+        if kind == "alpha_bar":
+            return cls.from_alpha_bar(**options)
+        if "timesteps" in options:
+            options["n"] = options.pop("timesteps")
+        schedule: Schedule = getattr(cls, kind)(**options)
+        return schedule
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain numbers and lists, ready for json; `from_config` gives the same tables back, bit for bit."""
+        if self.config is not None:
+            return dict(self.config)
+        tables = {name: getattr(self, name).tolist() for name in ("timesteps", "alpha", "sigma_vp")}
+        return {"kind": "table", **tables, "path": self.path}
+
+    # Maps -------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def sigmas(self) -> Tensor:
+        """sigma of every training level, (T,), increasing."""
+        return self.sigma_vp / self.alpha
+
+    @cached_property
+    def sigma_min(self) -> float:
+        return float(self.sigmas[0])
+
+    @cached_property
+    def sigma_max(self) -> float:
+        """The level of the noisiest training step; inf where its alpha is 0."""
+        return float(self.sigmas[-1])
+
+    def sigma(self, t: float | Tensor) -> Tensor:
+        """Level of the network time `t`, of any shape; a training level exactly, ValueError out of range."""
+        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+        k, share = self._locate(self.timesteps, t, "t")
+        value = _PATHS[self.path].inverse(torch.lerp(self._warped[k], self._warped[k + 1], share))
+        return _snap(value, share, self.sigmas, k)
+
+    def t(self, sigma: float | Tensor) -> Tensor:
+        """Network time of the level `sigma`, of any shape; fractional between training levels, ValueError out of
+        range."""
+        sigma = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+        k, share = self._locate(self.sigmas, sigma, "sigma")
+        return _snap(torch.lerp(self.timesteps[k], self.timesteps[k + 1], share), share, self.timesteps, k)
+
+    def alpha_at(self, sigma: float | Tensor) -> Tensor:
+        """alpha at the level `sigma`, of any shape: z = alpha·x; ValueError out of range."""
+        sigma = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+        k, share = self._locate(self.sigmas, sigma, "sigma")
+        factor = torch.lerp(self._factor[k], self._factor[k + 1], share)
+        return _snap(factor * _PATHS[self.path].alpha(sigma), share, self.alpha, k)
+
+    def nearest(self, t: Tensor) -> Tensor:
+        """The training time nearest to `t` (0-d), for networks whose time embedding is a table."""
+        return self.timesteps[(self.timesteps - t).abs().argmin()]
+
+    def start(self, z: Tensor, sigma: float | Tensor) -> Tensor:
+        """Where a run begins: x = z / alpha(sigma) for z ~ N(0, 1) of any shape; z itself at sigma = inf."""
+        alpha = self.alpha_at(sigma)
+        return z if alpha == 0 else z / alpha
+
+    def grid(
+        self,
+        n: int,
+        spacing: Spacing = "trailing",
+        *,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+        rho: float | None = None,
+        offset: int | None = None,
+    ) -> Tensor:
+        """The (n + 1,) float64 levels of a run of n steps, decreasing and ending in 0.
+
+        "trailing", "leading" (with `offset`, default 1) and "linspace" visit training levels; "karras" (with `rho`,
+        default 7) and "uniform-lam" run from `sigma_max` to `sigma_min`, by default the ends of the schedule.
+        """
+        if not (isinstance(n, int) and n >= 1):
+            raise ValueError(f"n: got {n!r}, expected a whole number of steps >= 1")
+        options = {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho, "offset": offset}
+        if spacing not in _GRIDS:
+            raise ValueError(f"spacing: got {spacing!r}, expected one of {', '.join(map(repr, _GRIDS))}")
+        given = {name: value for name, value in options.items() if value is not None}
+        if given.keys() - _GRIDS[spacing]:
+            raise ValueError(f"spacing={spacing!r} does not take {', '.join(sorted(given.keys() - _GRIDS[spacing]))}")
+        if spacing in ("karras", "uniform-lam"):
+            ends = given.pop("sigma_max", self.sigma_max), given.pop("sigma_min", self.sigma_min)
+            levels = grids.karras(*ends, n, **given) if spacing == "karras" else grids.uniform_lam(*ends, n)
+        else:
+            if n > len(self.timesteps):
+                raise ValueError(f"n: got {n} steps, expected at most the {len(self.timesteps)} training levels")
+            pick = {"trailing": grids.trailing, "leading": grids.leading, "linspace": grids.linspace}[spacing]
+            levels = self.sigmas[pick(len(self.timesteps), n, **given)]
+        return torch.cat([levels, levels.new_zeros(1)])
+
+    # Internals --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _warped(self) -> Tensor:
+        return _PATHS[self.path].forward(self.sigmas)
+
+    @cached_property
+    def _factor(self) -> Tensor:
+        return _PATHS[self.path].factor(self.alpha, self.sigma_vp)
+
+    def _locate(self, table: Tensor, value: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """Segment k and share in [0, 1] of `value` between levels k and k + 1, exactly 0 or 1 on a level."""
+        low, high = float(table[0]), float(table[-1])
+        if not bool(((value >= low) & (value <= high)).all()):
+            given = float(value) if value.ndim == 0 else value.tolist()
+            raise ValueError(f"{name}: got {given}, expected values in [{low:g}, {high:g}], the schedule's range")
+        k = (torch.searchsorted(table, value.contiguous(), right=True) - 1).clamp(max=len(table) - 2)
+        if table is self.sigmas:
+            share = (_PATHS[self.path].forward(value) - self._warped[k]) / (self._warped[k + 1] - self._warped[k])
+        else:
+            share = (value - table[k]) / (table[k + 1] - table[k])
+        share = torch.where(value == table[k], 0.0, torch.where(value == table[k + 1], 1.0, share))
+        gap = self._warped[k + 1].isinf() & (share < 1) & (value > table[k])
+        if bool(gap.any()):
+            raise ValueError(f"{name}: got a value between the last two training levels, the last of which is infinite")
+        return k, share
+
+
+def _snap(value: Tensor, share: Tensor, table: Tensor, k: Tensor) -> Tensor:
+    """`value`, except on training levels, which are taken from the table and so are exact."""
+    return torch.where(share == 0, table[k], torch.where(share == 1, table[k + 1], value))
+
+
+def _check_betas(beta_start: float, beta_end: float) -> None:
+    if not 0 < beta_start <= beta_end < 1:
+        raise ValueError(f"beta_start, beta_end: got {beta_start}, {beta_end}, expected 0 < beta_start <= beta_end < 1")
+
+
+class _LogSigma:
+    """t is linear in log sigma."""
+
+    @staticmethod
+    def forward(sigma: Tensor) -> Tensor:
+        return sigma.log()
+
+    @staticmethod
+    def inverse(warped: Tensor) -> Tensor:
+        return warped.exp()
+
+
+class _VP(_LogSigma):
+    @staticmethod
+    def alpha(sigma: Tensor) -> Tensor:
+        return 1 / (1 + sigma**2).sqrt()
+
+    @staticmethod
+    def factor(alpha: Tensor, sigma_vp: Tensor) -> Tensor:
+        return torch.hypot(alpha, sigma_vp)
+
+
+class _VE(_LogSigma):
+    @staticmethod
+    def alpha(sigma: Tensor) -> Tensor:
+        return torch.ones_like(sigma)
+
+    @staticmethod
+    def factor(alpha: Tensor, sigma_vp: Tensor) -> Tensor:
+        return alpha
+
+
+class _Flow:
+    """t is linear in sigma_vp / (alpha + sigma_vp), written so that sigma = inf gives 1."""
+
+    @staticmethod
+    def forward(sigma: Tensor) -> Tensor:
+        return 1 / (1 + 1 / sigma)
+
+    @staticmethod
+    def inverse(warped: Tensor) -> Tensor:
+        return warped / (1 - warped)
+
+    @staticmethod
+    def alpha(sigma: Tensor) -> Tensor:
+        return 1 / (1 + sigma)
+
+    @staticmethod
+    def factor(alpha: Tensor, sigma_vp: Tensor) -> Tensor:
+        return alpha + sigma_vp
+
+
+_PATHS: dict[str, type[_VP] | type[_VE] | type[_Flow]] = {"vp": _VP, "ve": _VE, "flow": _Flow}
+
+_KINDS = {
+    "scaled_linear": {"beta_start", "beta_end", "timesteps"},
+    "linear": {"beta_start", "beta_end", "timesteps"},
+    "cosine": {"s", "timesteps", "beta_max"},
+    "rectified_flow": {"timesteps", "t_max"},
+    "ve": {"sigma_min", "sigma_max", "timesteps"},
+    "alpha_bar": {"alpha_bar"},
+    "table": {"timesteps", "alpha", "sigma_vp", "path"},
+}
+
+_GRIDS: dict[str, set[str]] = {
+    "trailing": set(),
+    "leading": {"offset"},
+    "linspace": set(),
+    "karras": {"sigma_min", "sigma_max", "rho"},
+    "uniform-lam": {"sigma_min", "sigma_max"},
+}
