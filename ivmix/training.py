@@ -101,7 +101,7 @@ def train(
             figures = {"loss": value, "gradient_norm": norm, **logged}
             row = {"step": step, **{name: round(float(x), 6) for name, x in figures.items()}}
             if not math.isfinite(row["loss"]):
-                raise FloatingPointError(f"stage {stage}: loss is {row['loss']} at step {step}; lower the learning rate")
+                raise FloatingPointError(f"stage {stage}: loss {row['loss']} at step {step}; lower the learning rate")
             with log_file.open("a") as log:
                 log.write(json.dumps(row) + "\n")
             bar.set_postfix(loss=f"{row['loss']:.4f}")

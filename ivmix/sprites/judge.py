@@ -1,6 +1,7 @@
 """The measuring network: what is in a frame, where it is, and how degraded it looks. It reads pixels only."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ class Judge(nn.Module):
         self.config = config
         widths = (3, *config.widths)
         layers: list[nn.Module] = []
-        for level, (i, o) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for level, (i, o) in enumerate(pairwise(widths)):
             stride = 1 if level == 0 else 2
             layers += [nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(8, o), nn.SiLU()]
             layers += [nn.Conv2d(o, o, 3, 1, 1), nn.GroupNorm(8, o), nn.SiLU()]

@@ -1,7 +1,7 @@
 """The recipe of the embedded pair: what each network is, what it is shown, and for how long.
 
-The video model is shown degraded clips, as web video is to public video models. The image model draws crisp frames for a
-caption and degraded ones for the empty prompt, as an empty prompt draws the average of what was scraped.
+The video model is shown degraded clips, as web video is to public video models. The image model draws crisp frames for
+a caption and degraded ones for the empty prompt, as an empty prompt draws the average of what was scraped.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ from ivmix.models import (
     load_folder,
     save_folder,
 )
+from ivmix.solvers import Schedule
 from ivmix.sprites.judge import Judge, JudgeConfig, judge_loss
 from ivmix.sprites.world import FRAMES, WORDS, degrade, random_scenes, render
 from ivmix.training import Loss, Settings
@@ -118,13 +119,11 @@ def judge_stage_loss(pair: Path, device: torch.device) -> Loss:
     return loss
 
 
-def diffuse(x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """z = alpha x0 + sigma_vp eps at integer timesteps t (b,); returns z, alpha and sigma_vp, broadcastable."""
-    from ivmix.solvers import Schedule
-
+def levels(t: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """alpha and sigma_vp at integer training timesteps t (b,), shaped to multiply (b c f h w)."""
     schedule = Schedule.from_config(SCHEDULE)
-    alpha, sigma_vp = (table.float()[t].to(x0.device)[:, None, None, None, None] for table in (schedule.alpha, schedule.sigma_vp))
-    return alpha * x0 + sigma_vp * noise, alpha, sigma_vp
+    alpha, sigma_vp = (table.float()[t, None, None, None, None] for table in (schedule.alpha, schedule.sigma_vp))
+    return alpha.to(device), sigma_vp.to(device)
 
 
 def image_loss(pair: Path, device: torch.device) -> Loss:
@@ -141,9 +140,9 @@ def image_loss(pair: Path, device: torch.device) -> Loss:
             x0 = vae.encode(images)
         t = torch.randint(1000, (n,), generator=generator)
         noise = torch.randn(x0.shape, generator=generator).to(device)
-        z, _, _ = diffuse(x0, t, noise)
+        alpha, sigma_vp = levels(t, device)
         prompts = ["" if empty else caption for empty, caption in zip(null.tolist(), scenes.captions, strict=True)]
-        return F.mse_loss(network(z, t, prompts), noise), {}
+        return F.mse_loss(network(alpha * x0 + sigma_vp * noise, t, prompts), noise), {}
 
     return loss
 
@@ -165,9 +164,10 @@ def video_loss(pair: Path, device: torch.device) -> Loss:
         late = torch.rand(n, generator=generator) < 0.7
         t = torch.randint(500, (n,), generator=generator) + 500 * late
         noise = torch.randn(x0.shape, generator=generator).to(device)
-        z, alpha, sigma_vp = diffuse(x0, t, noise)
+        alpha, sigma_vp = levels(t, device)
+        z, v = alpha * x0 + sigma_vp * noise, alpha * noise - sigma_vp * x0
         prompts = ["" if empty else caption for empty, caption in zip(null.tolist(), scenes.captions, strict=True)]
-        error = (network(z, t, prompts) - (alpha * noise - sigma_vp * x0)).square().mean(dim=(1, 2, 3, 4))
+        error = (network(z, t, prompts) - v).square().mean(dim=(1, 2, 3, 4))
         return error.mean(), {"late": error.detach().cpu()[late].mean().nan_to_num()}
 
     return loss
@@ -204,7 +204,10 @@ def save_conditioned(name: str) -> Callable[[nn.Module, Path], None]:
 STAGES = (
     Stage("vae", (), Settings(steps=3000), lambda: VAE(VAE_CONFIG), vae_loss, save_vae),
     Stage("judge", (), Settings(steps=1500), lambda: Judge(JudgeConfig()), judge_stage_loss, save_judge),
-    Stage("image", ("vae",), Settings(steps=4000), lambda: Conditioned(IMAGE_CONFIG), image_loss, save_conditioned("image")),
+    Stage(
+        "image", ("vae",), Settings(steps=4000),
+        lambda: Conditioned(IMAGE_CONFIG), image_loss, save_conditioned("image"),
+    ),
     Stage(
         "video", ("vae",), Settings(steps=4500, rates={"motion_modules": 3.0}),
         lambda: Conditioned(VIDEO_CONFIG), video_loss, save_conditioned("video"),

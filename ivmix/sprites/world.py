@@ -136,7 +136,13 @@ def render(scenes: Scenes) -> Tensor:
 
 
 # "stock" in a 3x5 pixel font, as web video is watermarked.
-GLYPHS = ("###.###.###.###.#.#", "#....#..#.#.#...##.", "###..#..#.#.#...#..", "..#..#..#.#.#...##.", "###..#..###.###.#.#")
+GLYPHS = (
+    "###.###.###.###.#.#",
+    "#....#..#.#.#...##.",
+    "###..#..#.#.#...#..",
+    "..#..#..#.#.#...##.",
+    "###..#..###.###.#.#",
+)
 
 
 def watermark_mask(device: torch.device | None = None) -> Tensor:

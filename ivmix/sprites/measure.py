@@ -1,0 +1,131 @@
+"""Exact measurement of clips of the sprite world: what was asked for, how it moves, how degraded it looks.
+
+Semantics are read by the pair's own `Judge`; sharpness and flicker are computed from pixels. Everything is per clip, so
+that intervals and paired comparisons are the caller's to make.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ivmix.models import load_folder
+from ivmix.sprites.judge import Judge, JudgeConfig
+from ivmix.sprites.world import MOTIONS, SIZE, degrade, parse, random_scenes, render, watermark_mask
+
+SPRITE = 8.0  # pixels round the sprite's centre that hold it
+CLEAR = 11.0  # pixels round the sprite's centre that do not count as background
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One entry a clip, float64 (b,). Shares are of frames (colour, shape, identity) or 0/1 a clip (motion, strict)."""
+
+    colour: np.ndarray  # frames whose sprite has the caption's colour
+    shape: np.ndarray  # … and shape
+    motion: np.ndarray  # 1 if the net displacement points where the caption says
+    strict: np.ndarray  # … at more than 1.15 px a frame, drifting less than 0.5 across, jitter below 1 px
+    identity: np.ndarray  # frames that agree with the clip's most frequent (colour, shape)
+    jitter: np.ndarray  # px, deviation of the centre from uniform motion (root mean square)
+    flicker: np.ndarray  # grey levels (0-255), mean absolute change of the background from frame to frame
+    sharpness: np.ndarray  # mean |Laplacian| on the sprite, in units of the crisp world's
+    degradation: np.ndarray  # 0 crisp, 1 as soft and flat as the video model's training clips
+    watermark: np.ndarray  # 0 none, 1 as strong as in the video model's training clips
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return getattr(self, name)
+
+
+NAMES = tuple(f.name for f in fields(Scores))
+
+
+@torch.no_grad()
+def measure(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> Scores:
+    """Clips (b f 32 32 3) uint8 and their captions -> `Scores`. Raises ValueError for other sizes or captions."""
+    if frames.ndim != 5 or frames.shape[2:] != (SIZE, SIZE, 3) or len(frames) != len(captions):
+        raise ValueError(
+            f"frames has shape {frames.shape} for {len(captions)} captions: expected (b, f, {SIZE}, {SIZE}, 3), one each"
+        )
+    b, f = frames.shape[:2]
+    video = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1       # (b c f h w)
+    reading = judge(video.transpose(1, 2).flatten(0, 1))
+    colour, shape, motion = torch.tensor([parse(c) for c in captions]).unbind(1)
+    colours, shapes = (logits.argmax(1).unflatten(0, (b, f)) for logits in (reading.colour, reading.shape))
+    kinds = 4 * colours + shapes
+    identity = (kinds == kinds.mode(dim=1).values[:, None]).double().mean(1)
+
+    position = reading.position.double().unflatten(0, (b, f))                       # (b f 2)
+    time = torch.arange(f, dtype=torch.float64) - (f - 1) / 2
+    spread = time.square().sum().clamp(min=1e-12)
+    velocity = (position * time[:, None]).sum(1) / spread                           # (b 2), px a frame
+    line = position.mean(1, keepdim=True) + velocity[:, None] * time[:, None]
+    jitter = (position - line).square().sum(-1).mean(1).sqrt()
+    directions = torch.tensor(list(MOTIONS.values()), dtype=torch.float64)          # (4 2)
+    along = velocity @ directions.T                                                 # (b 4)
+    right_way = along.argmax(1) == motion
+    speed = along.gather(1, motion[:, None])[:, 0]
+    across = (velocity * directions[motion].flip(1).abs()).sum(1).abs()
+    strict = right_way & (speed > 1.15) & (across < 0.5) & (jitter < 1.0)
+
+    scores = {
+        "colour": (colours == colour[:, None]).double().mean(1),
+        "shape": (shapes == shape[:, None]).double().mean(1),
+        "motion": right_way.double(),
+        "strict": strict.double(),
+        "identity": identity,
+        "jitter": jitter,
+        "flicker": background_flicker(video, position),
+        "sharpness": edge_energy(video, position) / crisp_edge_energy(),
+        "degradation": reading.softness.double().unflatten(0, (b, f)).mean(1),
+        "watermark": reading.watermark.double().unflatten(0, (b, f)).mean(1),
+    }
+    return Scores(**{name: value.numpy() for name, value in scores.items()})
+
+
+def distance_to_sprite(position: Tensor) -> Tensor:
+    """Pixels between every pixel's centre and the sprite's: position (b f 2) -> (b f h w)."""
+    grid = torch.arange(SIZE) + 0.5
+    return torch.hypot(grid - position[..., :1, None], grid[:, None] - position[..., 1:, None])
+
+
+def background_flicker(video: Tensor, position: Tensor) -> Tensor:
+    """Mean absolute change between neighbouring frames, 0-255, where neither frame has its sprite: (b,)."""
+    clear = distance_to_sprite(position) > CLEAR
+    both = (clear[:, 1:] & clear[:, :-1])[:, None].double()
+    change = video.diff(dim=2).abs().double() * 127.5
+    return (change * both).sum((1, 2, 3, 4)) / (3 * both.sum((1, 2, 3, 4))).clamp(min=1)
+
+
+def edge_energy(video: Tensor, position: Tensor) -> Tensor:
+    """Mean |Laplacian| over the sprite's pixels, away from where a watermark would be: (b c f h w) -> (b,)."""
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], dtype=video.dtype)
+    rows = F.pad(video.flatten(0, 2)[:, None], (1, 1, 1, 1), mode="replicate")
+    edges = F.conv2d(rows, kernel[None, None])[:, 0].unflatten(0, video.shape[:3]).abs().double()
+    marked = F.max_pool2d(watermark_mask()[None], 3, stride=1, padding=1)[0] > 0
+    sprite = ((distance_to_sprite(position) < SPRITE) & ~marked)[:, None].double()
+    return (edges * sprite).sum((1, 2, 3, 4)) / (video.shape[1] * sprite.sum((1, 2, 3, 4))).clamp(min=1)
+
+
+@lru_cache(maxsize=1)
+def crisp_edge_energy() -> float:
+    """What `edge_energy` is on crisp clips of the world, averaged over 256 of them."""
+    scenes = random_scenes(256, torch.Generator().manual_seed(1))
+    return float(edge_energy(render(scenes), scenes.position).mean())
+
+
+def load_judge(pair_folder: Path) -> Judge | None:
+    """The measuring network a pair brings, or None if it brings none."""
+    folder = pair_folder / "judge"
+    return load_folder(Judge, JudgeConfig, folder, dtype=torch.float32) if folder.is_dir() else None
+
+
+def real_clips(n: int, seed: int, degraded: bool) -> tuple[Tensor, list[str]]:
+    """Ground truth to compare with: n clips (n 3 f h w) of the world and their captions."""
+    scenes = random_scenes(n, torch.Generator().manual_seed(seed))
+    clips = render(scenes)
+    return degrade(clips) if degraded else clips, scenes.captions

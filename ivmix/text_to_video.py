@@ -1,0 +1,170 @@
+"""Prompts to videos: the whole way from text to frames, over any pair and any sampler."""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ivmix._version import __version__
+from ivmix.media import to_frames
+from ivmix.pair import Pair, load_pair
+from ivmix.sampling import Sampling
+from ivmix.solvers import Guided, Run, initial_noise, integrate, normal_noise
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that reproduces a result, and what it cost. `seeds` has one entry per prompt."""
+
+    ivmix: str
+    torch: str
+    pair: str
+    prompts: list[str]
+    negative_prompt: str
+    image_negative_prompt: str
+    seeds: list[int]
+    frames: int
+    height: int
+    width: int
+    sampling: dict[str, Any]
+    device: str
+    dtype: str
+    nfe: dict[str, int]
+    forwards: dict[str, int]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """`frames` (b f h w c) uint8, `latents` (b c f h w), and the record of how they were made."""
+
+    frames: np.ndarray
+    latents: Tensor
+    record: Record
+
+
+class TextToVideo:
+    """A loaded pair, ready to sample.
+
+    >>> from ivmix import TextToVideo
+    >>> model = TextToVideo.from_pair("sprites")                                        # doctest: +SKIP
+    >>> result = model("a red circle moving left", sampler="composite", steps=10)       # doctest: +SKIP
+    >>> result.frames.shape                                                             # doctest: +SKIP
+    (1, 8, 32, 32, 3)
+    """
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+
+    @classmethod
+    def from_pair(
+        cls, name_or_folder: str = "sprites", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "TextToVideo":
+        """Loads an embedded pair by name, or any folder with a pair.json."""
+        return cls(load_pair(name_or_folder, device, dtype))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        negative_prompt: str | None = None,
+        image_negative_prompt: str | None = None,
+        seed: int | Sequence[int] = 0,
+        frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        batch_size: int = 8,
+        progress: bool = False,
+        callback: Callable[[int, int, Run], Any] | None = None,
+        **options: Any,
+    ) -> Result:
+        """One clip a prompt. Sample k starts from noise of seed + k, or of `seed[k]`, whatever the batch it runs in.
+
+        `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image model; defaults are the
+        pair's. `options` are those of `Sampling` (sampler, steps, solver, guidance, …), defaults again the pair's.
+        `batch_size` clips run together. Raises ValueError for prompts, sizes or options that cannot be, before sampling.
+        """
+        pair, began = self.pair, time.perf_counter()
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        check_prompts(prompts)
+        seeds = [seed + k for k in range(len(prompts))] if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(prompts):
+            raise ValueError(f"seed has {len(seeds)} entries for {len(prompts)} prompts: give one a prompt, or one number")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: expected 1 or more")
+        sampling = Sampling.resolve(pair.defaults, options)
+        shape = pair.latent_shape(frames or pair.frames, height or pair.height, width or pair.width)
+        negative = pair.defaults["negative_prompt"] if negative_prompt is None else negative_prompt
+        image_negative = negative if image_negative_prompt is None else image_negative_prompt
+
+        sigmas = pair.video.schedule.grid(sampling.steps, sampling.spacing)  # type: ignore[arg-type]
+        self._announce_reach(sampling, sigmas)
+        batches = [slice(i, i + batch_size) for i in range(0, len(prompts), batch_size)]
+        latents, nfe, forwards = [], dict[str, int](), dict[str, int]()
+        with tqdm(total=len(batches) * sampling.steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
+
+            def on_step(step: int, total: int, run: Run) -> Any:
+                bar.update()
+                bar.set_postfix({f"{k} evaluations": v for k, v in run.nfe.items()}, refresh=False)
+                return callback(step, total, run) if callback else None
+
+            for rows in batches:
+                image, video = self._guided(prompts[rows], negative, image_negative)
+                fields, legs = sampling.plan(image, video, sigmas)
+                x = pair.video.schedule.start(initial_noise(seeds[rows], shape), sigmas[0]).to(pair.device)
+                run = integrate(fields, legs, x, noise=normal_noise(seeds[rows], shape), callback=on_step)
+                latents.append(run.x)
+                nfe = dict(run.nfe)  # the same for every batch: evaluations are counted per clip
+                forwards = dict(run.forwards)
+        z = torch.cat(latents)
+        video_frames = to_frames(pair.vae.decode(z.to(pair.dtype)).float())
+        record = Record(
+            __version__, torch.__version__, pair.name, prompts, negative, image_negative, seeds, shape[1],
+            height or pair.height, width or pair.width, sampling.to_dict(), str(pair.device),
+            str(pair.dtype).removeprefix("torch."), nfe, forwards, round(time.perf_counter() - began, 3),
+        )  # fmt: skip
+        return Result(video_frames, z, record)
+
+    def _guided(self, prompts: Sequence[str], negative: str, image_negative: str) -> tuple[Guided, Guided]:
+        """Both models under these prompts, (image, video)."""
+        guided = []
+        for side, other in ((self.pair.image, image_negative), (self.pair.video, negative)):
+            network = side.network()
+            guided.append(
+                Guided(network(side.condition([other] * len(prompts))), network(side.condition(prompts)))
+            )
+        return guided[0], guided[1]
+
+    def _announce_reach(self, sampling: Sampling, sigmas: Tensor) -> None:
+        low, high = self.pair.image.schedule.sigma_min, self.pair.image.schedule.sigma_max
+        outside = sum(not low <= float(sigma) <= high for sigma in sigmas[:-1])
+        if outside and sampling.sampler in ("zigzag", "composite", "mixture"):
+            warnings.warn(
+                f"{outside} of {len(sigmas) - 1} levels are out of the image model's range [{low:g}, {high:g}]: "
+                "those steps are the video model's alone",
+                stacklevel=3,
+            )
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Raises ValueError for no prompt, an empty one, or one that is not text or holds control characters."""
+    if not prompts:
+        raise ValueError("prompts: got none, expected at least one")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt {prompt!r}: expected text, got {type(prompt).__name__}")
+        if not prompt.strip():
+            raise ValueError("the prompt is empty: describe the clip, such as 'a red circle moving left'")
+        if not prompt.isprintable():
+            bad = next(c for c in prompt if not c.isprintable())
+            raise ValueError(f"the prompt has the control character {bad!r}: remove it")
