@@ -81,8 +81,8 @@ def integrate(
     caller set it. Multistep memory is kept per (label, network).
     """
     play = _Player(fields, noise, schedule)
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
     _check(legs, play, x)
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     steps = [(step, list(group)) for step, group in groupby(legs, key=lambda leg: leg.step)]
     records: list[Record] | None = [] if trace else None
     finite = [x.detach().isfinite().all()]
@@ -140,6 +140,8 @@ class _Player:
         key = str(leg.network), leg.guidance
         if key not in self.denoisers:
             field = self.field(leg)
+            if hasattr(field, "predict"):
+                raise TypeError(f"fields: got a {type(field).__name__}; give it a condition: network(condition)")
             field = field.denoise if isinstance(field, Composite) else field
             self.denoisers[key] = guide(field, leg.guidance, f"leg {leg.label!r} of {leg.network!r}")
         return self.denoisers[key]
@@ -194,7 +196,7 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
         name = f"leg {leg.label!r} of step {leg.step}"
         if (leg.source != at or leg.told != leg.source) and play.schedule is None:
             raise ValueError(
-                f"{name}: its source is {leg.source:g} and its network is told {leg.told:g}, but the state is at {at:g}; "
+                f"{name}: source {leg.source:g}, told {leg.told:g}, but the state is at {at:g}; "
                 "legs that act on z need schedule=..."
             )
         at = leg.target
@@ -226,7 +228,7 @@ def _check_finite(flags: list[Tensor], steps: list[tuple[int, list[Leg]]]) -> No
     step, legs = steps[first - 1]
     names = ", ".join(dict.fromkeys(str(leg.network or "noise") for leg in legs))
     raise NotFiniteError(
-        f"step {step} (number {first} of {len(steps)}, from sigma {legs[-1].source:g} to {legs[-1].target:g}; {names}) "
-        "gave NaN or infinite values: the network overflows in its dtype, or guidance is too large",
+        f"step {step} (number {first} of {len(steps)}, from sigma {legs[-1].source:.4g} to {legs[-1].target:.4g}; {names}) "
+        "gave NaN or infinite values; does the network overflow in its dtype, or is the guidance too large?",
         step,
     )

@@ -40,7 +40,7 @@ class Schedule:
     >>> schedule.t(schedule.sigma(500))
     tensor(500., dtype=torch.float64)
     >>> schedule.grid(4)
-    tensor([14.6147,  4.0861,  1.6156,  0.6951,  0.0000], dtype=torch.float64)
+    tensor([14.6146,  4.0817,  1.6129,  0.6932,  0.0000], dtype=torch.float64)
     """
 
     timesteps: Tensor

@@ -1,0 +1,222 @@
+"""The claim the package rests on: zigzags converge to the composite ODE (or SDE) at first order."""
+
+import math
+
+import pytest
+import torch
+
+from ivmix.solvers import (
+    DPMSolverPP2M,
+    Euler,
+    GuidanceRamp,
+    Guided,
+    Heun,
+    IVMixed,
+    Progress,
+    Schedule,
+    composite,
+    integrate,
+    normal_noise,
+    plain,
+)
+from ivmix.solvers.analytic import Gaussian, GaussianNetwork, reference
+
+HIGH, LOW = 8.0, 0.2
+
+
+def grid(n):
+    """n levels from HIGH to LOW, even in log sigma, then 0: progress is the same function of sigma for all n."""
+    return Schedule.ve(LOW, HIGH).grid(n, "uniform-lam")
+
+
+def to_low(legs):
+    """All legs but the step to 0, which does not shrink with the grid."""
+    return legs[:-1]
+
+
+SCHEDULED = {
+    "guidance": GuidanceRamp(2.0, 1.0, 2.0),
+    "image_guidance": GuidanceRamp(0.6, 0.2),
+    "video_guidance": lambda u: 0.3 + 0.4 * u * u,
+}
+
+
+@pytest.mark.parametrize("sequence", ["down-first", "up-first"])
+@pytest.mark.parametrize("pattern", ["I-V", "V-I", "V-V", "IV-IV", "VI-IV", "II-VV", "IV-VI", "VIV-IVI"])
+def test_zigzags_converge_to_the_composite_ode(pattern, sequence, pair, x, slopes):
+    """Scheduled guidance, an interval inside the run, networks that do not commute; against a 1e-11 reference."""
+    options = {**SCHEDULED, "interval": (0.2, 0.8)}
+    limit = composite(**pair, pattern=pattern, **options, reference=grid(11))
+    # the field jumps at nodes 2 and 8 of the reference grid, so the reference integrates from node to node
+    truth = reference(limit.denoise, HIGH * x, grid(11)[:-1], substeps=2)
+
+    def error(n):
+        legs = to_low(IVMixed(pattern, sequence, **options).legs(grid(n)))
+        return (integrate(pair, legs, HIGH * x).x - truth).norm()
+
+    # The error is c/n + d/n²: its local slope is 1 + O(1/n), here within 0.12 from n = 161 on.
+    assert limit.churn == 0
+    assert slopes(error, [161, 321]) == pytest.approx([1.0], abs=0.12)
+
+
+@pytest.mark.parametrize("sequence", ["down-first", "up-first"])
+def test_a_period_converges_to_the_average(sequence, pair, x, slopes):
+    options = {**SCHEDULED, "period": 3}
+    limit = composite(**pair, **options, reference=grid(11))
+    truth = reference(limit.denoise, HIGH * x, grid(11)[:-1], substeps=2)
+
+    def error(n):
+        return (integrate(pair, to_low(IVMixed(sequence=sequence, **options).legs(grid(n))), HIGH * x).x - truth).norm()
+
+    assert slopes(error, [151, 301]) == pytest.approx([1.0], abs=0.15)
+
+
+def test_zigzags_with_higher_order_legs_still_split_at_first_order(pair, x, slopes):
+    limit = composite(**pair, **SCHEDULED, reference=grid(11))
+    truth = reference(limit.denoise, HIGH * x, grid(11)[:-1], substeps=2)
+    sampler = IVMixed(**SCHEDULED, solver=Heun(), step_solver=DPMSolverPP2M())
+
+    def error(n):
+        return (integrate(pair, to_low(sampler.legs(grid(n))), HIGH * x).x - truth).norm()
+
+    assert slopes(error, [160, 320]) == pytest.approx([1.0], abs=0.12)
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP2M()], ids=lambda solver: type(solver).__name__)
+def test_solvers_keep_their_order_on_the_composite(solver, pair, x, slopes):
+    limit = composite(**pair, **SCHEDULED, reference=grid(11))
+    truth = reference(limit.denoise, HIGH * x, grid(11)[:-1], substeps=2)
+
+    def error(n):
+        return (integrate(limit, to_low(plain(grid(n), solver=solver)), HIGH * x).x - truth).norm()
+
+    assert slopes(error, [80, 160]) == pytest.approx([solver.order], abs=0.15)
+
+
+def test_iv_iv_is_the_published_combination(pair, x):
+    """eps_Vu + (w + 2·gamma_V)·d_V + 2·gamma_I·d_I: the image network's unconditional prediction cancels."""
+    limit = composite(**pair, guidance=7.5, image_guidance=4.0, video_guidance=3.0, reference=grid(10))
+    image, video = pair["image"], pair["video"]
+    expected = video.uncond + (7.5 + 6.0) * video.direction + 8.0 * image.direction
+    torch.testing.assert_close(limit.denoise(x, 1.0), expected(x, 1.0), rtol=0, atol=1e-12)
+    assert limit.denoise.total(1.0) == pytest.approx(1.0, abs=1e-14)
+    assert limit.denoise.cost(1.0) == {"video": 2, "image": 2}
+
+
+@pytest.mark.parametrize("pattern", ["R-I", "RV-IV", "VR-IV", "RR-IV", "IV-IV", "VIV-IVI"])
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 0.8)])
+def test_weights_sum_to_one_and_churn_counts_noise_legs(pattern, interval, pair):
+    limit = composite(**pair, pattern=pattern, **SCHEDULED, interval=interval, reference=grid(11))
+    for sigma in (7.9, 5.0, 1.0, 0.25):
+        mixed = interval == (0.0, 1.0) or 0.2 <= Progress.of(grid(11))(sigma) < 0.8
+        churn = limit.churn(torch.tensor(sigma)) if callable(limit.churn) else limit.churn
+        assert limit.denoise.total(sigma) == pytest.approx(1.0, abs=1e-13)
+        assert churn == (pattern.count("R") if mixed else 0)
+
+
+def test_outside_the_interval_the_image_network_costs_nothing(pair):
+    limit = composite(**pair, interval=(0.2, 0.8), reference=grid(11)).denoise
+    nodes = grid(11).tolist()
+    image_at = [i for i, sigma in enumerate(nodes[:-1]) if "image" in limit.cost(sigma)]
+    assert image_at == [i for i in range(11) if 0.2 <= i / 10 < 0.8] == [2, 3, 4, 5, 6, 7]
+
+
+def test_gates_forgive_the_rounding_of_another_grid(pair):
+    limit = composite(**pair, interval=(0.2, 0.8), reference=grid(11)).denoise
+    for rounding in (1 - 1e-15, 1 + 1e-15):
+        assert "image" in limit.cost(grid(11)[2].item() * rounding)
+        assert "image" not in limit.cost(grid(11)[8].item() * rounding)
+
+
+def test_out_of_reach_the_field_is_the_videos(pair):
+    limit = composite(**pair, guidance=7.5, reference=grid(11), reach={"image": (1.0, 4.0)}).denoise
+    assert limit.cost(5.0) == limit.cost(0.5) == {"video": 2}
+    assert limit.cost(2.0) == {"video": 2, "image": 2}
+    assert [w for w in limit.weights(5.0) if w] == [-6.5, 7.5]
+
+
+def test_progress_is_linear_in_log_sigma_between_nodes():
+    u = Progress.of(torch.tensor([8.0, 4.0, 1.0, 0.0]))
+    assert [u(8.0), u(4.0), u(2.0), u(1.0), u(0.5)] == pytest.approx([0.0, 0.5, 0.75, 1.0, 1.0])
+    assert Progress.of(torch.tensor([math.inf, 4.0, 1.0, 0.0]))(100.0) == 0.0
+    assert Progress.of(torch.tensor([4.0, 0.0]))(4.0) == 0.0
+    with pytest.raises(ValueError, match="reference grid begins"):
+        u(9.0)
+
+
+def test_unguided_fields_compose(x):
+    image, video = (
+        GaussianNetwork(name, {None: Gaussian(m, 1.0)})(None) for name, m in (("image", 1.0), ("video", 0.0))
+    )
+    limit = composite(image, video, "V-I", guidance=None, image_guidance=None, video_guidance=None, reference=grid(5))
+    torch.testing.assert_close(limit.denoise(x, 1.0), image(x, 1.0))
+    with pytest.raises(ValueError, match="guidance"):
+        composite(image, video, reference=grid(5))
+
+
+@pytest.mark.parametrize("pattern", ["IV-I", "I-R", "", "IV"])
+def test_illegal_patterns_are_refused(pattern, pair):
+    with pytest.raises(ValueError, match="pattern"):
+        composite(**pair, pattern=pattern, reference=grid(5))
+
+
+def test_a_deterministic_solver_on_churn_is_refused(pair, x):
+    limit = composite(**pair, pattern="RV-IV", reference=grid(5))
+    with pytest.raises(ValueError, match="churn"):
+        integrate(limit, plain(grid(5)), x)
+
+
+# R patterns: networks of one variance each, so that every entry of the state is an independent scalar process.
+
+SCALAR = {
+    "image": Guided(*(GaussianNetwork("image", {m: Gaussian(m, v)})(m) for m, v in ((0.2, 1.0), (1.0, 0.5)))),
+    "video": Guided(*(GaussianNetwork("video", {m: Gaussian(m, v)})(m) for m, v in ((-0.3, 1.4), (0.6, 0.9)))),
+}
+GENTLE = {"guidance": 1.5, "image_guidance": GuidanceRamp(0.5, 0.2, 1.0), "video_guidance": 0.4}
+
+
+def sde_moments(limit, mean, variance):
+    """Mean and variance at LOW of dx = (1 + k)·eps·dsigma + sqrt(2·k·sigma·|dsigma|)·xi; eps is affine in x."""
+
+    def denoise(state, sigma):  # reference integrates (y - denoise(y)) / sigma = dy/dsigma
+        k = limit.churn(sigma) if callable(limit.churn) else limit.churn
+        at = torch.stack([state[0], torch.zeros(()), torch.ones(())]).double().reshape(3, 1, 1, 1, 1)
+        eps = ((at - limit.denoise(at, sigma)) / sigma).flatten()
+        slope = torch.stack([(1 + k) * eps[0], 2 * (1 + k) * (eps[2] - eps[1]) * state[1] - 2 * k * sigma])
+        return state - sigma * slope
+
+    return reference(denoise, torch.tensor([mean, variance], dtype=torch.float64), grid(11)[:-1], substeps=2)
+
+
+@pytest.mark.parametrize("sequence", ["down-first", "up-first"])
+@pytest.mark.parametrize("pattern", ["R-I", "R-V", "RV-IV", "IR-VI", "RR-IV"])
+def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):
+    """Exact moments of the scheme: it is affine in its draws, so a batch with one unit draw each gives the rest."""
+    options = {**GENTLE, "interval": (0.2, 0.8)}
+    limit = composite(**SCALAR, pattern=pattern, **options, reference=grid(11))
+    truth = sde_moments(limit, 0.5, HIGH**2)
+
+    def error(n):
+        legs = to_low(IVMixed(pattern, sequence, **options).legs(grid(n)))
+        draws = sum(leg.network is None for leg in legs)
+        state = torch.full((draws + 2, 1, 1, 1, 1), 0.5, dtype=torch.float64)
+        state[-1] += HIGH  # the last row moves the start by one standard deviation, row j > 0 is the j-th draw
+        rows = iter(torch.eye(draws + 2, dtype=torch.float64)[1:])
+        end = integrate(SCALAR, legs, state, noise=lambda *_: next(rows).reshape(state.shape)).x.flatten()
+        moments = torch.stack([end[0], ((end[1:] - end[0]) ** 2).sum()])
+        return (moments - truth).norm()
+
+    assert slopes(error, [161, 321]) == pytest.approx([1.0], abs=0.12)
+
+
+def test_noise_patterns_have_the_moments_of_the_sde_when_sampled():
+    n, samples = 121, 4096
+    limit = composite(**SCALAR, pattern="RV-IV", **GENTLE, reference=grid(n))
+    mean, variance = sde_moments(limit, 0.0, HIGH**2).tolist()
+    start = HIGH * torch.randn(1, samples, 1, 1, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    legs = to_low(IVMixed("RV-IV", **GENTLE).legs(grid(n)))
+    end = integrate(SCALAR, legs, start, noise=normal_noise([7], start.shape[1:])).x
+    # Four standard errors, sqrt(variance/N) and variance·sqrt(2/N), plus the bias of n steps (below 3 %).
+    spread = math.sqrt(variance)
+    assert end.mean().item() == pytest.approx(mean, abs=4 * spread / math.sqrt(samples) + 0.03 * spread)
+    assert end.var().item() == pytest.approx(variance, rel=4 * math.sqrt(2 / samples) + 0.03)

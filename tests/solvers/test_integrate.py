@@ -1,0 +1,246 @@
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ivmix.solvers import (
+    DPMSolverPP2M,
+    Euler,
+    Guided,
+    Heun,
+    IVMixed,
+    Leg,
+    Network,
+    NotFiniteError,
+    Schedule,
+    View,
+    integrate,
+    normal_noise,
+    plain,
+    planned_nfe,
+)
+
+SCHEDULE = Schedule.scaled_linear()
+SIGMAS = SCHEDULE.grid(8)
+
+
+def test_counts_are_what_the_plan_says(pair, x):
+    for solver in (Euler(), Heun()):
+        legs = IVMixed(solver=solver).legs(SIGMAS)
+        run = integrate(pair, legs, x, trace=True)
+        assert run.nfe == planned_nfe(legs)
+        assert run.forwards == {name: 2 * count for name, count in run.nfe.items()}
+        assert [record.leg for record in run.trace] == legs
+
+
+def test_conditional_and_unconditional_share_one_network_call(x):
+    calls = []
+
+    def forward(z, t, condition):
+        calls.append(z.shape[0])
+        return torch.tanh(z + condition.reshape(-1, 1, 1, 1, 1))
+
+    network = Network(forward, SCHEDULE, "epsilon", "video")
+    guided = Guided(network(torch.zeros(2)), network(torch.ones(2)))
+    run = integrate(guided, plain(SIGMAS, 7.5), x)
+    assert calls == [4] * 8
+    assert (run.nfe, run.forwards) == ({"video": 8}, {"video": 16})
+    assert integrate(guided, plain(SIGMAS, 1.0), x).forwards == {"video": 8}
+
+
+def test_the_trace_shows_states_and_levels(pair, x):
+    legs = plain(SIGMAS, 2.0, Heun())
+    run = integrate(pair, legs, x, trace=True)
+    assert run.trace[0].told == (legs[0].source, legs[0].target)
+    assert run.trace[-1].told == (legs[-1].source,)
+    assert run.trace[0].forwards == {"video": 4}
+    assert torch.equal(run.trace[-1].x, run.x)
+    again = integrate(pair, legs[3:], run.trace[2].x)
+    torch.testing.assert_close(again.x, run.x, rtol=0, atol=0)
+
+
+def test_mixing_a_network_with_itself_at_guidance_zero_is_only_a_detour(pair, x, slopes):
+    """With gamma = 0 and one network, the legs of a step go out and come back along one field."""
+    video = pair["video"].uncond
+    fields = {"image": video, "video": video}
+
+    def error(n):
+        sigmas = Schedule.ve(0.2, 8.0).grid(n, "uniform-lam")
+        sampler = IVMixed(guidance=None, image_guidance=None, video_guidance=None)
+        mixed = integrate(fields, sampler.legs(sigmas), 8 * x).x
+        return (mixed - integrate(video, plain(sigmas), 8 * x).x).norm()
+
+    assert slopes(error, [80, 160]) == pytest.approx([1.0], abs=0.15)
+
+
+def test_multistep_memory_stays_in_its_lane(pair, x):
+    """The ordinary steps of a zigzag are played here by hand, with their own memory and that of no other leg."""
+    solver = DPMSolverPP2M()
+    legs = IVMixed(step_solver=solver, guidance=2.0, image_guidance=0.3, video_guidance=0.3).legs(SIGMAS)
+    state, memory = x, None
+    for leg in legs:
+        field = pair[leg.network].at(leg.guidance)
+        if leg.label == "step":
+            state, memory = solver.step(field, state, leg.source, leg.target, memory)
+        else:
+            state, _ = Euler().step(field, state, leg.source, leg.target)
+    torch.testing.assert_close(integrate(pair, legs, x).x, state, rtol=0, atol=1e-13)
+
+
+def test_no_state_survives_a_run(pair, x):
+    legs = plain(SIGMAS, 2.0, DPMSolverPP2M())
+    first = integrate(pair, legs, x).x
+    assert torch.equal(integrate(pair, legs, x).x, first)
+
+
+def test_nested_runs_do_not_disturb_each_other(pair, x):
+    legs = plain(SIGMAS, 2.0, DPMSolverPP2M())
+
+    def nosy(y, sigma):
+        integrate(pair, legs[:3], x)
+        return pair["video"].at(2.0)(y, sigma)
+
+    torch.testing.assert_close(
+        integrate(nosy, plain(SIGMAS, solver=DPMSolverPP2M()), x).x, integrate(pair, legs, x).x, rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP2M()], ids=lambda solver: type(solver).__name__)
+def test_runs_are_differentiable(solver, pair, x):
+    start = x.clone().requires_grad_()
+    legs = IVMixed(step_solver=solver, guidance=2.0, image_guidance=0.3, video_guidance=0.3).legs(SIGMAS[3:])
+    direction = torch.ones_like(x)
+    (gradient,) = torch.autograd.grad(integrate(pair, legs, start).x.sum(), start)
+    # all denoisers here are affine in x, so a finite difference of any length is exact
+    with torch.no_grad():
+        moved = integrate(pair, legs, x + direction).x.sum() - integrate(pair, legs, x).x.sum()
+    torch.testing.assert_close((gradient * direction).sum(), moved, rtol=1e-10, atol=1e-10)
+
+
+def test_no_graph_is_kept_unless_asked_for(pair, x):
+    assert not integrate(pair, plain(SIGMAS, 2.0), x, trace=True).x.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_state_is_at_least_float32(dtype, pair, x):
+    run = integrate(pair, plain(SIGMAS, 2.0), x.to(dtype))
+    assert run.x.dtype == torch.float32
+    double = integrate(pair, plain(SIGMAS, 2.0), x.to(dtype).double()).x
+    # 8 steps of float32: a few hundred units in the last place
+    torch.testing.assert_close(run.x.double(), double, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_network_that_fails_names_its_step(bad, pair, x):
+    def failing(z, t, condition):
+        return torch.full_like(z, bad) if t < 400 else torch.zeros_like(z)
+
+    network = Network(failing, SCHEDULE, "epsilon", "video")
+    with pytest.raises(NotFiniteError, match=r"step 5 \(number 6 of 8, from sigma 1.069 to 0.6932; video\)") as caught:
+        integrate(network(None), plain(SIGMAS), x)
+    assert caught.value.step == 5
+
+
+def test_a_bad_start_is_named(pair, x):
+    x[0, 0, 0, 0, 0] = math.nan
+    with pytest.raises(NotFiniteError, match="initial state"):
+        integrate(pair, plain(SIGMAS, 2.0), x)
+
+
+def test_callback_sees_every_outer_step(pair, x):
+    seen = []
+    run = integrate(
+        pair, IVMixed().legs(SIGMAS), x, callback=lambda step, total, run: seen.append((step, total, run.nfe))
+    )
+    assert [(step, total) for step, total, _ in seen] == [(i + 1, 8) for i in range(8)]
+    assert seen[0][2] == {"image": 2, "video": 3}
+    assert seen[-1][2] == run.nfe
+    assert not run.cancelled
+
+
+def test_returning_false_cancels(pair, x):
+    run = integrate(pair, plain(SIGMAS, 2.0), x, callback=lambda step, total, run: step < 3)
+    assert run.cancelled
+    assert run.nfe == {"video": 3}
+    assert torch.equal(run.x, integrate(pair, plain(SIGMAS, 2.0)[:3], x).x)
+
+
+def test_noise_legs_add_the_variance_between_levels(x):
+    legs = [Leg(None, "R up 1", 3.0, 3.0, 5.0, None, Euler(), 0)]
+    run = integrate({}, legs, 0 * x, noise=lambda sigma, sigma_next: torch.ones_like(x))
+    assert torch.equal(run.x, 4 * torch.ones_like(x))
+    assert run.nfe == {}
+
+
+def test_a_view_holds_for_its_leg_alone(x):
+    """A leg whose network sees frames in reverse."""
+    flip = View("reverse", lambda y: y.flip(2), lambda y: y.flip(2))
+    ramp = torch.arange(4.0).reshape(4, 1, 1)
+
+    def denoise(y, sigma):
+        return y + ramp
+
+    one, two = plain(torch.tensor([2.0, 1.0, 0.5]))
+    run = integrate(denoise, [replace(one, view=flip), two], 0 * x)
+    torch.testing.assert_close(run.x[0, 0, :, 0, 0], (ramp.flip(0) + ramp).flatten().double() / 2)
+
+
+def test_legs_on_z_read_the_state_at_their_own_level(pair, x):
+    """A leg from another level, told a third one: DDIM's move from a to b of a state whose z is taken as it is."""
+    a, b, told, at = (SCHEDULE.sigma(t) for t in (700.0, 600.0, 650.0, 720.0))
+    field = pair["video"].at(2.0)
+    alpha_a, alpha_b, alpha_told, alpha_at = (SCHEDULE.alpha_at(s) for s in (a, b, told, at))
+    z = alpha_at * x
+    eps = (z / alpha_told - field(z / alpha_told, told)) / told
+    expected = alpha_b / alpha_a * z + (alpha_b * b - alpha_a * a * alpha_b / alpha_a) * eps
+    start = Leg("video", "step", at.item(), at.item(), at.item(), 2.0, Euler(), 0)
+    jump = Leg("video", "V down 1", told.item(), a.item(), b.item(), 2.0, Euler(), 1)
+    run = integrate(pair, [start, jump], x, schedule=SCHEDULE)
+    torch.testing.assert_close(alpha_b * run.x, expected, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="schedule="):
+        integrate(pair, [start, jump], x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (lambda pair: (pair, []), "legs: got none"),
+        (lambda pair: ({"video": pair["video"]}, IVMixed().legs(SIGMAS)), "legs also need 'image'"),
+        (lambda pair: (pair, plain(SIGMAS)), "guidance None for a Guided"),
+        (lambda pair: (pair["video"].at(2.0), plain(SIGMAS, 7.5)), "guidance 7.5 for a denoiser"),
+        (lambda pair: (pair, IVMixed("R-V").legs(SIGMAS)), "noise=normal_noise"),
+        (lambda pair: (pair, plain(SIGMAS, 2.0)[::2]), "schedule="),
+    ],
+)
+def test_impossible_runs_are_refused_before_the_first_evaluation(arguments, name, pair, x):
+    with pytest.raises(ValueError, match=name):
+        integrate(*arguments(pair), x)
+
+
+def test_a_network_without_condition_is_refused(x):
+    network = Network(lambda z, t, c: z, SCHEDULE, "epsilon", "video")
+    with pytest.raises(TypeError, match=r"network\(condition\)"):
+        integrate(network, plain(SIGMAS), x)
+
+
+def test_integers_and_misshapen_noise_are_refused(pair, x):
+    with pytest.raises(ValueError, match="dtype"):
+        integrate(pair, plain(SIGMAS, 2.0), x.long())
+    with pytest.raises(ValueError, match="noise: got shape"):
+        integrate(pair, IVMixed("R-V").legs(SIGMAS), x, noise=normal_noise([0], (1, 2)))
+
+
+def test_importing_the_solvers_loads_torch_alone():
+    """The guard of the room's one promise: no optional package, no other room."""
+    code = (
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"  # torch itself imports tqdm where it is installed
+        "import ivmix.solvers\n"
+        "banned = 'einops safetensors PIL av tqdm tokenizers huggingface_hub matplotlib ivmix.models'.split()\n"
+        "print([name for name in banned if name in sys.modules and name not in before])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

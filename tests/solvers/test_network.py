@@ -1,0 +1,187 @@
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from ivmix.solvers import (
+    DPMSolverPP2M,
+    Euler,
+    Network,
+    Schedule,
+    framewise,
+    integrate,
+    join_conditions,
+    plain,
+    repeat_rows,
+)
+from ivmix.solvers.analytic import Gaussian, GaussianNetwork, exponential
+
+MODEL = GaussianNetwork("video", {None: Gaussian(0.3, exponential(4, 1.2))})
+VP, FLOW = Schedule.scaled_linear(), Schedule.rectified_flow()
+
+
+def adapted(schedule, prediction, **options):
+    return Network(MODEL.forward(schedule, prediction), schedule, prediction, "video", **options)
+
+
+@pytest.mark.parametrize("schedule", [VP, FLOW, Schedule.ve(0.02, 20.0)], ids=["vp", "flow", "ve"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v", "flow"])
+@pytest.mark.parametrize("sigma", [0.05, 1.0, 14.0])
+def test_every_prediction_on_every_schedule_is_the_same_denoiser(schedule, prediction, sigma, x):
+    x = sigma * x + 0.3
+    # z / alpha and t(sigma) lose a few units in the last place of x, which is sigma in size
+    torch.testing.assert_close(
+        adapted(schedule, prediction)(None)(x, sigma), MODEL(None)(x, sigma), rtol=0, atol=1e-12 * (1 + sigma)
+    )
+
+
+@pytest.mark.parametrize("solver", [Euler(), DPMSolverPP2M()])
+def test_vp_and_flow_runs_agree(solver, x):
+    sigmas = VP.grid(12)
+    runs = [
+        integrate(adapted(schedule, prediction)(None), plain(sigmas, solver=solver), sigmas[0] * x).x
+        for schedule, prediction in ((VP, "epsilon"), (VP, "v"), (FLOW, "flow"))
+    ]
+    torch.testing.assert_close(runs[1], runs[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(runs[2], runs[0], rtol=0, atol=1e-12)
+
+
+def test_a_rectified_flow_is_eulers_method_in_t_from_pure_noise(x):
+    """x does not exist at t = 1; the run still is z' = z + (t' - t)·v there and below."""
+
+    def velocity(z, t, condition):
+        return 0.3 * z.roll(1, 2) + t * z
+
+    network = Network(velocity, FLOW, "flow", "video")
+    sigmas = FLOW.grid(5)
+    z = x
+    for k in range(5, 0, -1):
+        z = z - velocity(z, torch.tensor(k / 5, dtype=torch.float64), None) / 5
+    torch.testing.assert_close(integrate(network(None), plain(sigmas), x).x, z, rtol=0, atol=1e-12)
+
+
+def test_epsilon_is_refused_where_alpha_is_zero(x):
+    network = Network(lambda z, t, condition: z, FLOW, "epsilon", "video")
+    with pytest.raises(ValueError, match="alpha = 0"):
+        network(None)(x, math.inf)
+
+
+def test_conditions_of_one_network_share_one_call_and_are_joined_once(x):
+    calls, joins = [], []
+
+    def forward(z, t, condition):
+        calls.append((z.shape[0], condition.shape[0]))
+        return z * condition[:, :, None, None, None]
+
+    def join(conditions):
+        joins.append(len(conditions))
+        return join_conditions(conditions)
+
+    network = Network(forward, VP, "epsilon", "video", join=join)
+    u, c = network(torch.zeros(2, 3)), network(torch.ones(2, 3))
+    guided = u + 7.5 * (c - u)
+    for sigma in (9.0, 5.0, 2.0):
+        guided(x, sigma)
+    assert calls == [(4, 4)] * 3
+    assert joins == [2]
+
+
+def test_batch_equals_one_by_one(x):
+    network = Network(lambda z, t, c: torch.tanh(z + c[:, :, None, None, None]), VP, "epsilon", "video")
+    u, c = torch.zeros(2, 3, dtype=torch.float64), torch.ones(2, 3, dtype=torch.float64)
+
+    def run(x, u, c):
+        denoise = network(u) + 3.0 * (network(c) - network(u))
+        return integrate(denoise, plain(VP.grid(6)), 14.0 * x).x
+
+    together = run(x, u, c)
+    apart = torch.cat([run(x[k : k + 1], u[k : k + 1], c[k : k + 1]) for k in range(2)])
+    torch.testing.assert_close(together, apart, rtol=0, atol=1e-12)
+
+
+def test_network_runs_in_its_dtype_and_the_sum_in_the_states(x):
+    seen = []
+
+    def forward(z, t, condition):
+        seen.append((z.dtype, t.dtype, t.device.type))
+        return z
+
+    denoise = 15.0 * Network(forward, VP, "epsilon", "video", dtype=torch.bfloat16)(None)
+    assert denoise(x, 1.0).dtype == x.dtype
+    assert seen == [(torch.bfloat16, torch.float64, "cpu")]
+
+
+def test_timesteps_fractional_or_nearest(x):
+    told = []
+    sigma = VP.sigma(500.3)
+    for timesteps in ("fractional", "nearest"):
+        network = Network(lambda z, t, c: told.append(t.item()) or z, VP, "epsilon", "video", timesteps=timesteps)
+        network(None)(x, sigma)
+    assert told == [pytest.approx(500.3, abs=1e-9), 500.0]
+
+
+def test_levels_out_of_range_name_the_network(x):
+    network = Network(lambda z, t, c: z, VP, "epsilon", "video")
+    with pytest.raises(ValueError, match=r"'video' cannot be evaluated at this level: sigma: got 20"):
+        network(None)(x, 20.0)
+
+
+def test_a_wrong_shape_names_the_network(x):
+    network = Network(lambda z, t, c: z[:, :1], VP, "epsilon", "video")
+    with pytest.raises(ValueError, match="'video' returned shape"):
+        network(None)(x, 1.0)
+
+
+def test_unknown_prediction_and_timesteps_are_refused():
+    for options in ({"prediction": "eps"}, {"prediction": "v", "timesteps": "rounded"}):
+        with pytest.raises(ValueError, match="expected"):
+            Network(lambda z, t, c: z, VP, name="video", **options)
+
+
+@dataclass(frozen=True)
+class Words:
+    text: str
+
+    @staticmethod
+    def cat(conditions):
+        return Words("|".join(condition.text for condition in conditions))
+
+
+def test_join_conditions():
+    assert join_conditions([None, None]) is None
+    assert join_conditions([Words("a"), Words("b")]) == Words("a|b")
+    assert join_conditions([torch.zeros(1, 2), torch.zeros(3, 2)]).shape == (4, 2)
+    for mixed in ([None, Words("a")], ["a", "b"], [torch.zeros(1), None]):
+        with pytest.raises(TypeError, match="join"):
+            join_conditions(mixed)
+
+
+def test_framewise_is_frame_by_frame(x):
+    frames_seen = []
+
+    def image(z, t, condition):  # (b f) c h w
+        frames_seen.append((z.shape, condition.shape))
+        return z * condition[:, :, None, None] + t
+
+    condition = torch.arange(6.0, dtype=torch.float64).reshape(2, 3)
+    forward = framewise(image, repeat_rows)
+    t = torch.tensor(0.5, dtype=torch.float64)
+    y = forward(x, t, condition)
+    for b in range(x.shape[0]):
+        for f in range(x.shape[2]):
+            torch.testing.assert_close(y[b, :, f], x[b, :, f] * condition[b, :, None, None] + 0.5, rtol=0, atol=0)
+    assert frames_seen == [((8, 3, 2, 1), (8, 3))]
+
+
+def test_framewise_repeats_a_condition_once():
+    repeats = []
+
+    def repeat(condition, frames):
+        repeats.append(frames)
+        return condition.repeat_interleave(frames, 0)
+
+    forward, condition = framewise(lambda z, t, c: z, repeat), torch.zeros(1, 3)
+    for _ in range(4):
+        forward(torch.zeros(1, 3, 5, 2, 2), torch.tensor(0.0), condition)
+    assert repeats == [5]

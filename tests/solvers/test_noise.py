@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from ivmix.solvers import initial_noise, normal_noise
+
+SHAPE = (4, 8, 16, 16)
+
+
+def test_a_sample_is_the_same_in_every_batch():
+    batch = initial_noise([0, 1, 2], SHAPE)
+    assert torch.equal(batch[2:], initial_noise([2], SHAPE))
+    many, one = normal_noise([0, 1, 2], SHAPE), normal_noise([1], SHAPE)
+    for _ in range(3):
+        assert torch.equal(many(None, None)[1:2], one(None, None))
+
+
+def test_draws_are_unit_normals_and_all_different():
+    source = normal_noise([5], SHAPE)
+    draws = [initial_noise([5], SHAPE), source(None, None), source(None, None), initial_noise([6], SHAPE)]
+    n = draws[0].numel()
+    for i, a in enumerate(draws):
+        # 8192 numbers: mean within 5/sqrt(n), variance within 5·sqrt(2/n)
+        assert abs(a.mean()) < 5 / n**0.5
+        assert abs(a.var() - 1) < 5 * (2 / n) ** 0.5
+        for b in draws[:i]:
+            assert abs((a * b).mean()) < 5 / n**0.5
+
+
+def test_global_state_is_neither_read_nor_changed():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = initial_noise([3], SHAPE)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(initial_noise([3], SHAPE), first)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "1"])
+def test_bad_seeds_are_refused(seed):
+    with pytest.raises(ValueError, match="seeds"):
+        initial_noise([seed], SHAPE)

@@ -1,0 +1,129 @@
+import json
+import math
+
+import pytest
+import torch
+
+from ivmix.solvers import Schedule
+
+SCHEDULES = {
+    "scaled_linear": Schedule.scaled_linear(),
+    "linear": Schedule.linear(),
+    "cosine": Schedule.cosine(),
+    "rectified_flow": Schedule.rectified_flow(),
+    "rectified_flow_1000": Schedule.rectified_flow(n=50, t_max=1000.0),
+    "ve": Schedule.ve(0.01, 80.0, n=200),
+    "alpha_bar": Schedule.from_alpha_bar(torch.linspace(0.99, 0.01, 100).float()),
+    # alpha² + sigma_vp² is not 1, as under a dynamic rescale of x0
+    "table": Schedule(
+        torch.arange(5.0), torch.tensor([1.0, 0.8, 0.6, 0.3, 0.1]), torch.tensor([0.1, 0.6, 0.8, 0.9, 1.0])
+    ),
+}
+schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+
+
+def between(schedule, count=200):
+    """Times strictly inside the finite part of the schedule."""
+    last = schedule.timesteps[-2] if math.isinf(schedule.sigma_max) else schedule.timesteps[-1]
+    return torch.linspace(float(schedule.timesteps[0]), float(last), count, dtype=torch.float64)
+
+
+@schedules
+def test_training_levels_are_exact(schedule):
+    assert torch.equal(schedule.sigma(schedule.timesteps), schedule.sigmas)
+    assert torch.equal(schedule.t(schedule.sigmas), schedule.timesteps)
+    assert torch.equal(schedule.alpha_at(schedule.sigmas), schedule.alpha)
+
+
+@schedules
+def test_round_trips_between_levels(schedule):
+    t = between(schedule)
+    # log sigma is known to 2e-16·|log sigma| and neighbouring levels differ by >= 3e-3 in it: t to 1e-12 of its range
+    torch.testing.assert_close(schedule.t(schedule.sigma(t)), t, rtol=1e-12, atol=1e-12 * float(schedule.timesteps[-1]))
+    sigma = schedule.sigma(t)
+    torch.testing.assert_close(schedule.sigma(schedule.t(sigma)), sigma, rtol=1e-12, atol=0)
+
+
+@schedules
+def test_sigma_rises_with_t(schedule):
+    assert (schedule.sigma(between(schedule)).diff() > 0).all()
+
+
+@schedules
+def test_config_survives_json_bit_for_bit(schedule):
+    again = Schedule.from_config(json.loads(json.dumps(schedule.to_config())))
+    assert again.path == schedule.path
+    for name in ("timesteps", "alpha", "sigma_vp"):
+        assert torch.equal(getattr(again, name), getattr(schedule, name))
+
+
+def test_stable_diffusion_levels():
+    # the float32 table of the released code begins 0.99915 and ends 0.00466009 (cumulative alphas)
+    schedule = SCHEDULES["scaled_linear"]
+    assert schedule.alpha[0] ** 2 == pytest.approx(0.9991499782, rel=1e-6)
+    assert schedule.alpha[-1] ** 2 == pytest.approx(0.0046600951, rel=1e-6)
+
+
+def test_t_is_linear_in_log_sigma_between_levels():
+    schedule = SCHEDULES["scaled_linear"]
+    low, high = schedule.sigma(torch.tensor([500.0, 501.0])).log()
+    assert schedule.t((low + (high - low) / 4).exp()).item() == pytest.approx(500.25, abs=1e-10)
+
+
+def test_variance_preserving_between_levels():
+    sigma = SCHEDULES["scaled_linear"].sigma(between(SCHEDULES["scaled_linear"]))
+    alpha = SCHEDULES["scaled_linear"].alpha_at(sigma)
+    torch.testing.assert_close(alpha**2 * (1 + sigma**2), torch.ones_like(alpha), rtol=1e-14, atol=0)
+
+
+def test_rectified_flow_is_exact_for_every_t():
+    t = torch.tensor([0.0123, 0.5, 0.98765], dtype=torch.float64)
+    schedule = SCHEDULES["rectified_flow"]
+    torch.testing.assert_close(schedule.sigma(t), t / (1 - t), rtol=1e-12, atol=0)
+    torch.testing.assert_close(schedule.alpha_at(t / (1 - t)), 1 - t, rtol=1e-12, atol=0)
+
+
+def test_ve_is_geometric():
+    schedule = SCHEDULES["ve"]
+    assert schedule.sigma(0.3).item() == pytest.approx(0.01 * 8000**0.3, rel=1e-12)
+    assert (schedule.alpha_at(schedule.sigma(between(schedule))) == 1).all()
+
+
+def test_start_divides_by_alpha_and_keeps_z_at_infinity(x):
+    schedule = SCHEDULES["scaled_linear"]
+    torch.testing.assert_close(schedule.start(x, schedule.sigma_max) * schedule.alpha[-1], x, rtol=1e-15, atol=0)
+    assert torch.equal(SCHEDULES["rectified_flow"].start(x, math.inf), x)
+
+
+@pytest.mark.parametrize("sigma", [14.7, 0.029, math.inf, math.nan, -1.0, 0.0])
+def test_levels_out_of_range_are_refused(sigma):
+    with pytest.raises(ValueError, match=r"sigma: got .* expected values in \[0.029"):
+        SCHEDULES["scaled_linear"].t(sigma)
+
+
+def test_the_gap_below_an_infinite_level_is_refused():
+    schedule = Schedule.from_alpha_bar(torch.tensor([0.9, 0.5, 0.1, 0.0]))
+    assert schedule.t(math.inf) == 3
+    with pytest.raises(ValueError, match="infinite"):
+        schedule.t(100.0)
+    with pytest.raises(ValueError, match="infinite"):
+        schedule.sigma(2.5)
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda: Schedule.scaled_linear(0.02, 0.01), "beta_start"),
+        (lambda: Schedule.from_alpha_bar(torch.tensor([0.5, 0.9])), "sigma_vp / alpha"),
+        (lambda: Schedule.from_alpha_bar(torch.tensor([1.0, 0.9])), "alpha_bar"),
+        (lambda: Schedule.ve(2.0, 1.0), "sigma_min"),
+        (lambda: Schedule(torch.arange(2.0), torch.ones(3), torch.ones(2)), "lengths"),
+        (lambda: Schedule(torch.arange(2.0), torch.ones(2), torch.tensor([1.0, math.nan])), "sigma_vp"),
+        (lambda: Schedule(torch.zeros(2), torch.ones(2), torch.tensor([1.0, 2.0])), "timesteps"),
+        (lambda: Schedule.from_config({"kind": "squared"}), "kind"),
+        (lambda: Schedule.from_config({"kind": "linear", "n": 3}), "unknown keys"),
+    ],
+)
+def test_bad_schedules_are_refused(build, name):
+    with pytest.raises(ValueError, match=name):
+        build()
