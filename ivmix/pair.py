@@ -43,7 +43,7 @@ class Side:
         return self.unet.condition(self.text_encoder(tokens))
 
     def network(self) -> Network:
-        """The adapter of one run. An image model sees a video as a batch of frames, so it needs no adapter of its own."""
+        """The adapter of one run. An image model takes a video as it is: without motion modules, frames are a batch."""
         return Network(self.unet, self.schedule, self.prediction, self.name, dtype=self.unet.conv_in.weight.dtype)
 
 
@@ -74,7 +74,9 @@ class Pair:
         multiple = factor * 2 ** max(len(s.unet.config.block_out_channels) - 1 for s in (self.image, self.video))
         for name, value in (("height", height), ("width", width)):
             if value < 1 or value % multiple:
-                raise ValueError(f"{name}={value}: expected a positive multiple of {multiple} pixels for pair {self.name!r}")
+                raise ValueError(
+                    f"{name}={value}: expected a positive multiple of {multiple} pixels for pair {self.name!r}"
+                )
         motion = self.video.unet.config.temporal
         if frames < 1 or (motion and frames > motion.max_frames):
             upper = f" to {motion.max_frames}" if motion else " or more"
@@ -90,7 +92,7 @@ def locate(name_or_folder: str | Path) -> Path:
     if (folder / "pair.json").is_file():
         return folder
     raise ValueError(
-        f"pair {str(name_or_folder)!r}: expected one of {', '.join(sorted(EMBEDDED))}, or a folder that holds a pair.json"
+        f"pair {str(name_or_folder)!r}: expected one of {', '.join(sorted(EMBEDDED))}, or a folder with a pair.json"
     )
 
 

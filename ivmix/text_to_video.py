@@ -15,6 +15,7 @@ from ivmix._version import __version__
 from ivmix.media import to_frames
 from ivmix.pair import Pair, load_pair
 from ivmix.sampling import Sampling
+from ivmix.sampling import sampling as read_sampling
 from ivmix.solvers import Guided, Run, initial_noise, integrate, normal_noise
 
 
@@ -83,6 +84,7 @@ class TextToVideo:
         frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        sampling: Sampling | None = None,
         batch_size: int = 8,
         progress: bool = False,
         callback: Callable[[int, int, Run], Any] | None = None,
@@ -90,19 +92,24 @@ class TextToVideo:
     ) -> Result:
         """One clip a prompt. Sample k starts from noise of seed + k, or of `seed[k]`, whatever the batch it runs in.
 
-        `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image model; defaults are the
-        pair's. `options` are those of `Sampling` (sampler, steps, solver, guidance, …), defaults again the pair's.
-        `batch_size` clips run together. Raises ValueError for prompts, sizes or options that cannot be, before sampling.
+        `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image model; defaults are
+        the pair's. What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose
+        defaults are again the pair's. `batch_size` clips run together. Raises ValueError for prompts, sizes or options
+        that cannot be, before sampling.
         """
         pair, began = self.pair, time.perf_counter()
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         check_prompts(prompts)
         seeds = [seed + k for k in range(len(prompts))] if isinstance(seed, int) else list(seed)
         if len(seeds) != len(prompts):
-            raise ValueError(f"seed has {len(seeds)} entries for {len(prompts)} prompts: give one a prompt, or one number")
+            raise ValueError(
+                f"seed has {len(seeds)} entries for {len(prompts)} prompts: give one a prompt, or one number"
+            )
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected 1 or more")
-        sampling = Sampling.resolve(pair.defaults, options)
+        if sampling is not None and options:
+            raise ValueError(f"give either sampling or the options {', '.join(options)}, not both")
+        sampling = sampling or read_sampling(pair.defaults, options)
         shape = pair.latent_shape(frames or pair.frames, height or pair.height, width or pair.width)
         negative = pair.defaults["negative_prompt"] if negative_prompt is None else negative_prompt
         image_negative = negative if image_negative_prompt is None else image_negative_prompt
@@ -140,15 +147,14 @@ class TextToVideo:
         guided = []
         for side, other in ((self.pair.image, image_negative), (self.pair.video, negative)):
             network = side.network()
-            guided.append(
-                Guided(network(side.condition([other] * len(prompts))), network(side.condition(prompts)))
-            )
+            uncond, cond = side.condition([other] * len(prompts)), side.condition(prompts)
+            guided.append(Guided(network(uncond), network(cond)))
         return guided[0], guided[1]
 
     def _announce_reach(self, sampling: Sampling, sigmas: Tensor) -> None:
         low, high = self.pair.image.schedule.sigma_min, self.pair.image.schedule.sigma_max
         outside = sum(not low <= float(sigma) <= high for sigma in sigmas[:-1])
-        if outside and sampling.sampler in ("zigzag", "composite", "mixture"):
+        if outside and sampling.name in ("zigzag", "composite", "mixture"):
             warnings.warn(
                 f"{outside} of {len(sigmas) - 1} levels are out of the image model's range [{low:g}, {high:g}]: "
                 "those steps are the video model's alone",

@@ -16,10 +16,11 @@ KeysValues = tuple[Tensor, Tensor]  # (b, heads, l, d) each
 def sinusoid(t: Tensor, channels: int) -> Tensor:
     """Timestep features: `t` (b,) -> (b, channels), cosines first, in float32 whatever the network runs in.
 
-    Frequencies 10000^(-i/(channels/2)); arXiv 2006.11239, in the order Stable Diffusion was trained with.
+    Frequencies 10000^(-i/(channels/2)); arXiv 2006.11239, in the order Stable Diffusion was trained with. The division
+    comes last, as in the peers: their float32 angles are then ours to the bit.
     """
     half = channels // 2
-    frequency = torch.exp(-math.log(10000.0) / half * torch.arange(half, dtype=torch.float32, device=t.device))
+    frequency = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
     angle = t.to(torch.float32)[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
@@ -140,6 +141,10 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([CrossAttentionBlock(channels, heads, context_dim)])
         self.proj_out = nn.Linear(channels, channels)
         self.index = -1  # which entry of a Condition is this layer's; set by the UNet
+
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """What this layer's cross-attention reads of text features (b l d): constant over the steps of a run."""
+        return self.transformer_blocks[0].attn2.keys_values(context)  # type: ignore[operator, union-attr]
 
     def forward(self, x: Tensor, keys_values: tuple[KeysValues, ...]) -> Tensor:
         tokens = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))            # ((b f), (h w), c)

@@ -1,4 +1,4 @@
-"""One UNet for image and video: Stable Diffusion's blocks, with motion modules between them where the config has them."""
+"""One UNet for image and video: Stable Diffusion's blocks, with motion modules where the config has them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ivmix.models.folder import check_entries, one_number
 from ivmix.models.layers import (
     Downsample,
     KeysValues,
@@ -18,6 +19,29 @@ from ivmix.models.layers import (
     sinusoid,
 )
 from ivmix.models.temporal import MotionConfig, MotionModule
+
+# Entries of a config.json that change what a UNet computes but no key or shape of its weights.
+FIXED_ENTRIES = {
+    "act_fn": "silu",
+    "norm_eps": 1e-5,
+    "downsample_padding": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "mid_block_scale_factor": 1,
+    "center_input_sample": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "only_cross_attention": False,
+    "mid_block_only_cross_attention": None,
+    "resnet_time_scale_shift": "default",
+    "resnet_skip_time_act": False,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "time_embedding_act_fn": None,
+    "timestep_post_act": None,
+    "class_embed_type": None,
+    "addition_embed_type": None,
+    "encoder_hid_dim_type": None,
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +93,7 @@ class UNetConfig:
             "motion_num_attention_heads": self.temporal.num_attention_heads,
             "motion_max_seq_length": self.temporal.max_frames,
             "use_motion_mid_block": self.temporal.mid_block,
-            "motion_joint_norm": self.temporal.joint_norm,
-        }
+        } | ({} if self.temporal.joint_norm else {"motion_joint_norm": False})  # an entry that diffusers has not
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "UNetConfig":
@@ -78,23 +101,27 @@ class UNetConfig:
         kind = raw["_class_name"]
         if kind not in ("UNet2DConditionModel", "UNetMotionModel"):
             raise ValueError(f"config _class_name {kind!r}: expected UNet2DConditionModel or UNetMotionModel")
+        check_entries(raw, FIXED_ENTRIES)
         motion = None
         if kind == "UNetMotionModel":
             motion = MotionConfig(
-                raw["motion_num_attention_heads"], raw["motion_max_seq_length"], raw["use_motion_mid_block"],
-                raw.get("motion_joint_norm", True),
+                one_number(raw, "motion_num_attention_heads"), raw["motion_max_seq_length"],
+                raw["use_motion_mid_block"], raw.get("motion_joint_norm", True),
             )  # fmt: skip
-        return cls(
+        config = cls(
             in_channels=raw["in_channels"],
             out_channels=raw["out_channels"],
             block_out_channels=tuple(raw["block_out_channels"]),
             attention_levels=tuple(name.startswith("CrossAttn") for name in raw["down_block_types"]),
-            layers_per_block=raw["layers_per_block"],
-            cross_attention_dim=raw["cross_attention_dim"],
-            num_attention_heads=raw["num_attention_heads" if motion else "attention_head_dim"],
+            layers_per_block=one_number(raw, "layers_per_block"),
+            cross_attention_dim=one_number(raw, "cross_attention_dim"),
+            num_attention_heads=one_number(raw, "num_attention_heads" if motion else "attention_head_dim"),
             norm_num_groups=raw["norm_num_groups"],
             temporal=motion,
         )
+        written = config.to_dict()
+        check_entries(raw, {name: written[name] for name in ("down_block_types", "up_block_types")})
+        return config
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +140,13 @@ class Condition:
     @staticmethod
     def cat(conditions: Sequence["Condition"]) -> "Condition":
         """Rows of several conditions of one network, in order: one batch for one forward pass."""
+        if not conditions:
+            raise ValueError("no conditions to join: give at least one")
         if any(c.network is not conditions[0].network for c in conditions):
             raise ValueError("conditions of different networks cannot be joined: bind each prompt to its own network")
+        lengths = [c.keys_values[0][0].shape[2] for c in conditions]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"contexts of {lengths} tokens cannot be joined: pad them to one length")
         layers = zip(*(c.keys_values for c in conditions), strict=True)
         joined = tuple((torch.cat([k for k, _ in kv]), torch.cat([v for _, v in kv])) for kv in layers)
         return Condition(conditions[0].network, joined)
@@ -153,11 +185,28 @@ class DownBlock(Block):
         super().__init__(widths, config, attention, motion=True)
         self.downsamplers = None if last else nn.ModuleList([Downsample(widths[-1][1])])
 
+    def forward(self, x: Tensor, *told: Any) -> tuple[Tensor, list[Tensor]]:
+        """The output, and the skips: what every layer and the downsampler leave for the way up."""
+        skips = []
+        for j in range(len(self.resnets)):
+            x = self.layer(j, x, *told)
+            skips.append(x)
+        if self.downsamplers is not None:
+            x = self.downsamplers[0](x)
+            skips.append(x)
+        return x, skips
+
 
 class UpBlock(Block):
     def __init__(self, widths: Sequence[tuple[int, int]], config: UNetConfig, attention: bool, last: bool) -> None:
         super().__init__(widths, config, attention, motion=True)
         self.upsamplers = None if last else nn.ModuleList([Upsample(widths[-1][1])])
+
+    def forward(self, x: Tensor, skips: list[Tensor], *told: Any) -> Tensor:
+        """Takes one skip a layer, the last one first."""
+        for j in range(len(self.resnets)):
+            x = self.layer(j, torch.cat([x, skips.pop()], dim=1), *told)
+        return x if self.upsamplers is None else self.upsamplers[0](x)
 
 
 class MidBlock(Block):
@@ -167,6 +216,9 @@ class MidBlock(Block):
         motion = config.temporal is not None and config.temporal.mid_block
         super().__init__([(width, width)], config, attention=True, motion=motion)
         self.resnets.append(Resnet(width, width, config.norm_num_groups, 1e-5, 4 * config.block_out_channels[0]))
+
+    def forward(self, x: Tensor, embedding: Tensor, *told: Any) -> Tensor:
+        return self.resnets[1](self.layer(0, x, embedding, *told), embedding)
 
 
 class UNet(nn.Module):
@@ -218,14 +270,15 @@ class UNet(nn.Module):
             raise ValueError(
                 f"context has shape {tuple(context.shape)}: expected (b, l, {self.config.cross_attention_dim})"
             )
-        blocks = [layer.transformer_blocks[0].attn2 for layer in self._text_layers()]
-        return Condition(self, tuple(attention.keys_values(context) for attention in blocks))
+        return Condition(self, tuple(layer.keys_values(context) for layer in self._text_layers()))
 
     def forward(self, z: Tensor, t: Tensor, condition: Condition, temporal: bool = True) -> Tensor:
         """z (b c f h w), t 0-d or (b,), condition of b rows -> (b c f h w).
 
         `temporal=False` leaves the motion modules out: the image model that shares these spatial weights.
         """
+        if z.ndim != 5 or z.shape[1] != self.config.in_channels or 0 in z.shape:
+            raise ValueError(f"z has shape {tuple(z.shape)}: expected (b, {self.config.in_channels}, f, h, w)")
         b, _, frames, h, w = z.shape
         if condition.network is not self:
             raise ValueError("the condition belongs to another network: make it with this network's condition()")
@@ -234,29 +287,21 @@ class UNet(nn.Module):
         multiple = 2 ** (len(self.config.block_out_channels) - 1)
         if h % multiple or w % multiple:
             raise ValueError(f"latents of {h}x{w}: height and width must be multiples of {multiple}")
+        if t.shape not in ((), (1,), (b,)):
+            raise ValueError(f"t has shape {tuple(t.shape)}: expected () or ({b},)")
 
         t = t.to(z.device).expand(b)
         features = sinusoid(t, self.config.block_out_channels[0]).to(z.dtype)
         embedding = self.time_embedding(features)                                 # (b, 4 c)
 
         x = self.conv_in(z.transpose(1, 2).flatten(0, 1))                         # ((b f) c h w) from here on
+        told = (embedding, condition, frames, temporal)
         skips = [x]
         for down in self.down_blocks:
-            for j in range(len(down.resnets)):
-                x = down.layer(j, x, embedding, condition, frames, temporal)
-                skips.append(x)
-            if down.downsamplers is not None:
-                x = down.downsamplers[0](x)
-                skips.append(x)
-
-        x = self.mid_block.layer(0, x, embedding, condition, frames, temporal)
-        x = self.mid_block.resnets[1](x, embedding)
-
+            x, left = down(x, *told)
+            skips += left
+        x = self.mid_block(x, *told)
         for up in self.up_blocks:
-            for j in range(len(up.resnets)):
-                x = up.layer(j, torch.cat([x, skips.pop()], dim=1), embedding, condition, frames, temporal)
-            if up.upsamplers is not None:
-                x = up.upsamplers[0](x)
-
+            x = up(x, skips, *told)
         x = self.conv_out(F.silu(self.conv_norm_out(x)))
         return x.unflatten(0, (b, frames)).transpose(1, 2)

@@ -49,24 +49,24 @@ def measure(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> Scores
     """Clips (b f 32 32 3) uint8 and their captions -> `Scores`. Raises ValueError for other sizes or captions."""
     if frames.ndim != 5 or frames.shape[2:] != (SIZE, SIZE, 3) or len(frames) != len(captions):
         raise ValueError(
-            f"frames has shape {frames.shape} for {len(captions)} captions: expected (b, f, {SIZE}, {SIZE}, 3), one each"
+            f"frames has shape {frames.shape} for {len(captions)} captions: expected (b, f, {SIZE}, {SIZE}, 3)"
         )
     b, f = frames.shape[:2]
-    video = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1       # (b c f h w)
+    video = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1  # (b c f h w)
     reading = judge(video.transpose(1, 2).flatten(0, 1))
     colour, shape, motion = torch.tensor([parse(c) for c in captions]).unbind(1)
     colours, shapes = (logits.argmax(1).unflatten(0, (b, f)) for logits in (reading.colour, reading.shape))
     kinds = 4 * colours + shapes
     identity = (kinds == kinds.mode(dim=1).values[:, None]).double().mean(1)
 
-    position = reading.position.double().unflatten(0, (b, f))                       # (b f 2)
+    position = reading.position.double().unflatten(0, (b, f))  # (b f 2)
     time = torch.arange(f, dtype=torch.float64) - (f - 1) / 2
     spread = time.square().sum().clamp(min=1e-12)
-    velocity = (position * time[:, None]).sum(1) / spread                           # (b 2), px a frame
+    velocity = (position * time[:, None]).sum(1) / spread  # (b 2), px a frame
     line = position.mean(1, keepdim=True) + velocity[:, None] * time[:, None]
     jitter = (position - line).square().sum(-1).mean(1).sqrt()
-    directions = torch.tensor(list(MOTIONS.values()), dtype=torch.float64)          # (4 2)
-    along = velocity @ directions.T                                                 # (b 4)
+    directions = torch.tensor(list(MOTIONS.values()), dtype=torch.float64)  # (4 2)
+    along = velocity @ directions.T  # (b 4)
     right_way = along.argmax(1) == motion
     speed = along.gather(1, motion[:, None])[:, 0]
     across = (velocity * directions[motion].flip(1).abs()).sum(1).abs()

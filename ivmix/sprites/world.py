@@ -127,7 +127,7 @@ def render(scenes: Scenes) -> Tensor:
     shade = torch.where(distance < -1.0, 0.55 + 0.45 * light, 0.12)[:, None]
     paint = torch.tensor(list(COLOURS.values()), device=dx.device)[scenes.colour][:, :, None, None, None]
 
-    along = ((x - SIZE / 2) * scenes.angle.cos()[:, None, None] + (y - SIZE / 2) * scenes.angle.sin()[:, None, None])
+    along = (x - SIZE / 2) * scenes.angle.cos()[:, None, None] + (y - SIZE / 2) * scenes.angle.sin()[:, None, None]
     ramp = (along / (SIZE * 2**0.5) + 0.5)[:, None, None]  # (b 1 1 h w) in [0, 1]
     start, end = (scenes.background[:, i, :, None, None, None] for i in (0, 1))
     image = torch.where((distance < 0)[:, None], shade * paint, start + (end - start) * ramp)

@@ -1,0 +1,35 @@
+"""The `ivmix` command. Each subcommand is one module with `add(subparsers)`; heavy imports wait until it runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ivmix._version import __version__
+from ivmix.cli import compare, evaluate, pairs, sample, train
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="ivmix",
+        description="Sample a video and an image diffusion model together (IV-Mixed Sampler, arXiv 2410.04171).",
+        epilog="Start with:  ivmix sample 'a red circle moving left' -o out.mp4",
+    )
+    top.add_argument("--version", action="version", version=f"ivmix {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (sample, compare, evaluate, pairs, train):
+        module.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0 done, 2 bad input (one line on stderr), 130 interrupted."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.stderr.write(f"ivmix {options.command}: error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"ivmix {options.command}: interrupted; nothing half-written is left\n")
+        return 130
+    return 0

@@ -1,0 +1,93 @@
+"""Options that several subcommands share."""
+
+import argparse
+import sys
+from typing import Any
+
+SAMPLING = ("sampler", "steps", "solver", "spacing", "guidance", "image_guidance", "video_guidance", "pattern",
+            "sequence", "interval", "period", "image_weight")  # fmt: skip
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("model")
+    group.add_argument(
+        "--pair",
+        default=None,
+        metavar="NAME|FOLDER",
+        help="embedded pair or a folder with pair.json (default: sprites)",
+    )
+    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: %(default)s)")
+    group.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16", "float64"),
+                       help="of the networks; the state is at least float32 (default: %(default)s)")  # fmt: skip
+
+
+def add_prompts(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("prompts")
+    group.add_argument("--negative-prompt", metavar="TEXT", help="for both models (default: the pair's)")
+    group.add_argument(
+        "--image-negative-prompt", metavar="TEXT", help="for the image model (default: --negative-prompt)"
+    )
+
+
+def add_sampling(command: argparse.ArgumentParser) -> None:
+    """Every option of `ivmix.sampling.Sampling`; what is not given is the pair's default for the sampler."""
+    group = command.add_argument_group("sampling", "What is not given is the pair's default for the sampler.")
+    group.add_argument("--sampler", metavar="NAME",
+                       help="ddim: the video model alone; zigzag: IV-Mixed as published; composite: the ODE it "
+                            "converges to, one evaluation of each model a step; mixture: a convex mixture of both "
+                            "models; image: the image model frame by frame")  # fmt: skip
+    group.add_argument("--steps", type=int, metavar="N", help="outer steps")
+    group.add_argument("--solver", metavar="NAME", help="euler (= DDIM), heun or dpm++2m")
+    group.add_argument("--spacing", metavar="NAME", help="trailing, leading, linspace, karras or uniform-lam")
+    group.add_argument("--guidance", type=float, metavar="W", help="video model's guidance scale; 1 is none")
+    group.add_argument("--image-guidance", metavar="BEGIN[:END[:RHO]]",
+                       help="scale of the image model's legs over the run (zigzag, composite), "
+                            "or its own scale (mixture, image)")  # fmt: skip
+    group.add_argument(
+        "--video-guidance", metavar="BEGIN[:END[:RHO]]", help="scale of the video model's legs over the run"
+    )
+    group.add_argument(
+        "--pattern", metavar="UP-DOWN", help="letters R, I, V that go up, a dash, I, V that come down: IV-IV"
+    )
+    group.add_argument(
+        "--sequence", metavar="NAME", help="down-first (the authors' code) or up-first (the paper's figure)"
+    )
+    group.add_argument(
+        "--interval", metavar="A:B", help="part of the run in which the image model takes part: 0:1 is all of it"
+    )
+    group.add_argument(
+        "--period", type=int, metavar="N", help="every Nth mixed step uses the video model on the I legs too"
+    )
+    group.add_argument("--image-weight", type=float, metavar="M", help="image model's share of a mixture, 0 to 1")
+
+
+def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in SAMPLING if getattr(options, name) is not None}
+
+
+def load_model(options: argparse.Namespace, pair: str = "sprites") -> Any:
+    """The `TextToVideo` that --pair, --device and --dtype name."""
+    import torch
+
+    from ivmix.text_to_video import TextToVideo
+
+    return TextToVideo.from_pair(options.pair or pair, check_device(options.device), getattr(torch, options.dtype))
+
+
+def check_device(name: str) -> Any:
+    """The torch.device of that name. Raises ValueError when it cannot be had."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name}: not available here ({reason}); try --device cpu") from None
+    return device
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal, on stderr, so that stdout stays free for results."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,68 @@
+"""`ivmix train`: the embedded pair from nothing, with its own recipe."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ivmix.cli.options import say
+
+
+def add(commands: Any) -> None:
+    command = commands.add_parser(
+        "train",
+        help="train the embedded pair from nothing",
+        description="Trains autoencoder, judge, image and video model of the sprite world, measures the pair and "
+        "writes its model card. A killed run resumes when the same command is given again. About an hour on 2 cores.",
+        epilog="examples:\n"
+        "  ivmix train sprites -o runs/sprites\n"
+        "  ivmix train sprites -o runs/trial --scale 0.01 --clips 4",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("recipe", choices=("sprites",), help="which pair")
+    command.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="of the run; the pair is in FOLDER/pair"
+    )
+    command.add_argument("--device", default="cpu", help="cpu, cuda, … (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of weights and data (default: %(default)s)")
+    command.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="stages trained side by side (default: %(default)s)"
+    )
+    command.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="CPU threads a stage (default: %(default)s)"
+    )
+    command.add_argument(
+        "--scale", type=float, default=1.0, metavar="X", help="of all step counts, for a trial (default: 1)"
+    )
+    command.add_argument(
+        "--clips", type=int, default=128, metavar="N", help="measured a sampler for the card (default: %(default)s)"
+    )
+    command.add_argument("--stage", help=argparse.SUPPRESS)
+    command.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    import torch
+
+    from ivmix.cli.options import check_device
+    from ivmix.sprites.recipe import STAGES
+    from ivmix.sprites.train import assemble, run_all, run_stage
+
+    for name in ("jobs", "threads", "clips"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} {getattr(options, name)}: expected 1 or more")
+    if not 0 < options.scale <= 1:
+        raise ValueError(f"--scale {options.scale}: expected a number above 0, at most 1")
+    folder, device = Path(options.output), check_device(options.device)
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+    torch.set_num_threads(options.threads)
+    if options.stage:
+        stage = next(stage for stage in STAGES if stage.name == options.stage)
+        run_stage(stage, folder, device, options.seed, options.scale, options.position)
+        return
+    run_all(folder, device, options.seed, options.scale, options.jobs, options.threads)
+    torch.set_num_threads(options.threads * options.jobs)
+    pair = assemble(folder, options.clips, seed=1000)
+    say(f"the pair is in {pair}, its card in {pair / 'README.md'}, curves and sheets in {folder}")
+    say(f"try it:  ivmix sample 'a red circle moving left' --pair {pair} -o out.mp4")
