@@ -53,6 +53,15 @@ class Atom:
 
 
 @dataclass(frozen=True, eq=False)
+class Batch:
+    """What one call sends to one network: conditions and the weights of their predictions."""
+
+    model: Model
+    conditions: list[Any]
+    weights: list[Number]
+
+
+@dataclass(frozen=True, eq=False)
 class Affine:
     """A weighted sum of atoms, called as `affine(x, sigma) -> x0` with x `b c f h w` and sigma 0-d.
 
@@ -95,12 +104,12 @@ class Affine:
     def __sub__(self, other: "Affine") -> "Affine":
         return self + -other if isinstance(other, Affine) else NotImplemented
 
-    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """x0 of x's shape and dtype."""
+    def __call__(self, x: Tensor, sigma: float | Tensor, batches: Sequence[Batch] | None = None) -> Tensor:
+        """x0 of x's shape and dtype. `batches`: what `batches(sigma)` returned, if it is at hand."""
         sigma = level(sigma)
         total: Tensor | None = None
-        for model, conditions, weights in self._batches(sigma):
-            for weight, x0 in zip(weights, model.predict(x, sigma, conditions), strict=True):
+        for batch in self.batches(sigma) if batches is None else batches:
+            for weight, x0 in zip(batch.weights, batch.model.predict(x, sigma, batch.conditions), strict=True):
                 total = weight * x0 if total is None else total + weight * x0
         return torch.zeros_like(x) if total is None else total
 
@@ -115,10 +124,7 @@ class Affine:
 
     def cost(self, sigma: float | Tensor) -> dict[str, int]:
         """Rows that a call at `sigma` sends to each network, by name; a network left out costs nothing."""
-        rows: dict[str, int] = {}
-        for model, conditions, _ in self._batches(level(sigma)):
-            rows[model.name] = rows.get(model.name, 0) + len(conditions)
-        return rows
+        return count_rows(self.batches(sigma))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,14 +137,23 @@ class Affine:
         lows, highs = zip(*(atom.model.reach for atom, _ in self.terms), strict=True)
         return max(lows), min(highs)
 
-    def _batches(self, sigma: Tensor) -> Iterable[tuple[Model, list[Any], list[Number]]]:
-        groups: dict[int, tuple[Model, list[Any], list[Number]]] = {}
+    def batches(self, sigma: float | Tensor) -> list[Batch]:
+        """The atoms of weight other than 0 at `sigma`, grouped by network: one batch, one network call each."""
+        groups: dict[int, Batch] = {}
         for (atom, _), weight in zip(self.terms, self.weights(sigma), strict=True):
             if weight != 0:
-                _, conditions, weights = groups.setdefault(id(atom.model), (atom.model, [], []))
-                conditions.append(atom.condition)
-                weights.append(weight)
-        return groups.values()
+                batch = groups.setdefault(id(atom.model), Batch(atom.model, [], []))
+                batch.conditions.append(atom.condition)
+                batch.weights.append(weight)
+        return list(groups.values())
+
+
+def count_rows(batches: Iterable[Batch]) -> dict[str, int]:
+    """Rows per network, by name."""
+    rows: dict[str, int] = {}
+    for batch in batches:
+        rows[batch.model.name] = rows.get(batch.model.name, 0) + len(batch.conditions)
+    return rows
 
 
 def as_affine(denoise: Denoiser, name: str) -> Affine:

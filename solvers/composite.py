@@ -11,6 +11,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
 
 from torch import Tensor
 
@@ -66,7 +68,8 @@ class Progress:
     def bind(self, guidance: Guidance) -> Weight | None:
         """A function of progress as a function of sigma; numbers, constant ramps and None as they are."""
         if callable(guidance) and not (isinstance(guidance, GuidanceRamp) and guidance.constant):
-            return lambda sigma: scale_at(guidance, self(sigma))  # type: ignore[return-value]
+            scale = lru_cache(maxsize=16)(lambda sigma: scale_at(guidance, self(sigma)))  # asked for by many atoms
+            return lambda sigma: cast(float, scale(float(sigma)))
         return scale_at(guidance, 0.0)
 
     def gate(self, interval: tuple[float, float], reach: tuple[float, float]) -> Callable[[Tensor], float] | float:

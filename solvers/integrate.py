@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ivmix.solvers.affine import Affine
+from ivmix.solvers.affine import Affine, count_rows
 from ivmix.solvers.composite import Composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.guidance import Guided, guide
@@ -155,16 +156,19 @@ class _Player:
 
         def counted(x: Tensor, sigma: Tensor) -> Tensor:
             heard = level(leg.told) if sigma == leg.source else sigma
-            cost = denoise.cost(heard) if isinstance(denoise, Affine) else {str(leg.network): 1}
+            evaluate, cost = denoise, {str(leg.network): 1}
+            if isinstance(denoise, Affine):
+                batches = denoise.batches(heard)
+                evaluate, cost = partial(denoise, batches=batches), count_rows(batches)
             for name, rows in cost.items():
                 self.nfe[name] = self.nfe.get(name, 0) + 1
                 self.forwards[name] = self.forwards.get(name, 0) + rows
                 forwards[name] = forwards.get(name, 0) + rows
             told.append(heard.item())
             if heard == sigma:
-                return denoise(x, sigma)
+                return evaluate(x, sigma)
             x_heard = x * self._alpha(leg.source) / self._alpha(leg.told)  # the same z, read at the level that is told
-            eps = (x_heard - denoise(x_heard, heard)) / heard
+            eps = (x_heard - evaluate(x_heard, heard)) / heard
             return x - sigma * eps
 
         return counted
@@ -227,8 +231,9 @@ def _check_finite(flags: list[Tensor], steps: list[tuple[int, list[Leg]]]) -> No
         raise NotFiniteError("x: the initial state has NaN or infinite values", None)
     step, legs = steps[first - 1]
     names = ", ".join(dict.fromkeys(str(leg.network or "noise") for leg in legs))
+    move = f"from sigma {legs[-1].source:.4g} to {legs[-1].target:.4g}"
     raise NotFiniteError(
-        f"step {step} (number {first} of {len(steps)}, from sigma {legs[-1].source:.4g} to {legs[-1].target:.4g}; {names}) "
+        f"step {step} (number {first} of {len(steps)}, {move}; {names}) "
         "gave NaN or infinite values; does the network overflow in its dtype, or is the guidance too large?",
         step,
     )

@@ -14,7 +14,8 @@ times a factor, linear in t, which is 1 for all standard schedules and carries t
 """
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -173,24 +174,15 @@ class Schedule:
 
     def sigma(self, t: float | Tensor) -> Tensor:
         """Level of the network time `t`, of any shape; a training level exactly, ValueError out of range."""
-        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
-        k, share = self._locate(self.timesteps, t, "t")
-        value = _PATHS[self.path].inverse(torch.lerp(self._warped[k], self._warped[k + 1], share))
-        return _snap(value, share, self.sigmas, k)
+        return _each(self._sigma, t)
 
     def t(self, sigma: float | Tensor) -> Tensor:
-        """Network time of the level `sigma`, of any shape; fractional between training levels, ValueError out of
-        range."""
-        sigma = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
-        k, share = self._locate(self.sigmas, sigma, "sigma")
-        return _snap(torch.lerp(self.timesteps[k], self.timesteps[k + 1], share), share, self.timesteps, k)
+        """Network time of the level `sigma`, of any shape; fractional between levels, ValueError out of range."""
+        return _each(self._t, sigma)
 
     def alpha_at(self, sigma: float | Tensor) -> Tensor:
         """alpha at the level `sigma`, of any shape: z = alpha·x; ValueError out of range."""
-        sigma = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
-        k, share = self._locate(self.sigmas, sigma, "sigma")
-        factor = torch.lerp(self._factor[k], self._factor[k + 1], share)
-        return _snap(factor * _PATHS[self.path].alpha(sigma), share, self.alpha, k)
+        return _each(self._alpha, sigma)
 
     def nearest(self, t: Tensor) -> Tensor:
         """The training time nearest to `t` (0-d), for networks whose time embedding is a table."""
@@ -234,37 +226,81 @@ class Schedule:
             levels = self.sigmas[pick(len(self.timesteps), n, **given)]
         return torch.cat([levels, levels.new_zeros(1)])
 
-    # Internals --------------------------------------------------------------------------------------------------------
+    # Internals: the maps on single floats, in double precision --------------------------------------------------------
+
+    def _sigma(self, t: float) -> float:
+        k, share = self._locate(t, self._times, self._times, "t")
+        if share in (0, 1):
+            return self._levels[k + int(share)]
+        return _PATHS[self.path].unwarp(_between(self._warped, k, share))
+
+    def _t(self, sigma: float) -> float:
+        k, share = self._locate(sigma, self._levels, self._warped, "sigma", _PATHS[self.path].warp)
+        return _between(self._times, k, share)
+
+    def _alpha(self, sigma: float) -> float:
+        k, share = self._locate(sigma, self._levels, self._warped, "sigma", _PATHS[self.path].warp)
+        if share in (0, 1):
+            return self._alphas[k + int(share)]
+        return _between(self._factor, k, share) * _PATHS[self.path].alpha(sigma)
+
+    def _locate(
+        self,
+        value: float,
+        table: list[float],
+        warped: list[float],
+        name: str,
+        warp: Callable[[float], float] = lambda value: value,
+    ) -> tuple[int, float]:
+        """Segment k and share of `value` between levels k and k + 1 as `warped`; exactly 0 or 1 on a level."""
+        if not table[0] <= value <= table[-1]:
+            raise ValueError(
+                f"{name}: got {value:g}, expected a value in [{table[0]:g}, {table[-1]:g}], the schedule's range"
+            )
+        k = min(bisect_right(table, value), len(table) - 1) - 1
+        if value in (table[k], table[k + 1]):
+            return k, float(value == table[k + 1])
+        if math.isinf(self._warped[k + 1]):
+            raise ValueError(
+                f"{name}: got {value:g}, between the last two training levels, the last of which is infinite"
+            )
+        return k, (warp(value) - warped[k]) / (warped[k + 1] - warped[k])
 
     @cached_property
-    def _warped(self) -> Tensor:
-        return _PATHS[self.path].forward(self.sigmas)
+    def _times(self) -> list[float]:
+        times: list[float] = self.timesteps.tolist()
+        return times
 
     @cached_property
-    def _factor(self) -> Tensor:
-        return _PATHS[self.path].factor(self.alpha, self.sigma_vp)
+    def _levels(self) -> list[float]:
+        levels: list[float] = self.sigmas.tolist()
+        return levels
 
-    def _locate(self, table: Tensor, value: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        """Segment k and share in [0, 1] of `value` between levels k and k + 1, exactly 0 or 1 on a level."""
-        low, high = float(table[0]), float(table[-1])
-        if not bool(((value >= low) & (value <= high)).all()):
-            given = float(value) if value.ndim == 0 else value.tolist()
-            raise ValueError(f"{name}: got {given}, expected values in [{low:g}, {high:g}], the schedule's range")
-        k = (torch.searchsorted(table, value.contiguous(), right=True) - 1).clamp(max=len(table) - 2)
-        if table is self.sigmas:
-            share = (_PATHS[self.path].forward(value) - self._warped[k]) / (self._warped[k + 1] - self._warped[k])
-        else:
-            share = (value - table[k]) / (table[k + 1] - table[k])
-        share = torch.where(value == table[k], 0.0, torch.where(value == table[k + 1], 1.0, share))
-        gap = self._warped[k + 1].isinf() & (share < 1) & (value > table[k])
-        if bool(gap.any()):
-            raise ValueError(f"{name}: got a value between the last two training levels, the last of which is infinite")
-        return k, share
+    @cached_property
+    def _alphas(self) -> list[float]:
+        alphas: list[float] = self.alpha.tolist()
+        return alphas
+
+    @cached_property
+    def _warped(self) -> list[float]:
+        return [_PATHS[self.path].warp(sigma) for sigma in self._levels]
+
+    @cached_property
+    def _factor(self) -> list[float]:
+        return [_PATHS[self.path].factor(*pair) for pair in zip(self._alphas, self.sigma_vp.tolist(), strict=True)]
 
 
-def _snap(value: Tensor, share: Tensor, table: Tensor, k: Tensor) -> Tensor:
-    """`value`, except on training levels, which are taken from the table and so are exact."""
-    return torch.where(share == 0, table[k], torch.where(share == 1, table[k + 1], value))
+def _each(function: Callable[[float], float], values: float | Tensor) -> Tensor:
+    """`function` of every entry, as a float64 CPU tensor of the same shape."""
+    given = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+    return torch.tensor([function(value) for value in given.flatten().tolist()], dtype=torch.float64).reshape(
+        given.shape
+    )
+
+
+def _between(table: list[float], k: int, share: float) -> float:
+    """Linear interpolation, exact at both ends."""
+    return (1 - share) * table[k] + share * table[k + 1] if 0 < share < 1 else table[k + int(share)]
 
 
 def _check_betas(beta_start: float, beta_end: float) -> None:
@@ -272,59 +308,59 @@ def _check_betas(beta_start: float, beta_end: float) -> None:
         raise ValueError(f"beta_start, beta_end: got {beta_start}, {beta_end}, expected 0 < beta_start <= beta_end < 1")
 
 
-class _LogSigma:
-    """t is linear in log sigma."""
+class _VP:
+    """t is linear in log sigma, and alpha² + sigma_vp² = 1 up to a factor."""
 
     @staticmethod
-    def forward(sigma: Tensor) -> Tensor:
-        return sigma.log()
+    def warp(sigma: float) -> float:
+        return math.log(sigma)
 
     @staticmethod
-    def inverse(warped: Tensor) -> Tensor:
-        return warped.exp()
-
-
-class _VP(_LogSigma):
-    @staticmethod
-    def alpha(sigma: Tensor) -> Tensor:
-        return 1 / (1 + sigma**2).sqrt()
+    def unwarp(warped: float) -> float:
+        return math.exp(warped)
 
     @staticmethod
-    def factor(alpha: Tensor, sigma_vp: Tensor) -> Tensor:
-        return torch.hypot(alpha, sigma_vp)
-
-
-class _VE(_LogSigma):
-    @staticmethod
-    def alpha(sigma: Tensor) -> Tensor:
-        return torch.ones_like(sigma)
+    def alpha(sigma: float) -> float:
+        return 1 / math.sqrt(1 + sigma**2)
 
     @staticmethod
-    def factor(alpha: Tensor, sigma_vp: Tensor) -> Tensor:
+    def factor(alpha: float, sigma_vp: float) -> float:
+        return math.hypot(alpha, sigma_vp)
+
+
+class _VE(_VP):
+    """t is linear in log sigma, and alpha = 1 up to a factor."""
+
+    @staticmethod
+    def alpha(sigma: float) -> float:
+        return 1.0
+
+    @staticmethod
+    def factor(alpha: float, sigma_vp: float) -> float:
         return alpha
 
 
-class _Flow:
-    """t is linear in sigma_vp / (alpha + sigma_vp), written so that sigma = inf gives 1."""
+class _Flow(_VP):
+    """t is linear in sigma / (1 + sigma), written so that inf gives 1, and alpha + sigma_vp = 1 up to a factor."""
 
     @staticmethod
-    def forward(sigma: Tensor) -> Tensor:
+    def warp(sigma: float) -> float:
         return 1 / (1 + 1 / sigma)
 
     @staticmethod
-    def inverse(warped: Tensor) -> Tensor:
+    def unwarp(warped: float) -> float:
         return warped / (1 - warped)
 
     @staticmethod
-    def alpha(sigma: Tensor) -> Tensor:
+    def alpha(sigma: float) -> float:
         return 1 / (1 + sigma)
 
     @staticmethod
-    def factor(alpha: Tensor, sigma_vp: Tensor) -> Tensor:
+    def factor(alpha: float, sigma_vp: float) -> float:
         return alpha + sigma_vp
 
 
-_PATHS: dict[str, type[_VP] | type[_VE] | type[_Flow]] = {"vp": _VP, "ve": _VE, "flow": _Flow}
+_PATHS: dict[str, type[_VP]] = {"vp": _VP, "ve": _VE, "flow": _Flow}
 
 _KINDS = {
     "scaled_linear": {"beta_start", "beta_end", "timesteps"},

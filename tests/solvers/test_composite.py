@@ -54,9 +54,9 @@ def test_zigzags_converge_to_the_composite_ode(pattern, sequence, pair, x, slope
         legs = to_low(IVMixed(pattern, sequence, **options).legs(grid(n)))
         return (integrate(pair, legs, HIGH * x).x - truth).norm()
 
-    # The error is c/n + d/n²: its local slope is 1 + O(1/n), here within 0.12 from n = 161 on.
+    # The error is c/n + d/n²: its local slope is 1 + O(1/n), measured 0.985 to 1.03 here, nearer to 1 at larger n.
     assert limit.churn == 0
-    assert slopes(error, [161, 321]) == pytest.approx([1.0], abs=0.12)
+    assert slopes(error, [81, 161]) == pytest.approx([1.0], abs=0.05)
 
 
 @pytest.mark.parametrize("sequence", ["down-first", "up-first"])
@@ -68,7 +68,7 @@ def test_a_period_converges_to_the_average(sequence, pair, x, slopes):
     def error(n):
         return (integrate(pair, to_low(IVMixed(sequence=sequence, **options).legs(grid(n))), HIGH * x).x - truth).norm()
 
-    assert slopes(error, [151, 301]) == pytest.approx([1.0], abs=0.15)
+    assert slopes(error, [91, 181]) == pytest.approx([1.0], abs=0.05)
 
 
 def test_zigzags_with_higher_order_legs_still_split_at_first_order(pair, x, slopes):
@@ -79,7 +79,7 @@ def test_zigzags_with_higher_order_legs_still_split_at_first_order(pair, x, slop
     def error(n):
         return (integrate(pair, to_low(sampler.legs(grid(n))), HIGH * x).x - truth).norm()
 
-    assert slopes(error, [160, 320]) == pytest.approx([1.0], abs=0.12)
+    assert slopes(error, [81, 161]) == pytest.approx([1.0], abs=0.05)
 
 
 @pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP2M()], ids=lambda solver: type(solver).__name__)
@@ -206,7 +206,7 @@ def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):
         moments = torch.stack([end[0], ((end[1:] - end[0]) ** 2).sum()])
         return (moments - truth).norm()
 
-    assert slopes(error, [161, 321]) == pytest.approx([1.0], abs=0.12)
+    assert slopes(error, [81, 161]) == pytest.approx([1.0], abs=0.05)
 
 
 def test_noise_patterns_have_the_moments_of_the_sde_when_sampled():

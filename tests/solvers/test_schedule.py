@@ -97,7 +97,7 @@ def test_start_divides_by_alpha_and_keeps_z_at_infinity(x):
 
 @pytest.mark.parametrize("sigma", [14.7, 0.029, math.inf, math.nan, -1.0, 0.0])
 def test_levels_out_of_range_are_refused(sigma):
-    with pytest.raises(ValueError, match=r"sigma: got .* expected values in \[0.029"):
+    with pytest.raises(ValueError, match=r"sigma: got .* expected a value in \[0.029"):
         SCHEDULES["scaled_linear"].t(sigma)
 
 
