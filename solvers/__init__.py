@@ -37,14 +37,17 @@ from ivmix.solvers.noise import initial_noise, normal_noise
 from ivmix.solvers.onestep import Euler, Heun
 from ivmix.solvers.schedule import Schedule
 from ivmix.solvers.solver import Solver
+from ivmix.solvers.stochastic import DDIM, EulerAncestral
 
 __all__ = [
+    "DDIM",
     "Affine",
     "Atom",
     "Composite",
     "DPMSolverPP2M",
     "Denoiser",
     "Euler",
+    "EulerAncestral",
     "Field",
     "Guidance",
     "GuidanceRamp",

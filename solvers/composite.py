@@ -32,6 +32,12 @@ class Composite:
     denoise: Affine
     churn: Weight = 0.0
 
+    @property
+    def eta(self) -> Weight:
+        """sqrt(churn): the stochasticity of the `DDIM` that follows it."""
+        churn = self.churn
+        return (lambda sigma: math.sqrt(churn(sigma))) if callable(churn) else math.sqrt(churn)
+
 
 @dataclass(frozen=True)
 class Progress:

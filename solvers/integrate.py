@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ivmix.solvers.affine import Affine, count_rows
+from ivmix.solvers.affine import Affine, count_rows, value_at
 from ivmix.solvers.composite import Composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.guidance import Guided, guide
@@ -71,8 +71,8 @@ def integrate(
     """Plays `legs`, from the state `x` at the first leg's source.
 
     `fields`: one field for every leg, or one for each network that the legs name. A field is a `Guided`, under the
-    scale of its leg; a denoiser, whose legs have guidance None; or a `Composite`, which is an error under a
-    deterministic solver where its churn is not 0. `noise(sigma, sigma_next)` gives unit normals of x's shape to R legs
+    scale of its leg; a denoiser, whose legs have guidance None; or a `Composite`, whose churn must be its solver's
+    (0 for all deterministic ones). `noise(sigma, sigma_next)` gives unit normals of x's shape to R legs
     and stochastic solvers (see `normal_noise`). `schedule` relates x to z for legs that act on z (see `Leg`) and is
     not needed otherwise. `callback(step, total, run)` follows every outer step, `step` counting from 1; returning
     False cancels.
@@ -211,15 +211,18 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
                 raise ValueError(f"{name}: fresh noise goes up, got {leg.source:g} -> {leg.target:g}")
             continue
         play.denoiser(leg)
-        if leg.solver.stochastic and play.noise is None:
+        inner = leg.target > 0 and math.isfinite(leg.source)  # at the two ends every solver is Euler's
+        churn = leg.solver.churn_at(level(leg.source)) if inner else 0.0
+        if churn > 0 and play.noise is None:
             raise ValueError(f"{name}: {type(leg.solver).__name__} draws noise: pass noise=normal_noise(seeds, shape)")
         field = play.field(leg)
-        churn = field.churn if isinstance(field, Composite) else 0.0
-        if not leg.solver.stochastic and (callable(churn) or churn != 0):
-            raise ValueError(
-                f"{name}: the composite has churn (an R pattern) and needs a stochastic solver, got "
-                f"{type(leg.solver).__name__}"
-            )
+        if isinstance(field, Composite) and inner:
+            wanted = float(value_at(field.churn, level(leg.source)))
+            if not math.isclose(wanted, churn, abs_tol=1e-12):
+                raise ValueError(
+                    f"{name}: the composite has churn {wanted:g} (its R legs), but {type(leg.solver).__name__} has "
+                    f"{churn:g}; use DDIM(eta=composite.eta)"
+                )
 
 
 def _check_finite(flags: list[Tensor], steps: list[tuple[int, list[Leg]]]) -> None:

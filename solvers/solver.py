@@ -25,12 +25,11 @@ def toward(x0: Tensor, x: Tensor, ratio: Tensor) -> Tensor:
 class Solver:
     """Base of all solvers: a solver adds its fields and `advance`.
 
-    `order`: global order in the largest step. `stages`: evaluations per step. `stochastic`: whether it draws noise.
+    `order`: global order in the largest step. `stages`: evaluations per step.
     """
 
     order: ClassVar[int]
     stages: ClassVar[int]
-    stochastic: ClassVar[bool] = False
 
     def step(
         self,
@@ -56,6 +55,10 @@ class Solver:
         if sigma_next == 0:
             return denoise(x, sigma), None
         return self.advance(denoise, x, sigma, sigma_next, memory, noise)
+
+    def churn_at(self, sigma: Tensor) -> float:
+        """The churn k of the SDE that a step from `sigma` solves; 0: the ODE, and no noise is drawn."""
+        return 0.0
 
     def advance(
         self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None

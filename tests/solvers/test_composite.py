@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ivmix.solvers import (
+    DDIM,
     DPMSolverPP2M,
     Euler,
     GuidanceRamp,
@@ -188,7 +189,7 @@ def sde_moments(limit, mean, variance):
     return reference(denoise, torch.tensor([mean, variance], dtype=torch.float64), grid(11)[:-1], substeps=2)
 
 
-@pytest.mark.parametrize("sequence", ["down-first", "up-first"])
+@pytest.mark.parametrize("sequence", ["down-first", "up-first", "composite"])
 @pytest.mark.parametrize("pattern", ["R-I", "R-V", "RV-IV", "IR-VI", "RR-IV"])
 def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):
     """Exact moments of the scheme: it is affine in its draws, so a batch with one unit draw each gives the rest."""
@@ -197,12 +198,15 @@ def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):
     truth = sde_moments(limit, 0.5, HIGH**2)
 
     def error(n):
-        legs = to_low(IVMixed(pattern, sequence, **options).legs(grid(n)))
-        draws = sum(leg.network is None for leg in legs)
+        if sequence == "composite":
+            fields, legs = limit, to_low(plain(grid(n), solver=DDIM(limit.eta)))
+        else:
+            fields, legs = SCALAR, to_low(IVMixed(pattern, sequence, **options).legs(grid(n)))
+        draws = len(legs)  # at most
         state = torch.full((draws + 2, 1, 1, 1, 1), 0.5, dtype=torch.float64)
         state[-1] += HIGH  # the last row moves the start by one standard deviation, row j > 0 is the j-th draw
         rows = iter(torch.eye(draws + 2, dtype=torch.float64)[1:])
-        end = integrate(SCALAR, legs, state, noise=lambda *_: next(rows).reshape(state.shape)).x.flatten()
+        end = integrate(fields, legs, state, noise=lambda *_: next(rows).reshape(state.shape)).x.flatten()
         moments = torch.stack([end[0], ((end[1:] - end[0]) ** 2).sum()])
         return (moments - truth).norm()
 

@@ -244,3 +244,16 @@ def test_importing_the_solvers_loads_torch_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP2M()], ids=lambda solver: type(solver).__name__)
+def test_nothing_is_read_from_the_device_before_the_end(solver):
+    """On the meta device every read of a value raises: all 8 steps pass, only the last check of finiteness fails."""
+    network = Network(lambda z, t, c: torch.tanh(z + c), SCHEDULE, "v", "video", dtype=torch.bfloat16)
+    zeros = torch.zeros(1, 1, 1, 1, 1, device="meta")
+    guided = Guided(network(zeros), network(zeros.clone()))
+    fields, seen = {"image": guided, "video": guided}, []
+    legs = IVMixed(solver=solver, step_solver=solver).legs(SIGMAS)
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        integrate(fields, legs, torch.zeros(1, 4, 8, 2, 2, device="meta"), callback=lambda step, *_: seen.append(step))
+    assert seen == list(range(1, 9))

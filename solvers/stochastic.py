@@ -1,0 +1,61 @@
+"""Stochastic solvers: the reverse SDE dx = (1 + k)·eps·dsigma + sqrt(2·k·sigma·|dsigma|)·xi, of churn k.
+
+All churns have the same marginals where eps is exact (arXiv 2011.13456, section 4.3; 2206.00364, eq. 6); k = 0 is the
+probability-flow ODE, k = 1 the ordinary reverse SDE, and a composite of k_R noise legs has churn k_R.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ivmix.solvers.affine import Weight, value_at
+from ivmix.solvers.denoiser import Denoiser, Noise
+from ivmix.solvers.solver import Solver, toward
+
+
+@dataclass(frozen=True)
+class DDIM(Solver):
+    """DDIM with stochasticity `eta` >= 0, a number or a function of sigma; order 1, one evaluation.
+
+    sigma_up = eta·sigma_next·sqrt(1 - sigma_next²/sigma²) of fresh noise after an Euler step to sqrt(sigma_next² -
+    sigma_up²): arXiv 2010.02502, eqs. 12 and 16, in VE coordinates. Its churn is eta²; eta = 1 is ancestral sampling,
+    and `DDIM(composite.eta)` follows a composite of an R pattern. Where eta = 0 it is `Euler`, goes both ways and
+    draws nothing; elsewhere it goes down only, and with eta > 1 a step that is too long for its noise is a ValueError.
+    """
+
+    eta: Weight = 1.0
+
+    order: ClassVar[int] = 1
+    stages: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not callable(self.eta) and not (math.isfinite(self.eta) and self.eta >= 0):
+            raise ValueError(f"eta: got {self.eta}, expected a finite number >= 0")
+
+    def churn_at(self, sigma: Tensor) -> float:
+        return float(value_at(self.eta, sigma)) ** 2
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        if self.churn_at(sigma) == 0:
+            return toward(denoise(x, sigma), x, sigma_next / sigma), None
+        if sigma_next > sigma:
+            raise ValueError(f"sigma_next: got {sigma_next:g} above {sigma:g}; a stochastic solver only goes down")
+        if noise is None:
+            raise ValueError("noise: got None, expected a source of unit normals, such as normal_noise(seeds, shape)")
+        fresh = self.churn_at(sigma) * (1 - (sigma_next / sigma) ** 2)  # sigma_up² / sigma_next²
+        if fresh > 1:
+            raise ValueError(
+                f"eta: {math.sqrt(self.churn_at(sigma)):g} is too large for a step from {sigma:g} to {sigma_next:g}: "
+                "more noise than the level holds; take more steps"
+            )
+        down = toward(denoise(x, sigma), x, sigma_next * (1 - fresh).sqrt() / sigma)
+        return down + sigma_next * fresh.sqrt() * noise(sigma, sigma_next).to(x), None
+
+
+def EulerAncestral() -> DDIM:
+    """Ancestral sampling (arXiv 2006.11239, Algorithm 2, with the posterior's variance): `DDIM(eta=1)`."""
+    return DDIM(1.0)

@@ -1,0 +1,97 @@
+import math
+
+import pytest
+import torch
+
+from ivmix.solvers import DDIM, Euler, EulerAncestral, Schedule, composite, integrate, normal_noise, plain
+from ivmix.solvers.analytic import Gaussian, GaussianNetwork
+
+MEAN, VARIANCE = 0.4, 0.5
+DENOISE = GaussianNetwork("video", {None: Gaussian(MEAN, VARIANCE)})(None)
+
+
+def grid(n):
+    return Schedule.ve(0.2, 8.0).grid(n, "uniform-lam")
+
+
+def moments(solver, n, start_mean, start_variance):
+    """Exact mean and variance at the last level but 0: runs are affine in their draws, one unit draw a row."""
+    legs = plain(grid(n), solver=solver)[:-1]
+    state = torch.full((len(legs) + 2, 1, 1, 1, 1), start_mean, dtype=torch.float64)
+    state[-1] += math.sqrt(start_variance)
+    rows = iter(torch.eye(len(state), dtype=torch.float64)[1:])
+    end = integrate(DENOISE, legs, state, noise=lambda *_: next(rows).reshape(state.shape)).x.flatten()
+    return end[0].item(), ((end[1:] - end[0]) ** 2).sum().item()
+
+
+def test_eta_0_is_euler_both_ways(commuting, x):
+    for levels in (grid(9), grid(9)[:-1].flip(0)):
+        euler = integrate(commuting, plain(levels), x).x
+        assert torch.equal(integrate(commuting, plain(levels, solver=DDIM(0.0)), x).x, euler)
+
+
+def test_a_step_is_its_papers_formula(commuting, x):
+    """arXiv 2010.02502, eqs. 12 and 16, in VP coordinates."""
+    schedule, eta = Schedule.scaled_linear(), 0.7
+    a, b = schedule.alpha[600] ** 2, schedule.alpha[450] ** 2
+    xi = x.flip(0)
+    x0 = commuting(x / a.sqrt(), schedule.sigmas[600])
+    eps = (x - a.sqrt() * x0) / (1 - a).sqrt()
+    spread = eta * ((1 - b) / (1 - a)).sqrt() * (1 - a / b).sqrt()
+    expected = b.sqrt() * x0 + (1 - b - spread**2).sqrt() * eps + spread * xi
+    moved, _ = DDIM(eta).step(commuting, x / a.sqrt(), schedule.sigmas[600], schedule.sigmas[450], noise=lambda *_: xi)
+    torch.testing.assert_close(b.sqrt() * moved, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0, math.sqrt(2.0), lambda sigma: float(sigma > 1)])
+def test_every_churn_keeps_the_marginals(eta, slopes):
+    """From N(mean, variance + sigma²) the exact denoiser leads to the same at every level, whatever the noise; weak
+    order 1."""
+
+    def error(n):
+        mean, variance = moments(DDIM(eta), n, MEAN + 0.0, VARIANCE + 64.0)
+        return abs(mean - MEAN) + abs(variance - VARIANCE - 0.04)
+
+    # gates move by up to a step: let the order of a discontinuous eta be measured by its bound only
+    assert error(161) < 0.02
+    if not callable(eta):
+        assert slopes(error, [81, 161]) == pytest.approx([1.0], abs=0.1)
+
+
+def test_sampled_moments(slopes):
+    samples = 8192
+    start = MEAN + math.sqrt(VARIANCE + 64) * torch.randn(
+        1, samples, 1, 1, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
+    legs = plain(grid(60), solver=EulerAncestral())[:-1]
+    end = integrate(DENOISE, legs, start, noise=normal_noise([11], start.shape[1:])).x
+    mean, variance = moments(EulerAncestral(), 60, MEAN, VARIANCE + 64)  # so discretisation is no part of the bound
+    assert end.mean().item() == pytest.approx(mean, abs=4 * math.sqrt(variance / samples))
+    assert end.var().item() == pytest.approx(variance, rel=4 * math.sqrt(2 / samples))
+
+
+@pytest.mark.parametrize("pattern", ["RV-IV", "RR-IV"])
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 0.8)])
+def test_composites_with_noise_run_under_their_own_eta(pattern, interval, pair, x):
+    sigmas = grid(41)
+    limit = composite(**pair, pattern=pattern, guidance=2.0, interval=interval, reference=sigmas)
+    noise = normal_noise([0, 1], x.shape[1:])
+    run = integrate(limit, plain(sigmas, solver=DDIM(limit.eta)), 8 * x, noise=noise)
+    assert run.nfe["video"] == 41
+    for solver in (Euler(), DDIM(0.5)):
+        with pytest.raises(ValueError, match="composite has churn"):
+            integrate(limit, plain(sigmas, solver=solver), 8 * x, noise=noise)
+
+
+def test_what_it_cannot_do_is_refused(x):
+    with pytest.raises(ValueError, match="goes down"):
+        DDIM().step(DENOISE, x, 1.0, 2.0, noise=lambda *_: x)
+    with pytest.raises(ValueError, match="noise: got None"):
+        DDIM().step(DENOISE, x, 2.0, 1.0)
+    with pytest.raises(ValueError, match="more steps"):
+        DDIM(2.0).step(DENOISE, x, 2.0, 0.5, noise=lambda *_: x)
+    with pytest.raises(ValueError, match="draws noise"):
+        integrate(DENOISE, plain(grid(4), solver=DDIM()), x)
+    for eta in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="eta"):
+            DDIM(eta)
