@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ivmix.models.folder import check_entries
+
 
 def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
@@ -41,6 +43,8 @@ class CLIPTextConfig:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "CLIPTextConfig":
+        """Raises KeyError naming what is missing, ValueError for another architecture."""
+        check_entries(raw, {"model_type": "clip_text_model", "layer_norm_eps": 1e-5})
         return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
 
 
@@ -52,7 +56,8 @@ class CLIPAttention(nn.Module):
         self.q_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in projections)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)               # (b heads l d)
         return self.out_proj(y.transpose(1, 2).flatten(-2))
 
@@ -114,12 +119,16 @@ class CLIPTransformer(nn.Module):
 class CLIPText(nn.Module):
     """Token ids (b, l) int64 -> text features (b, l, hidden_size)."""
 
+    optional_prefix = "text_model."  # transformers 5 leaves it out of the files of a model built anew
+
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()
         self.config = config
         self.text_model = CLIPTransformer(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens have shape {tuple(tokens.shape)}: expected (b, l)")
         if tokens.shape[1] > self.config.max_position_embeddings:
             raise ValueError(f"{tokens.shape[1]} tokens, at most {self.config.max_position_embeddings} are known")
         return self.text_model(tokens)

@@ -1,5 +1,6 @@
 """Prompts to token ids: begin, words or byte pairs, end, padding to a fixed length."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,8 +47,10 @@ class Tokenizer:
             raise ValueError(f"{path} is not a tokenizer: {error}") from None
 
     def save(self, folder: Path | str) -> None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.backend.save(str(Path(folder) / "tokenizer.json"))
+        path = Path(folder) / "tokenizer.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.backend.save(f"{path}.part")
+        Path(f"{path}.part").replace(path)
 
     @property
     def vocabulary(self) -> list[str]:
@@ -55,11 +58,16 @@ class Tokenizer:
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """Raises ValueError for unknown words (closed vocabularies) and for prompts longer than `max_length` - 2."""
+        if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+            raise ValueError(f"prompts is {_short(prompts)}: expected a list of strings, one a row")
         rows = []
         for prompt in prompts:
             if self.words:
                 self._check_words(prompt)
-            ids = self.backend.encode(prompt, add_special_tokens=False).ids
+            try:
+                ids = self.backend.encode(prompt, add_special_tokens=False).ids
+            except Exception as error:  # bare again, and lone surrogates
+                raise ValueError(f"the prompt {_short(prompt)} is not text the tokenizer can read: {error}") from None
             if len(ids) > self.max_length - 2:
                 raise ValueError(
                     f"the prompt {_short(prompt)} has {len(ids)} tokens, at most {self.max_length - 2} fit: shorten it"
@@ -68,8 +76,9 @@ class Tokenizer:
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.max_length)
 
     def _check_words(self, prompt: str) -> None:
-        known = self.backend.get_vocab()
-        unknown = [word for word in prompt.lower().split() if word not in known or word in (BOS, EOS)]
+        known = self.backend.get_vocab().keys() - {BOS, EOS}
+        words = re.findall(r"[\S\x1c-\x1f]+", prompt.lower())  # Unicode's white space: str.split has four more
+        unknown = [word for word in words if word not in known]
         if unknown:
             raise ValueError(
                 f"the prompt {_short(prompt)} has words outside the vocabulary: {_short(' '.join(unknown))}; "
@@ -77,6 +86,7 @@ class Tokenizer:
             )
 
 
-def _short(text: str, limit: int = 60) -> str:
+def _short(text: object, limit: int = 60) -> str:
     """Quoted, control characters escaped, cut to `limit`."""
+    text = text if isinstance(text, str) else repr(text)
     return repr(text if len(text) <= limit else text[: limit - 3] + "...")

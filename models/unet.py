@@ -120,7 +120,8 @@ class UNetConfig:
             temporal=motion,
         )
         written = config.to_dict()
-        check_entries(raw, {name: written[name] for name in ("down_block_types", "up_block_types")})
+        for name in ("down_block_types", "up_block_types"):
+            check_entries({name: list(raw[name])}, {name: written[name]})
         return config
 
 

@@ -10,9 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ivmix.models.folder import check_entries
 from ivmix.models.layers import Attention, Downsample, Resnet, Upsample
 
 EPS = 1e-6
+
+# Entries of a config.json that change what a VAE means but no key or shape of its weights.
+FIXED_ENTRIES = {
+    "_class_name": "AutoencoderKL",
+    "act_fn": "silu",
+    "shift_factor": None,
+    "latents_mean": None,
+    "latents_std": None,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,11 @@ class VAEConfig:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "VAEConfig":
-        """Reads `to_dict`'s form; SD 1.5's own file lacks `scaling_factor`, whose default is its value."""
+        """Reads `to_dict`'s form; SD 1.5's own file lacks `scaling_factor`, whose default is its value.
+
+        Raises KeyError naming what is missing, ValueError for another architecture.
+        """
+        check_entries(raw, FIXED_ENTRIES)
         return cls(
             raw["in_channels"], raw["out_channels"], raw["latent_channels"], tuple(raw["block_out_channels"]),
             raw["layers_per_block"], raw["norm_num_groups"], raw.get("scaling_factor", cls.scaling_factor),
@@ -151,6 +165,7 @@ class VAE(nn.Module):
 
     def encode(self, video: Tensor, frames_per_batch: int = 64) -> Tensor:
         """Video (b c f H W) -> scaled posterior mean (b c f h w), `frames_per_batch` frames at a time."""
+        self._check("video", video, self.config.in_channels, frames_per_batch)
         b, _, _, height, width = video.shape
         if height % self.config.factor or width % self.config.factor:
             raise ValueError(f"video of {height}x{width}: height and width must be multiples of {self.config.factor}")
@@ -160,6 +175,14 @@ class VAE(nn.Module):
 
     def decode(self, latents: Tensor, frames_per_batch: int = 64) -> Tensor:
         """Latents (b c f h w) -> video (b c f H W), nominally in [-1, 1], `frames_per_batch` frames at a time."""
+        self._check("latents", latents, self.config.latent_channels, frames_per_batch)
         z = latents.transpose(1, 2).flatten(0, 1) / self.config.scaling_factor
         images = torch.cat([self.decode_images(part) for part in z.split(frames_per_batch)])
         return images.unflatten(0, (len(latents), -1)).transpose(1, 2)
+
+    @staticmethod
+    def _check(name: str, x: Tensor, channels: int, frames_per_batch: int) -> None:
+        if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}: expected (b, {channels}, f, h, w)")
+        if frames_per_batch < 1:
+            raise ValueError(f"frames_per_batch={frames_per_batch}: expected at least 1")

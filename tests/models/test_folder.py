@@ -1,0 +1,290 @@
+"""A network on disk: what is written can be read back, and what cannot be read is one clear error."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ivmix.models import (
+    VAE,
+    CLIPText,
+    CLIPTextConfig,
+    MotionConfig,
+    UNet,
+    UNetConfig,
+    VAEConfig,
+    folder,
+    load_folder,
+    save_folder,
+)
+from ivmix.models.folder import StateError
+
+TEXT_CONFIG = CLIPTextConfig(
+    vocab_size=30, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+    max_position_embeddings=7,
+)  # fmt: skip
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def vae(vae_config: VAEConfig, randomised: Callable[..., VAE]) -> VAE:
+    return randomised(VAE(vae_config), dtype=torch.float32)
+
+
+@pytest.fixture
+def saved(vae: VAE, tmp_path: Path) -> Path:
+    save_folder(vae, tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+def same_state(a: nn.Module, b: nn.Module) -> bool:
+    first, second = a.state_dict(), b.state_dict()
+    return first.keys() == second.keys() and all(
+        first[k].dtype == second[k].dtype and torch.equal(first[k], second[k]) for k in first
+    )
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Rewrites the tensors of a file through `change`, which edits the dictionary."""
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+
+
+# --- there and back -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_saved_comes_back_bit_by_bit(dtype: torch.dtype, vae: VAE, tmp_path: Path) -> None:
+    save_folder(vae, tmp_path, dtype)
+    loaded = load_folder(VAE, VAEConfig, tmp_path)
+    assert loaded.config == vae.config
+    assert same_state(loaded, vae.to(dtype))
+    assert same_state(load_folder(VAE, VAEConfig, tmp_path, dtype=torch.float32), vae.to(dtype).to(torch.float32))
+
+
+def test_every_kind_of_network_comes_back_under_its_peers_file_names(
+    image_config: UNetConfig, motion: MotionConfig, vae_config: VAEConfig, randomised: Callable[..., nn.Module],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    cases: list[tuple[nn.Module, Any, str]] = [
+        (UNet(image_config), UNetConfig, WEIGHTS),
+        (UNet(replace(image_config, temporal=replace(motion, joint_norm=False))), UNetConfig, WEIGHTS),
+        (VAE(replace(vae_config, scaling_factor=0.7)), VAEConfig, WEIGHTS),
+        (CLIPText(TEXT_CONFIG), CLIPTextConfig, "model.safetensors"),
+    ]
+    for i, (network, config, file) in enumerate(cases):
+        randomised(network, dtype=torch.float32)
+        save_folder(network, tmp_path / str(i))
+        assert {p.name for p in (tmp_path / str(i)).iterdir()} == {"config.json", file}
+        loaded = load_folder(type(network), config, tmp_path / str(i))
+        assert loaded.config == network.config
+        assert same_state(loaded, network)
+
+
+def test_a_loaded_network_is_whole_frozen_and_in_evaluation_mode(saved: Path) -> None:
+    loaded = load_folder(VAE, VAEConfig, saved)
+    assert not loaded.training
+    assert not any(p.requires_grad or p.is_meta for p in loaded.parameters())
+
+
+def test_a_loaded_network_computes_what_the_saved_one_did(
+    image_config: UNetConfig, motion: MotionConfig, randomised: Callable[..., UNet], tmp_path: Path,
+    difference: Callable[[torch.Tensor, torch.Tensor], float],
+) -> None:  # fmt: skip
+    network = randomised(UNet(replace(image_config, temporal=motion)), dtype=torch.float32)
+    save_folder(network, tmp_path)
+    loaded = load_folder(UNet, UNetConfig, tmp_path)
+    z, context = torch.ones(1, 4, 3, 4, 4), torch.ones(1, 5, 12)
+    out = [n(z, torch.tensor(5), n.condition(context)) for n in (network, loaded)]
+    # Memory-mapped weights lie at other alignments, where kernels may sum in another order: 5e-7 is seen.
+    assert difference(out[1], out[0]) < 1e-5
+
+
+def test_a_text_encoder_saved_without_the_prefix_is_accepted(
+    randomised: Callable[..., CLIPText], tmp_path: Path
+) -> None:
+    network = randomised(CLIPText(TEXT_CONFIG), dtype=torch.float32)
+    save_folder(network, tmp_path)
+    bare = {k.removeprefix("text_model."): v for k, v in network.state_dict().items()}
+    save_file(bare, tmp_path / "model.safetensors")
+    assert same_state(load_folder(CLIPText, CLIPTextConfig, tmp_path), network)
+
+
+# --- weights that do not fit ----------------------------------------------------------------------------------------
+
+
+def test_every_missing_unexpected_and_misshapen_key_is_listed(saved: Path) -> None:
+    def change(state: dict[str, torch.Tensor]) -> None:
+        del state["encoder.conv_in.bias"], state["quant_conv.weight"]
+        state["extra.one"] = torch.zeros(3)
+        state["decoder.conv_out.bias"] = torch.zeros(7)
+        state["post_quant_conv.bias"] = torch.zeros(4, dtype=torch.int64)
+
+    edit(saved / WEIGHTS, change)
+    with pytest.raises(StateError) as caught:
+        load_folder(VAE, VAEConfig, saved)
+    expected = (
+        "missing encoder.conv_in.bias (8,)",
+        "missing quant_conv.weight (8, 8, 1, 1)",
+        "unexpected extra.one (3,)",
+        "decoder.conv_out.bias is (7,), expected (3,)",
+        "post_quant_conv.bias is torch.int64, expected floating point",
+    )
+    assert caught.value.problems == expected
+    assert str(caught.value) == f"{saved / WEIGHTS} does not fit VAE: {'; '.join(expected)}"
+
+
+def test_hundreds_of_problems_make_a_short_message_and_a_full_list(saved: Path, vae: VAE) -> None:
+    edit(saved / WEIGHTS, lambda state: state.clear() or state.update(other=torch.zeros(1)))
+    with pytest.raises(StateError, match="unexpected other") as caught:
+        load_folder(VAE, VAEConfig, saved)
+    keys = vae.state_dict().keys()
+    assert {p.split()[1] for p in caught.value.problems} == keys | {"other"}
+    assert f"{len(keys) - 5} more like this" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_another_network_s_weights_are_refused(saved: Path, image_config: UNetConfig, tmp_path: Path) -> None:
+    save_folder(UNet(image_config), tmp_path / "unet")
+    os.replace(tmp_path / "unet" / WEIGHTS, saved / WEIGHTS)
+    with pytest.raises(StateError, match="does not fit VAE: missing"):
+        load_folder(VAE, VAEConfig, saved)
+
+
+# --- files that are none --------------------------------------------------------------------------------------------
+
+
+def damage(path: Path, how: str) -> None:
+    whole = path.read_bytes()
+    if how == "html":
+        path.write_text("<!DOCTYPE html><html><body>404: Not Found</body></html>")
+    elif how == "huge header":
+        path.write_bytes((2**62).to_bytes(8, "little") + whole[8:])
+    elif how == "pickle":
+        torch.save({"a": torch.zeros(1)}, path)
+    elif how == "bit flipped in header":
+        path.write_bytes(whole[:8] + bytes([whole[8] ^ 1]) + whole[9:])
+    else:
+        path.write_bytes(whole[: {"empty": 0, "cut in header": 100, "cut in data": len(whole) - 1}[how]])
+
+
+@pytest.mark.parametrize(
+    "how", ["empty", "cut in header", "cut in data", "html", "huge header", "pickle", "bit flipped in header"]
+)
+def test_a_damaged_weight_file_is_one_clear_error(how: str, saved: Path) -> None:
+    damage(saved / WEIGHTS, how)
+    with pytest.raises(ValueError, match=r"safetensors is not a readable safetensors file"):
+        load_folder(VAE, VAEConfig, saved)
+
+
+def test_missing_files_are_named(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere/config\.json"):
+        load_folder(VAE, VAEConfig, tmp_path / "nowhere")
+    os.rename(saved / WEIGHTS, saved / "weights.bin")
+    with pytest.raises(FileNotFoundError, match=f"holds 0 weight files: expected one of {WEIGHTS} or model"):
+        load_folder(VAE, VAEConfig, saved)
+    os.rename(saved / "weights.bin", saved / WEIGHTS)
+    (saved / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file .*config\.json"):
+        load_folder(VAE, VAEConfig, saved)
+
+
+def test_two_weight_files_are_not_guessed_between(saved: Path) -> None:
+    (saved / "model.safetensors").write_bytes((saved / WEIGHTS).read_bytes())
+    with pytest.raises(FileNotFoundError, match="holds 2 weight files"):
+        load_folder(VAE, VAEConfig, saved)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"[1, 2]", "holds a JSON list, expected an object"),
+        (b"null", "holds a JSON NoneType, expected an object"),
+        (b"", "is not JSON"),
+        (b"<html>", "is not JSON"),
+        (b'{"a": 1', "is not JSON"),
+        (b"\xff\xfe{}", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+    ],
+    ids=["list", "null", "empty", "html", "cut", "utf-16", "deep"],
+)
+def test_a_config_that_is_no_json_object_is_one_clear_error(text: bytes, message: str, saved: Path) -> None:
+    (saved / "config.json").write_bytes(text)
+    with pytest.raises(ValueError, match=rf"config\.json {message}"):
+        load_folder(VAE, VAEConfig, saved)
+
+
+@pytest.mark.parametrize("entry", ["block_out_channels", "latent_channels"])
+def test_a_config_without_an_entry_names_it(entry: str, saved: Path) -> None:
+    raw = json.loads((saved / "config.json").read_text())
+    del raw[entry]
+    (saved / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=rf"config\.json lacks the entry '{entry}'"):
+        load_folder(VAE, VAEConfig, saved)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("block_out_channels", 8),
+        ("block_out_channels", ["8", "16"]),
+        ("block_out_channels", []),
+        ("block_out_channels", [9, 16]),  # not a multiple of the groups
+        ("norm_num_groups", 0),
+        ("latent_channels", -4),
+        ("layers_per_block", "1"),
+        ("_class_name", "AutoencoderTiny"),
+    ],
+)
+def test_a_config_that_describes_no_network_is_one_clear_error(entry: str, value: object, saved: Path) -> None:
+    raw = json.loads((saved / "config.json").read_text()) | {entry: value}
+    (saved / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=r"config\.json describes no VAE: "):
+        load_folder(VAE, VAEConfig, saved)
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_save_that_breaks_off_leaves_the_old_files_whole(
+    vae: VAE, saved: Path, monkeypatch: pytest.MonkeyPatch, randomised: Callable[..., VAE]
+) -> None:
+    before = {p.name: p.read_bytes() for p in saved.iterdir()}
+
+    def half(state: dict[str, torch.Tensor], path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder, "save_file", half)
+    with pytest.raises(OSError, match="No space left"):
+        save_folder(randomised(VAE(vae.config), seed=1), saved)
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+
+
+def test_weights_are_not_replaced_before_their_config_is_written(
+    vae: VAE, saved: Path, monkeypatch: pytest.MonkeyPatch, randomised: Callable[..., VAE]
+) -> None:
+    before = {p.name: p.read_bytes() for p in saved.iterdir()}
+
+    def full(path: Path, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_folder(randomised(VAE(vae.config), seed=1), saved)
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+
+
+def test_saving_over_a_network_loaded_from_the_same_folder_keeps_both_whole(saved: Path, vae: VAE) -> None:
+    loaded = load_folder(VAE, VAEConfig, saved)
+    save_folder(loaded, saved)
+    assert same_state(loaded, vae)
+    assert same_state(load_folder(VAE, VAEConfig, saved), vae)
