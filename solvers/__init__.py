@@ -34,6 +34,7 @@ from ivmix.solvers.mixture import late, mixture
 from ivmix.solvers.multistep import DPMSolverPP2M
 from ivmix.solvers.network import Network, framewise, join_conditions, repeat_rows
 from ivmix.solvers.noise import initial_noise, normal_noise
+from ivmix.solvers.official import Official
 from ivmix.solvers.onestep import Euler, Heun
 from ivmix.solvers.schedule import Schedule
 from ivmix.solvers.solver import Solver
@@ -59,6 +60,7 @@ __all__ = [
     "Network",
     "Noise",
     "NotFiniteError",
+    "Official",
     "Progress",
     "Record",
     "Run",

@@ -121,12 +121,11 @@ class _Player:
         told: list[float] = []
         forwards: dict[str, int] = {}
         denoise = self._counted(leg, told, forwards)
-        enter, leave = (leg.view.enter, leg.view.leave) if leg.view else (_same, _same)
         lane = leg.label, leg.network
         y, self.memory[lane] = leg.solver.step(
-            denoise, enter(x), leg.source, leg.target, self.memory.get(lane), self.noise
+            denoise, leg.view.enter(x) if leg.view else x, leg.source, leg.target, self.memory.get(lane), self.noise
         )
-        return leave(y), tuple(told), forwards
+        return leg.view.leave(y, x) if leg.view else y, tuple(told), forwards
 
     def field(self, leg: Leg) -> Field:
         if not isinstance(self.fields, Mapping):
@@ -183,10 +182,6 @@ class _Player:
     def _alpha(self, sigma: float) -> Tensor:
         assert self.schedule is not None  # _check
         return self.schedule.alpha_at(sigma)
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
 
 
 def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:

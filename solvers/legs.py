@@ -18,11 +18,12 @@ from ivmix.solvers.solver import Solver
 
 @dataclass(frozen=True)
 class View:
-    """A reversible change of the state around one leg, such as a resize: `enter(x)` before, `leave(x)` after."""
+    """A change of the state around one leg, such as a resize: y = `enter(x)` before; after, `leave(y, x)` is y as x
+    was."""
 
     name: str
     enter: Callable[[Tensor], Tensor]
-    leave: Callable[[Tensor], Tensor]
+    leave: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)

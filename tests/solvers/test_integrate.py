@@ -177,7 +177,7 @@ def test_noise_legs_add_the_variance_between_levels(x):
 
 def test_a_view_holds_for_its_leg_alone(x):
     """A leg whose network sees frames in reverse."""
-    flip = View("reverse", lambda y: y.flip(2), lambda y: y.flip(2))
+    flip = View("reverse", lambda x: x.flip(2), lambda y, x: y.flip(2))
     ramp = torch.arange(4.0).reshape(4, 1, 1)
 
     def denoise(y, sigma):

@@ -1,0 +1,118 @@
+"""The authors' loops as plans of legs, idle evaluations, clamps and mismatched levels included.
+
+They walk DDIM on training timesteps, R = 1000 // n apart, whatever the grid; two of their three variants tell a
+network another level than the state is at, or move z between levels it is not at. None of this is recommended:
+`IVMixed` is the method, these plans make published numbers reproducible. Observed from the public code (see arXiv
+2410.04171) and checked against recorded runs.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ivmix.solvers.guidance import GuidanceRamp
+from ivmix.solvers.legs import Leg, View
+from ivmix.solvers.onestep import Euler
+from ivmix.solvers.schedule import Schedule
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """`b c f h w` to another (h, w), nearest neighbour."""
+    frames = x.transpose(1, 2).flatten(0, 1)  # (b f) c h w
+    y = torch.nn.functional.interpolate(frames, size, mode="nearest")
+    return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+
+RESIZE_64 = View("64x64", lambda x: _resize(x, (64, 64)), lambda y, x: _resize(y, (x.shape[-2], x.shape[-1])))
+
+# Leg by leg: label, network, timestep that the network is told, timesteps that z moves between, sign of the guidance.
+# t is the grid's timestep, p = max(0, t - R), q = max(0, t - floor(2000 / n)).
+_LEGS: dict[str, tuple[tuple[str, str, str, str, str, int], ...]] = {
+    "animatediff": (
+        ("I down 1", "image", "p", "p", "p-R", +1),
+        ("V down 2", "video", "t", "t", "t-R", +1),
+        ("I up 1", "image", "q", "p-R", "p", -1),
+        ("V up 2", "video", "p", "t-R", "t", -1),
+    ),
+    "modelscope": (
+        ("I down 1", "image", "t", "t", "t-R", +1),
+        ("V down 2", "video", "p", "p", "p-R", +1),
+        ("I up 1", "image", "q", "p-R", "p", -1),
+        ("V up 2", "video", "p", "t-R", "t", -1),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Official:
+    """One of the authors' samplers; `legs(schedule)` is its plan of 5·steps evaluations.
+
+    `interval`: first and last mixed step, inclusive. `zz`: steps i with i mod zz = zz - 1 use the video network, with
+    `video_guidance`, on the image legs ("animatediff" only). Guidance tables have 50 entries, read at the step's
+    number: a mixed step 50 is a ValueError. Options that the released ModelScope script stores but does not apply are
+    applied here.
+
+    A run begins at `schedule.start(z, legs[0].source)` and ends with z = alpha(legs[-1].target)·x; pass `schedule` to
+    `integrate`.
+
+    >>> legs = Official("animatediff").legs(Official.schedule())
+    >>> from ivmix.solvers.legs import planned_nfe
+    >>> planned_nfe(legs)
+    {'image': 100, 'video': 150}
+    """
+
+    variant: Literal["animatediff", "modelscope"]
+    steps: int = 50
+    guidance: float = 7.5
+    image_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
+    video_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
+    interval: tuple[int, int] = (0, 49)
+    zz: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.variant not in _LEGS:
+            raise ValueError(f"variant: got {self.variant!r}, expected one of {', '.join(map(repr, _LEGS))}")
+        if not (isinstance(self.steps, int) and 2 <= self.steps <= 1000):
+            raise ValueError(f"steps: got {self.steps!r}, expected a whole number from 2 to 1000")
+        if min(self.interval[1], self.steps - 1) >= 50:
+            raise ValueError(f"interval: got {self.interval}, but the guidance tables end at step 49")
+        if self.zz is not None and (self.variant != "animatediff" or self.zz < 1):
+            raise ValueError(f"zz: got {self.zz!r} for {self.variant!r}, expected None, or >= 1 for 'animatediff'")
+
+    @staticmethod
+    def schedule() -> Schedule:
+        """The float32 table of cumulative alphas that the authors' schedulers compute."""
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2
+        return Schedule.from_alpha_bar(torch.cumprod(1.0 - betas, dim=0))
+
+    def legs(self, schedule: Schedule) -> list[Leg]:
+        """The plan on `schedule`, which has 1000 training levels; timesteps below 0 are level 0."""
+        if len(schedule.timesteps) != 1000:
+            raise ValueError(f"schedule: got {len(schedule.timesteps)} training levels, expected 1000")
+        sigmas: list[float] = schedule.sigmas.tolist()
+        R, R2 = 1000 // self.steps, 2000 // self.steps
+        image_table, video_table = guidance_table(self.image_guidance), guidance_table(self.video_guidance)
+        plan = []
+        for i in range(self.steps):
+            t = round(999 * (self.steps - 1 - i) / (self.steps - 1))
+            p = max(0, t - R)
+            k = {"t": t, "p": p, "q": max(0, t - R2), "t-R": max(0, t - R), "p-R": max(0, p - R)}
+            if self.interval[0] <= i <= self.interval[1]:
+                for label, network, told, source, target, sign in _LEGS[self.variant]:
+                    view = RESIZE_64 if (network, self.variant) == ("image", "modelscope") else None
+                    if network == "image" and self.zz is not None and i % self.zz == self.zz - 1:
+                        network = "video"
+                    scale = sign * (image_table if network == "image" else video_table)[i]
+                    levels = sigmas[k[told]], sigmas[k[source]], sigmas[k[target]]
+                    plan.append(Leg(network, label, *levels, scale, Euler(), i, view))
+            plan.append(Leg("video", "step", sigmas[t], sigmas[t], sigmas[k["t-R"]], self.guidance, Euler(), i))
+        return plan
+
+
+def guidance_table(ramp: GuidanceRamp) -> list[float]:
+    """The authors' 50 entries in float32 arithmetic: begin = end = 4 gives 4.000000953674316."""
+    begin, end = ramp.begin ** (1 / ramp.rho), (ramp.begin if ramp.end is None else ramp.end) ** (1 / ramp.rho)
+    entries: list[float] = ((begin + torch.linspace(0, 1, 50) * (end - begin)) ** ramp.rho).tolist()
+    return entries
