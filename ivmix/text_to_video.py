@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ivmix._version import __version__
 from ivmix.media import to_frames
 from ivmix.pair import Pair, load_pair
+from ivmix.progress import progress_bar
 from ivmix.sampling import Sampling
 from ivmix.sampling import sampling as read_sampling
 from ivmix.solvers import Guided, Run, initial_noise, integrate, normal_noise
@@ -87,15 +87,15 @@ class TextToVideo:
         sampling: Sampling | None = None,
         batch_size: int = 8,
         progress: bool = False,
-        callback: Callable[[int, int, Run], Any] | None = None,
+        callback: Callable[[int, int, Run], object] | None = None,
         **options: Any,
     ) -> Result:
         """One clip a prompt. Sample k starts from noise of seed + k, or of `seed[k]`, whatever the batch it runs in.
 
         `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image model; defaults are
         the pair's. What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose
-        defaults are again the pair's. `batch_size` clips run together. Raises ValueError for prompts, sizes or options
-        that cannot be, before sampling.
+        defaults are again the pair's. `batch_size` clips run together; `callback(step, total, run)` follows every step
+        and may raise to stop. Raises ValueError for prompts, sizes or options that cannot be, before sampling.
         """
         pair, began = self.pair, time.perf_counter()
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -118,12 +118,13 @@ class TextToVideo:
         self._announce_reach(sampling, sigmas)
         batches = [slice(i, i + batch_size) for i in range(0, len(prompts), batch_size)]
         latents, nfe, forwards = [], dict[str, int](), dict[str, int]()
-        with tqdm(total=len(batches) * sampling.steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
+        with progress_bar(len(batches) * sampling.steps, progress, desc=sampling.name) as bar:
 
-            def on_step(step: int, total: int, run: Run) -> Any:
+            def on_step(step: int, total: int, run: Run) -> None:
+                bar.set_postfix_str(" + ".join(f"{v} {k}" for k, v in run.nfe.items()) + " evaluations", refresh=False)
                 bar.update()
-                bar.set_postfix({f"{k} evaluations": v for k, v in run.nfe.items()}, refresh=False)
-                return callback(step, total, run) if callback else None
+                if callback is not None:
+                    callback(step, total, run)
 
             for rows in batches:
                 image, video = self._guided(prompts[rows], negative, image_negative)

@@ -9,13 +9,14 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+
+from ivmix.progress import progress_bar
 
 Loss = Callable[[nn.Module, torch.Generator, float], tuple[Tensor, dict[str, Tensor]]]
 
@@ -86,7 +87,7 @@ def train(
         _cut_log(log_file, start)
 
     network.train()
-    bar = tqdm(total=settings.steps, initial=start, desc=stage, position=position, unit="step", dynamic_ncols=True)
+    bar = progress_bar(settings.steps, initial=start, desc=stage, position=position)
     for step in range(start, settings.steps):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * group["rate"] * rate_at(step, settings)
@@ -98,7 +99,7 @@ def train(
         _average(average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
         bar.update()
         if step % settings.log_every == 0 or step == settings.steps - 1:
-            figures = {"loss": value, "gradient_norm": norm, **logged}
+            figures = {"loss": value.detach(), "gradient_norm": norm, **logged}
             row = {"step": step, **{name: round(float(x), 6) for name, x in figures.items()}}
             if not math.isfinite(row["loss"]):
                 raise FloatingPointError(f"stage {stage}: loss {row['loss']} at step {step}; lower the learning rate")
@@ -137,7 +138,3 @@ def read_log(path: Path) -> list[dict[str, float]]:
         except json.JSONDecodeError:
             break
     return rows
-
-
-def total_parameters(parameters: Iterable[Tensor]) -> int:
-    return sum(p.numel() for p in parameters)

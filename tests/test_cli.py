@@ -1,0 +1,166 @@
+"""The command as a person meets it: what it writes, what it says, and that bad input leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ivmix.cli import main
+from ivmix.media import read_video
+
+PROMPT = "a red circle moving left"
+QUICK = ["--sampler", "ddim", "--steps", "3", "--quiet"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_prompt_becomes_a_video_and_a_record(tmp_path, capsys):
+    assert main(["sample", PROMPT, "-o", str(tmp_path / "out.mp4"), *QUICK[:-1]]) == 0
+    assert names(tmp_path) == ["out.mp4", "out.mp4.json"]
+    assert read_video(tmp_path / "out.mp4").shape == (8, 256, 256, 3)
+    record = json.loads((tmp_path / "out.mp4.json").read_text())
+    assert (record["prompts"], record["seeds"], record["nfe"]) == ([PROMPT], [0], {"video": 3})
+    assert "seed 0, ddim, 3 video evaluations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.gif", "out.webp", "frames/"])
+def test_the_same_command_gives_the_same_bytes_in_every_format(tmp_path, name):
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        assert main(["sample", PROMPT, "-o", f"{tmp_path}/{run}/{name}", *QUICK]) == 0
+    a, b = (
+        {p.relative_to(tmp_path / run): p.read_bytes() for p in (tmp_path / run).rglob("*.*") if p.suffix != ".json"}
+        for run in ("a", "b")
+    )
+    assert len(a) == (8 if name == "frames/" else 1)
+    assert a == b
+
+
+def test_a_record_reproduces_its_video_and_can_be_varied(tmp_path):
+    first, again, varied = (tmp_path / f"{name}.webp" for name in ("first", "again", "varied"))
+    options = ["--sampler", "zigzag", "--steps", "4", "--image-guidance", "2:1", "--seed", "5", "--quiet"]
+    assert main(["sample", PROMPT, "-o", str(first), *options]) == 0
+    assert main(["sample", "--from", f"{first}.json", "-o", str(again), "--quiet"]) == 0
+    assert first.read_bytes() == again.read_bytes()
+    assert main(["sample", "--from", f"{first}.json", "-o", str(varied), "--quiet", "--sequence", "up-first"]) == 0
+    before, after = (json.loads(Path(f"{path}.json").read_text()) for path in (first, varied))
+    assert after["sampling"] == before["sampling"] | {"sequence": "up-first"}
+    assert first.read_bytes() != varied.read_bytes()
+
+
+def test_compare_writes_a_video_a_sheet_and_the_figures(tmp_path, capsys):
+    assert main(["compare", PROMPT, "-o", str(tmp_path / "cmp.mp4"), "--steps", "3", "--quiet"]) == 0
+    assert names(tmp_path) == ["cmp.json", "cmp.mp4", "cmp.png"]
+    assert len(json.loads((tmp_path / "cmp.json").read_text())["arms"]) == 6
+    printed = capsys.readouterr().out
+    assert "| image model, frame by frame" in printed
+    assert "degradation" in printed
+
+
+def test_pairs_lists_the_embedded_pair(capsys):
+    assert main(["pairs"]) == 0
+    assert "sprites: 8 frames of 32x32" in capsys.readouterr().out
+
+
+BAD = [
+    ([""], "the prompt is empty"),
+    ([], "give either a prompt or --from"),
+    (["a purple circle moving left"], "outside the vocabulary"),
+    (["a red circle " * 3000], "tokens, at most 6 fit"),
+    (["красный круг"], "outside the vocabulary"),
+    (["a red \x07 circle"], "control character"),
+    ([PROMPT, "--guidance", "nan"], "guidance=nan"),
+    ([PROMPT, "--sampler", "zigzag", "--image-guidance", "nan"], "image_guidance=nan"),
+    ([PROMPT, "--steps", "0"], "steps=0"),
+    ([PROMPT, "--sampler", "zigzag", "--pattern", "XX-YY"], "pattern"),
+    ([PROMPT, "--sampler", "euler"], "expected one of ddim"),
+    ([PROMPT, "--sampler", "ddim", "--pattern", "IV-IV"], "has no meaning for sampler"),
+    ([PROMPT, "--pair", "spirits"], "expected one of sprites"),
+    ([PROMPT, "--device", "cuda:99"], "not available here"),
+    ([PROMPT, "--device", "toaster"], "not available here"),
+    ([PROMPT, "--seed", "-1"], "seeds"),
+    ([PROMPT, "--size", "32"], "--size 32: expected HEIGHTxWIDTH"),
+    ([PROMPT, "--size", "33x32"], "height=33"),
+    ([PROMPT, "--frames", "17"], "frames=17"),
+    (["--from", "no-such.json"], "no file no-such.json"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[message for _, message in BAD])
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, message):
+    output = tmp_path / "out.mp4"
+    assert main(["sample", *arguments, "-o", str(output), "--quiet"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("ivmix sample: error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert len(captured.err) < 600
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("output", ["out.avi", "nowhere/out.mp4", "a-file/out.mp4"])
+def test_an_output_that_cannot_be_written_is_refused_before_sampling(tmp_path, capsys, monkeypatch, output):
+    monkeypatch.setattr("ivmix.cli.sample.load_model", lambda *_, **__: pytest.fail("loaded a model first"))
+    (tmp_path / "a-file").touch()
+    assert main(["sample", PROMPT, "-o", f"{tmp_path}/{output}", "--quiet"]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert names(tmp_path) == ["a-file"]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"prompts": []}', "<html>", '{"prompts": ["x"], "seeds": "a"}'])
+def test_a_file_that_is_no_record_is_refused(tmp_path, capsys, text):
+    (tmp_path / "x.json").write_text(text)
+    assert main(["sample", "--from", str(tmp_path / "x.json"), "-o", str(tmp_path / "out.mp4"), "--quiet"]) == 2
+    assert names(tmp_path) == ["x.json"]
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_nothing_under_the_final_name(tmp_path, how):
+    command = [sys.executable, "-m", "ivmix", "sample", PROMPT, "-o", str(tmp_path / "out.mp4"), "--steps", "1000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        assert process.stderr is not None
+        process.stderr.read(20)  # the progress bar has begun: sampling runs
+        time.sleep(0.5)
+        process.send_signal(how)
+        said = process.stderr.read().decode()
+    assert process.returncode != 0
+    assert "Traceback" not in said
+    assert names(tmp_path) == []
+
+
+def test_help_teaches_without_loading_torch():
+    code = "import sys\nfrom ivmix.cli import parser\nprint(parser().format_help())\nsys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "ivmix sample 'a red circle moving left' -o out.mp4" in done.stdout
+
+
+def test_evaluate_writes_markdown_and_json(tmp_path, monkeypatch, capsys):
+    from ivmix import comparison
+
+    quick = tuple(comparison.Arm(arm.label, {**arm.options, "steps": 3}) for arm in comparison.ARMS[:2])
+    monkeypatch.setattr("ivmix.comparison.compare.__defaults__", (quick, None))
+    assert main(["evaluate", "--clips", "3", "-o", str(tmp_path / "e.json"), "--quiet"]) == 0
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert (report["clips"], len(report["arms"])) == (3, 2)
+    assert np.isfinite(report["arms"][0]["colour"]["interval"]).all()
+    assert (tmp_path / "e.md").read_text().strip() == capsys.readouterr().out.strip()
+
+
+def test_evaluate_refuses_a_pair_it_cannot_measure(tmp_path, capsys):
+    import shutil
+
+    from ivmix.pair import EMBEDDED
+
+    pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair", ignore=shutil.ignore_patterns("judge"))
+    assert main(["evaluate", "--pair", str(pair), "-o", str(tmp_path / "e.json"), "--quiet"]) == 2
+    assert "brings no judge" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Options become plans: defaults, what was given, what is refused, and what a plan costs."""
+
+import pytest
+import torch
+
+from ivmix.sampling import OPTIONS, SAMPLERS, Zigzag, sampling
+from ivmix.solvers import GuidanceRamp, Guided, Schedule, integrate, planned_nfe
+from ivmix.solvers.analytic import Gaussian, GaussianNetwork
+from ivmix.sprites.recipe import DEFAULTS
+
+
+def guided(name: str) -> Guided:
+    network = GaussianNetwork(name, {"": Gaussian(0.0, 1.0), "c": Gaussian(0.5, 0.6)})
+    return Guided(network(""), network("c"))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_record_of_options_reads_back_to_the_same_sampling(name):
+    chosen = sampling(DEFAULTS, {"sampler": name, "steps": 7})
+    recorded = chosen.to_dict()
+    kind = recorded.pop("sampler")
+    assert sampling({"sampler": kind, kind: recorded}, {}) == chosen
+
+
+def test_what_is_given_overrides_the_defaults_and_texts_are_read():
+    given = {"sampler": "zigzag", "image_guidance": "4:2:1", "interval": "0:0.5", "steps": None}
+    chosen = sampling(DEFAULTS, given)
+    assert isinstance(chosen, Zigzag)
+    assert chosen.image_guidance == GuidanceRamp(4.0, 2.0, 1.0)
+    assert chosen.interval == (0.0, 0.5)
+    assert chosen.steps == DEFAULTS["zigzag"]["steps"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sampler": "euler"}, "sampler 'euler': expected one of ddim, zigzag"),
+        ({"sampler": "ddim", "pattern": "IV-IV"}, "pattern has no meaning for sampler 'ddim': it belongs to zigzag"),
+        ({"sampler": "composite", "sequence": "up-first"}, "it belongs to zigzag"),
+        ({"colour": 1}, "option 'colour': expected one of"),
+        ({"steps": 0}, "steps=0: expected a whole number from 1"),
+        ({"steps": 2.5}, "steps=2.5"),
+        ({"solver": "rk9"}, "solver 'rk9': expected one of euler"),
+        ({"spacing": "even"}, "spacing 'even'"),
+        ({"guidance": float("nan")}, "guidance=nan: expected a finite number"),
+        ({"sampler": "zigzag", "image_guidance": "nan"}, "image_guidance=nan"),
+        ({"sampler": "zigzag", "image_guidance": "4:x"}, "image_guidance=4:x.*BEGIN"),
+        ({"sampler": "zigzag", "video_guidance": "-1"}, "video_guidance=-1"),
+        ({"sampler": "zigzag", "pattern": "IV-V"}, "pattern.*'IV-V'"),
+        ({"sampler": "zigzag", "sequence": "sideways"}, "sequence 'sideways'"),
+        ({"sampler": "zigzag", "interval": "0.5"}, "interval=0.5: expected A:B"),
+        ({"sampler": "zigzag", "interval": "1:0"}, "interval=1:0"),
+        ({"sampler": "zigzag", "period": 0}, "period=0"),
+        ({"sampler": "mixture", "image_weight": 2.0}, "image_weight=2"),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_is_one_clear_error(given, message):
+    with pytest.raises(ValueError, match=message):
+        sampling(DEFAULTS, given)
+
+
+def test_a_pair_whose_defaults_lack_an_option_says_which():
+    with pytest.raises(ValueError, match=r"sampler 'ddim'.*guidance"):
+        sampling({"sampler": "ddim", "ddim": {"steps": 4}}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "nfe"),
+    [
+        ("ddim", {"video": 10}),
+        ("image", {"image": 10}),
+        ("zigzag", {"image": 16, "video": 26}),  # 5 (n - 2) + 2
+        ("composite", {"image": 10, "video": 10}),
+        ("mixture", {"image": 5, "video": 10}),  # the late half: u in [0.5, 1] of 10 nodes
+    ],
+)
+def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
+    sigmas = Schedule.scaled_linear().grid(10)
+    interval = {"mixture": "0.5:1", "zigzag": "0:1", "composite": "0:1"}.get(name)
+    chosen = sampling(DEFAULTS, {"sampler": name, "steps": 10, "solver": "euler", "interval": interval})
+    fields, legs = chosen.plan(guided("image"), guided("video"), sigmas)
+    x = torch.randn(1, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * sigmas[0]
+    run = integrate(fields, legs, x)
+    assert dict(run.nfe) == nfe
+    if name == "zigzag":
+        assert planned_nfe(legs) == nfe
+
+
+def test_every_option_belongs_to_some_sampler_and_the_command_line_knows_it():
+    from ivmix.cli.options import SAMPLING
+
+    assert {"sampler", *OPTIONS} == set(SAMPLING)

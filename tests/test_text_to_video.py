@@ -1,0 +1,121 @@
+"""Prompts to videos on the embedded pair: the same bytes every time, the same sample in every batch, clear errors."""
+
+import numpy as np
+import pytest
+import torch
+
+from ivmix import TextToVideo
+
+PROMPTS = ["a red circle moving left", "a blue cross moving up", "a yellow square moving down"]
+
+
+@pytest.fixture(scope="module")
+def model() -> TextToVideo:
+    return TextToVideo.from_pair("sprites")
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "image", "zigzag", "composite", "mixture"])
+def test_every_sampler_makes_frames_and_a_record_that_makes_them_again(model, sampler):
+    result = model(PROMPTS[0], sampler=sampler, steps=4)
+    assert result.frames.shape == (1, 8, 32, 32, 3)
+    assert result.frames.dtype == np.uint8
+    record = result.record
+    options = dict(record.sampling)
+    again = model(record.prompts, seed=record.seeds, **options)
+    assert np.array_equal(result.frames, again.frames)
+    assert again.record.sampling == record.sampling
+
+
+def test_a_sample_is_the_same_alone_and_in_any_batch(model):
+    """Across batch sizes float32 sums are ordered differently; 1e-4 is the promise, latents being of order one."""
+    together = model(PROMPTS, seed=5, sampler="composite", steps=4)
+    two = model(PROMPTS, seed=5, sampler="composite", steps=4, batch_size=2)
+    alone = model(PROMPTS[2], seed=7, sampler="composite", steps=4)
+    assert (together.latents - two.latents).abs().max() <= 1e-4
+    assert (together.latents[2:] - alone.latents).abs().max() <= 1e-4
+
+
+def test_the_seed_and_the_prompt_decide_the_clip(model):
+    one, other_seed = (model(PROMPTS[0], seed=s, sampler="ddim", steps=3).frames for s in (0, 1))
+    other_prompt = model(PROMPTS[1], seed=0, sampler="ddim", steps=3).frames
+    assert not np.array_equal(one, other_seed)
+    assert not np.array_equal(one, other_prompt)
+
+
+def test_negative_prompts_go_to_both_models_or_to_the_image_model_alone(model):
+    call = {"sampler": "composite", "steps": 3}
+    plain = model(PROMPTS[0], **call).frames
+    both = model(PROMPTS[0], negative_prompt=PROMPTS[1], **call)
+    image = model(PROMPTS[0], image_negative_prompt=PROMPTS[1], **call)
+    assert both.record.image_negative_prompt == PROMPTS[1]
+    assert image.record.negative_prompt == ""
+    assert not np.array_equal(plain, both.frames)
+    assert not np.array_equal(plain, image.frames)
+    assert not np.array_equal(both.frames, image.frames)
+
+
+def test_evaluations_are_counted_per_clip_whatever_the_batches(model):
+    one = model(PROMPTS[0], sampler="zigzag", steps=4).record
+    three = model(PROMPTS, sampler="zigzag", steps=4, batch_size=2).record
+    assert one.nfe == three.nfe == {"image": 4, "video": 8}
+
+
+def test_every_step_is_reported_and_a_callback_that_raises_stops_the_run(model):
+    seen = []
+    model(PROMPTS[0], sampler="ddim", steps=5, callback=lambda step, total, run: seen.append((step, total)))
+    assert seen == [(k, 5) for k in range(1, 6)]
+
+    class Enough(Exception):
+        pass
+
+    def stop(step, total, run):
+        seen.append(step)
+        raise Enough
+
+    with pytest.raises(Enough):
+        model(PROMPTS[0], sampler="ddim", steps=5, callback=stop)
+    assert seen[5:] == [1]
+
+
+def test_latents_decode_to_the_frames(model):
+    from ivmix.media import to_frames
+
+    result = model(PROMPTS[0], sampler="ddim", steps=3)
+    with torch.no_grad():
+        assert np.array_equal(to_frames(model.pair.vae.decode(result.latents)), result.frames)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("", "the prompt is empty"),
+        ("   ", "the prompt is empty"),
+        ("a purple circle moving left", "outside the vocabulary: 'purple'.*the words known are"),
+        ("un círculo rojo", "outside the vocabulary"),
+        ("赤い円が左に動く", "outside the vocabulary"),
+        ("a red circle " * 2000, "tokens, at most 6 fit"),
+        ("a red\ncircle moving left", "control character"),
+        ("a red\x00circle", "control character"),
+        (7, "expected text"),
+    ],
+)
+def test_a_prompt_that_cannot_be_drawn_is_one_clear_short_error(model, prompt, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        model([prompt])
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"seed": [1, 2]}, "seed has 2 entries for 1 prompts"),
+        ({"seed": -1}, "seeds"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"frames": 99}, "frames=99"),
+        ({"guidance": float("inf")}, "guidance=inf"),
+        ({"colour": "red"}, "option 'colour'"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_by_name(model, call, message):
+    with pytest.raises(ValueError, match=message):
+        model(PROMPTS[0], **call)
