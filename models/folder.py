@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 
 class Config(Protocol):
@@ -19,6 +20,15 @@ class Config(Protocol):
 
 N = TypeVar("N", bound=nn.Module)
 WEIGHTS = {"diffusion_pytorch_model.safetensors", "model.safetensors"}  # diffusers' name, transformers' name
+
+
+class NoInit(TorchFunctionMode):
+    """Modules built inside draw no initial weights. On meta, drawing imports torch's compiler: seconds for nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def save_folder(network: nn.Module, folder: Path | str, dtype: torch.dtype | None = None) -> None:
@@ -58,7 +68,7 @@ def load_folder(
     folder = Path(folder)
     raw = read_json(folder / "config.json")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), NoInit():
             module = network(config.from_dict(raw))
     except KeyError as missing:
         raise ValueError(f"{folder / 'config.json'} lacks the entry {missing}") from None

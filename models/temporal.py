@@ -38,7 +38,8 @@ class FramePositions(nn.Module):
 
     def __init__(self, length: int, channels: int) -> None:
         super().__init__()
-        self.register_buffer("pe", frame_positions(length, channels))
+        pe = torch.empty(1, length, channels)
+        self.register_buffer("pe", pe if pe.is_meta else pe.copy_(frame_positions(length, channels)))
 
     def forward(self, tokens: Tensor) -> Tensor:
         frames, known = tokens.shape[1], self.pe.shape[1]

@@ -25,6 +25,11 @@ Make = Callable[..., Tensor]
 CLOSE = 1e-13
 
 
+def clear(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+
+
 @pytest.mark.parametrize("channels", [8, 20, 320])
 def test_timestep_features_are_cosines_then_sines_of_falling_frequencies(channels: int) -> None:
     t = torch.tensor([0.0, 1.0, 500.25, 999.0], dtype=torch.float64)
@@ -64,8 +69,7 @@ def test_resnet_adds_each_example_s_embedding_to_all_its_frames_and_no_others(
 
 def test_resnet_without_new_width_keeps_its_input_as_shortcut(randomised: Callable[..., Resnet], normal: Make) -> None:
     resnet = randomised(Resnet(4, 4, groups=2, eps=1e-6))
-    nn.init.zeros_(resnet.conv2.weight)
-    nn.init.zeros_(resnet.conv2.bias)
+    clear(resnet.conv2)
     x = normal(2, 4, 5, 5)
     assert resnet.conv_shortcut is None
     assert torch.equal(resnet(x), x)
@@ -86,7 +90,8 @@ def test_attention_is_softmax_of_scaled_products_head_by_head(
     )
     weights = torch.einsum("nihd,njhd->nhij", q, k).div(math.sqrt(4)).softmax(-1)
     mixed = torch.einsum("nhij,njhd->nihd", weights, v).reshape(2, 7, 12)
-    expected = mixed @ attention.to_out[0].weight.T + attention.to_out[0].bias
+    out = attention.get_submodule("to_out.0")
+    expected = mixed @ out.get_parameter("weight").T + out.get_parameter("bias")
     given = None if context_dim is None else attention.keys_values(context)
     assert difference(attention(x, given), expected) < CLOSE
 
@@ -100,9 +105,10 @@ def test_feed_forward_gates_the_first_half_with_exact_gelu_of_the_second(
     randomised: Callable[..., FeedForward], normal: Make, difference: Callable[..., float]
 ) -> None:
     layer, x = randomised(FeedForward(3)), normal(5, 3)
-    value, gate = (x @ layer.net[0].proj.weight.T + layer.net[0].proj.bias).tensor_split([12], dim=-1)
+    weights = dict(layer.named_parameters())
+    value, gate = (x @ weights["net.0.proj.weight"].T + weights["net.0.proj.bias"]).tensor_split([12], dim=-1)
     gelu = 0.5 * gate * (1 + torch.erf(gate / math.sqrt(2)))
-    expected = (value * gelu) @ layer.net[2].weight.T + layer.net[2].bias
+    expected = (value * gelu) @ weights["net.2.weight"].T + weights["net.2.bias"]
     assert difference(layer(x), expected) < CLOSE
 
 
@@ -124,7 +130,9 @@ def test_spatial_transformer_s_tokens_are_pixels_row_by_row_and_return_to_their_
     layer = randomised(SpatialTransformer(8, heads=2, context_dim=5, groups=4))
     layer.index = 0
     x, context = normal(2, 8, 3, 4), normal(2, 4, 5, seed=1)
-    keys_values = (layer.transformer_blocks[0].attn2.keys_values(context),)
+    text = layer.get_submodule("transformer_blocks.0.attn2")
+    assert isinstance(text, Attention)
+    keys_values = (text.keys_values(context),)
     # Attention and norms over pixels know no places, so shuffling pixels in the plane shuffles the output alike.
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     shuffled = x.flatten(2)[:, :, order].reshape(x.shape)
@@ -134,8 +142,7 @@ def test_spatial_transformer_s_tokens_are_pixels_row_by_row_and_return_to_their_
 
 def tap(conv: nn.Conv2d, row: int, column: int) -> None:
     """Makes a one-channel convolution read one neighbour: (0, 0) is above left, (1, 1) the pixel itself."""
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    clear(conv)
     conv.weight.data[0, 0, row, column] = 1.0
 
 

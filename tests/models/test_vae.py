@@ -74,7 +74,7 @@ def test_each_frame_of_each_row_is_an_image_of_its_own(
 
 
 def test_log_variances_are_kept_within_bounds(vae: VAE, normal: Make) -> None:
-    vae.quant_conv.bias.data[4:] = torch.tensor([1e3, -1e3, 0.0, 0.0], dtype=torch.float64)
+    vae.get_parameter("quant_conv.bias").data[4:] = torch.tensor([1e3, -1e3, 0.0, 0.0], dtype=torch.float64)
     logvar = vae.moments(normal(1, 3, 8, 8))[1]
     assert logvar[:, 0].unique().tolist() == [20.0]
     assert logvar[:, 1].unique().tolist() == [-30.0]
