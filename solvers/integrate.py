@@ -22,7 +22,7 @@ Field = Guided | Composite | Denoiser
 
 @dataclass(frozen=True)
 class Record:
-    """One leg as it was played: the levels its network was evaluated at, the rows per network, the state after it."""
+    """One leg as it was played: levels its network was told, rows per network, the detached state after it."""
 
     leg: Leg
     told: tuple[float, ...]
@@ -140,7 +140,7 @@ class _Player:
         key = str(leg.network), leg.guidance
         if key not in self.denoisers:
             field = self.field(leg)
-            if hasattr(field, "predict"):
+            if hasattr(field, "predict") and hasattr(field, "reach"):  # a Model
                 raise TypeError(f"fields: got a {type(field).__name__}; give it a condition: network(condition)")
             field = field.denoise if isinstance(field, Composite) else field
             self.denoisers[key] = guide(field, leg.guidance, f"leg {leg.label!r} of {leg.network!r}")
@@ -165,10 +165,13 @@ class _Player:
                 forwards[name] = forwards.get(name, 0) + rows
             told.append(heard.item())
             if heard == sigma:
-                return evaluate(x, sigma)
-            x_heard = x * self._alpha(leg.source) / self._alpha(leg.told)  # the same z, read at the level that is told
-            eps = (x_heard - evaluate(x_heard, heard)) / heard
-            return x - sigma * eps
+                x0 = evaluate(x, sigma)
+            else:
+                x_heard = x * self._alpha(leg.source) / self._alpha(leg.told)  # the same z, read at the level told
+                x0 = x - sigma * (x_heard - evaluate(x_heard, heard)) / heard
+            if x0.shape != x.shape:
+                raise ValueError(f"fields[{leg.network!r}] returned shape {tuple(x0.shape)} for {tuple(x.shape)}")
+            return x0
 
         return counted
 

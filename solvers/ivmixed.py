@@ -22,7 +22,7 @@ from ivmix.solvers.legs import Leg, progress
 from ivmix.solvers.onestep import Euler
 from ivmix.solvers.solver import Solver
 
-Sequence = Literal["down-first", "up-first"]
+LegSequence = Literal["down-first", "up-first"]
 Reach = Mapping[str, tuple[float, float]]
 
 
@@ -74,7 +74,7 @@ class IVMixed:
     """
 
     pattern: str = "IV-IV"
-    sequence: Sequence = "down-first"
+    sequence: LegSequence = "down-first"
     guidance: Guidance = 7.5
     image_guidance: Guidance = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
     video_guidance: Guidance = GuidanceRamp(4.0)  # noqa: RUF009 - immutable

@@ -226,6 +226,11 @@ def test_a_network_without_condition_is_refused(x):
         integrate(network, plain(SIGMAS), x)
 
 
+def test_a_denoiser_of_another_shape_is_refused(x):
+    with pytest.raises(ValueError, match="returned shape"):
+        integrate(lambda y, sigma: y.mean(), plain(SIGMAS), x)
+
+
 def test_integers_and_misshapen_noise_are_refused(pair, x):
     with pytest.raises(ValueError, match="dtype"):
         integrate(pair, plain(SIGMAS, 2.0), x.long())
