@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ivmix.models.temporal import MotionConfig, MotionModule, frame_positions
+from ivmix.models.temporal import MotionBlock, MotionConfig, MotionModule, frame_positions
 
 Make = Callable[..., Tensor]
 CLOSE = 1e-13  # float64 rounding through one attention block of width 8
@@ -59,6 +59,16 @@ def test_frames_are_told_apart_by_their_positions_alone(
     assert difference(module(x[order], frames=5), module(x, frames=5)[order]) > 1e-3
     module.get_buffer("transformer_blocks.0.pos_embed.pe").zero_()
     assert difference(module(x[order], frames=5), module(x, frames=5)[order]) < CLOSE
+
+
+def test_positions_are_added_before_both_attentions_and_to_neither_residual(
+    motion: MotionConfig, randomised: Callable[..., MotionBlock], normal: Make, difference: Callable[..., float]
+) -> None:
+    block, x = randomised(MotionBlock(8, motion)), normal(3, 5, 8)
+    positions = frame_positions(6, 8).double()[:, :5]
+    x1 = x + block.attn1(block.norm1(x) + positions)
+    x2 = x1 + block.attn2(block.norm2(x1) + positions)
+    assert difference(block(x), x2 + block.ff(block.norm3(x2))) < CLOSE
 
 
 def test_clips_of_a_batch_do_not_see_each_other(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ivmix.models import Condition, MotionConfig, UNet, UNetConfig
 from ivmix.models.layers import SpatialTransformer
@@ -82,6 +82,25 @@ def test_animatediff_is_stable_diffusion_plus_the_published_adapter(
     tables = {key: (1, motion.max_frames, shape[2]) for key, shape in adapter.items() if key.endswith(".pe")}
     assert shapes_of(network) == linear(spatial) | adapter | tables
     assert parameters(network) == spatial_total + adapter_total == total
+
+
+def test_every_norm_has_the_epsilon_it_was_trained_with(video: UNet) -> None:
+    found = {
+        ("transformer" if name.endswith(".norm") else "resnet", module.eps)
+        for name, module in video.named_modules()
+        if isinstance(module, nn.GroupNorm)
+    }
+    assert found == {("transformer", 1e-6), ("resnet", 1e-5)}
+    assert {module.eps for module in video.modules() if isinstance(module, nn.LayerNorm)} == {1e-5}
+
+
+def test_up_layers_read_what_comes_from_below_first_and_the_skip_second(image: UNet, normal: Make) -> None:
+    seen: dict[str, Tensor] = {}
+    image.get_submodule("mid_block.resnets.1").register_forward_hook(lambda *a: seen.update(below=a[2]))
+    image.get_submodule("down_blocks.2.resnets.0").register_forward_hook(lambda *a: seen.update(skip=a[2]))
+    image.get_submodule("up_blocks.0.resnets.0").register_forward_pre_hook(lambda *a: seen.update(joined=a[1][0]))
+    run(image, normal(1, 4, 2, 8, 8), normal(1, 5, 12, seed=1))
+    assert torch.equal(seen["joined"], torch.cat([seen["below"], seen["skip"]], dim=1))
 
 
 # --- configurations -------------------------------------------------------------------------------------------------

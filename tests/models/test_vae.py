@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ivmix.models import VAE, VAEConfig
 from ivmix.models.vae import FIXED_ENTRIES
@@ -29,6 +29,10 @@ def test_the_default_is_stable_diffusion_s_autoencoder_key_by_key(
     assert shapes_of(network) == public
     assert sum(p.numel() for p in network.parameters()) == total == 83_653_863
     assert network.config.factor == 8
+
+
+def test_every_norm_has_the_epsilon_it_was_trained_with(vae: VAE) -> None:
+    assert {module.eps for module in vae.modules() if isinstance(module, nn.GroupNorm)} == {1e-6}
 
 
 def test_config_survives_a_json_file(vae_config: VAEConfig) -> None:
