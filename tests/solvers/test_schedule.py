@@ -127,3 +127,13 @@ def test_the_gap_below_an_infinite_level_is_refused():
 def test_bad_schedules_are_refused(build, name):
     with pytest.raises(ValueError, match=name):
         build()
+
+
+def test_a_broken_identity_is_interpolated_between_levels():
+    """alpha² + sigma_vp² of a rescaled schedule moves linearly in t, in its root; it does not fall back to 1."""
+    schedule = SCHEDULES["table"]
+    t = torch.tensor([0.5, 2.25], dtype=torch.float64)
+    root = torch.hypot(schedule.alpha, schedule.sigma_vp)
+    sigma = schedule.sigma(t)
+    expected = torch.stack([(root[0] + root[1]) / 2, 0.75 * root[2] + 0.25 * root[3]])
+    torch.testing.assert_close(schedule.alpha_at(sigma) * (1 + sigma**2).sqrt(), expected, rtol=1e-12, atol=0)
