@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -271,7 +270,7 @@ def _pictures(frames: Frames, pixels: str) -> Iterator[av.VideoFrame]:
     for frame in frames:
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
         if pixels == "yuv420p":
-            picture = picture.reformat(format=pixels, dst_colorspace=Colorspace.ITU709, interpolation="AREA")
+            picture = picture.reformat(format=pixels, dst_colorspace="ITU709", interpolation="AREA")
         yield picture
 
 
