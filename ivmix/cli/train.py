@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
 
     from ivmix.cli.options import check_device
     from ivmix.sprites.recipe import STAGES
-    from ivmix.sprites.train import assemble, run_all, run_stage
+    from ivmix.sprites.train import assemble, end_with_parent, run_all, run_stage
 
     for name in ("jobs", "threads", "clips"):
         if getattr(options, name) < 1:
@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> None:
         folder.mkdir(parents=True)
     torch.set_num_threads(options.threads)
     if options.stage:
+        end_with_parent()
         stage = next(stage for stage in STAGES if stage.name == options.stage)
         run_stage(stage, folder, device, options.seed, options.scale, options.position)
         return

@@ -1,8 +1,10 @@
 """`ivmix train sprites`: every network of the embedded pair, one stage after another or side by side."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +47,9 @@ def run_all(folder: Path, device: torch.device, seed: int, scale: float, jobs: i
                 waiting.remove(stage)
                 words = ["train", "sprites", "-o", folder, "--stage", stage.name, "--device", device, "--seed", seed,
                          "--scale", scale, "--threads", threads, "--position", len(running)]  # fmt: skip
-                running[stage.name] = subprocess.Popen([sys.executable, "-m", "ivmix", *map(str, words)])
+                running[stage.name] = subprocess.Popen(
+                    [sys.executable, "-m", "ivmix", *map(str, words)], stdin=subprocess.PIPE
+                )
             for name, process in list(running.items()):
                 if process.poll() is not None:
                     del running[name]
@@ -60,6 +64,16 @@ def run_all(folder: Path, device: torch.device, seed: int, scale: float, jobs: i
             process.terminate()
         for process in running.values():
             process.wait()
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, however it went: its end of our stdin closes then."""
+
+    def watch() -> None:
+        os.read(0, 1)  # a bare read: sys.stdin would hold a lock that interpreter shutdown wants
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def assemble(folder: Path, clips: int, seed: int) -> Path:
