@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.layers import Attention, FeedForward
@@ -81,12 +82,11 @@ class MotionModule(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        video = x.unflatten(0, (-1, frames))                                      # (b f c h w)
+        h, w = x.shape[-2:]
         if self.joint_norm:
-            y = self.norm(video.transpose(1, 2)).permute(0, 3, 4, 2, 1)           # (b h w f c)
+            y = self.norm(rearrange(x, "(b f) c h w -> b c f h w", f=frames))
+            tokens = rearrange(y, "b c f h w -> (b h w) f c")
         else:
-            y = self.norm(x).unflatten(0, (-1, frames)).permute(0, 3, 4, 1, 2)
-        tokens = self.proj_in(y.flatten(0, 2))                                    # ((b h w) f c)
-        tokens = self.proj_out(self.transformer_blocks[0](tokens))
-        b, _, c, h, w = video.shape
-        return x + tokens.reshape(b, h, w, frames, c).permute(0, 3, 4, 1, 2).flatten(0, 1)
+            tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=frames)
+        tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens)))
+        return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=h, w=w)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.folder import check_entries, one_number
@@ -295,7 +296,7 @@ class UNet(nn.Module):
         features = sinusoid(t, self.config.block_out_channels[0]).to(z.dtype)
         embedding = self.time_embedding(features)                                 # (b, 4 c)
 
-        x = self.conv_in(z.transpose(1, 2).flatten(0, 1))                         # ((b f) c h w) from here on
+        x = self.conv_in(rearrange(z, "b c f h w -> (b f) c h w"))                # frames are rows from here on
         told = (embedding, condition, frames, temporal)
         skips = [x]
         for down in self.down_blocks:
@@ -305,4 +306,4 @@ class UNet(nn.Module):
         for up in self.up_blocks:
             x = up(x, skips, *told)
         x = self.conv_out(F.silu(self.conv_norm_out(x)))
-        return x.unflatten(0, (b, frames)).transpose(1, 2)
+        return rearrange(x, "(b f) c h w -> b c f h w", f=frames)

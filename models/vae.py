@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.folder import check_entries
@@ -169,16 +170,16 @@ class VAE(nn.Module):
         b, _, _, height, width = video.shape
         if height % self.config.factor or width % self.config.factor:
             raise ValueError(f"video of {height}x{width}: height and width must be multiples of {self.config.factor}")
-        images = video.transpose(1, 2).flatten(0, 1)
+        images = rearrange(video, "b c f h w -> (b f) c h w")
         mean = torch.cat([self.moments(part)[0] for part in images.split(frames_per_batch)])
-        return self.config.scaling_factor * mean.unflatten(0, (b, -1)).transpose(1, 2)
+        return self.config.scaling_factor * rearrange(mean, "(b f) c h w -> b c f h w", b=b)
 
     def decode(self, latents: Tensor, frames_per_batch: int = 64) -> Tensor:
         """Latents (b c f h w) -> video (b c f H W), nominally in [-1, 1], `frames_per_batch` frames at a time."""
         self._check("latents", latents, self.config.latent_channels, frames_per_batch)
-        z = latents.transpose(1, 2).flatten(0, 1) / self.config.scaling_factor
+        z = rearrange(latents, "b c f h w -> (b f) c h w") / self.config.scaling_factor
         images = torch.cat([self.decode_images(part) for part in z.split(frames_per_batch)])
-        return images.unflatten(0, (len(latents), -1)).transpose(1, 2)
+        return rearrange(images, "(b f) c h w -> b c f h w", b=len(latents))
 
     @staticmethod
     def _check(name: str, x: Tensor, channels: int, frames_per_batch: int) -> None:
