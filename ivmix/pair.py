@@ -50,6 +50,7 @@ class Side:
 @dataclass(frozen=True, eq=False)
 class Pair:
     name: str
+    source: str  # what names it: an embedded pair's name, or its folder
     folder: Path
     image: Side
     video: Side
@@ -101,6 +102,7 @@ def load_pair(
 ) -> Pair:
     """Loads every network of a pair; folders named twice are loaded once. Raises ValueError or FileNotFoundError."""
     folder = locate(name_or_folder)
+    source = str(name_or_folder) if str(name_or_folder) in EMBEDDED else str(folder.resolve())
     raw = read_json(folder / "pair.json")
     if raw.get("format") != FORMAT:
         raise ValueError(f"{folder / 'pair.json'} has format {raw.get('format')!r}: this version reads format {FORMAT}")
@@ -121,7 +123,7 @@ def load_pair(
 
     try:
         return Pair(
-            raw["name"], folder, side("image"), side("video"), load(VAE, VAEConfig, raw["vae"]), raw["frames"],
+            raw["name"], source, folder, side("image"), side("video"), load(VAE, VAEConfig, raw["vae"]), raw["frames"],
             raw["height"], raw["width"], raw["fps"], raw["defaults"],
         )  # fmt: skip
     except KeyError as missing:

@@ -21,7 +21,7 @@ from ivmix.solvers import Guided, Run, initial_noise, integrate, normal_noise
 
 @dataclass(frozen=True)
 class Record:
-    """All that reproduces a result, and what it cost. `seeds` has one entry per prompt."""
+    """All that reproduces a result, and what it cost. `seeds` has one entry a prompt, `pair` is a name or a folder."""
 
     ivmix: str
     torch: str
@@ -110,7 +110,10 @@ class TextToVideo:
         if sampling is not None and options:
             raise ValueError(f"give either sampling or the options {', '.join(options)}, not both")
         sampling = sampling or read_sampling(pair.defaults, options)
-        shape = pair.latent_shape(frames or pair.frames, height or pair.height, width or pair.width)
+        frames = pair.frames if frames is None else frames
+        height = pair.height if height is None else height
+        width = pair.width if width is None else width
+        shape = pair.latent_shape(frames, height, width)
         negative = pair.defaults["negative_prompt"] if negative_prompt is None else negative_prompt
         image_negative = negative if image_negative_prompt is None else image_negative_prompt
 
@@ -129,7 +132,8 @@ class TextToVideo:
             for rows in batches:
                 image, video = self._guided(prompts[rows], negative, image_negative)
                 fields, legs = sampling.plan(image, video, sigmas)
-                x = pair.video.schedule.start(initial_noise(seeds[rows], shape), sigmas[0]).to(pair.device)
+                z = initial_noise(seeds[rows], shape).to(torch.promote_types(pair.dtype, torch.float32))
+                x = pair.video.schedule.start(z, sigmas[0]).to(pair.device)
                 run = integrate(fields, legs, x, noise=normal_noise(seeds[rows], shape), callback=on_step)
                 latents.append(run.x)
                 nfe = dict(run.nfe)  # the same for every batch: evaluations are counted per clip
@@ -137,8 +141,8 @@ class TextToVideo:
         z = torch.cat(latents)
         video_frames = to_frames(pair.vae.decode(z.to(pair.dtype)).float())
         record = Record(
-            __version__, torch.__version__, pair.name, prompts, negative, image_negative, seeds, shape[1],
-            height or pair.height, width or pair.width, sampling.to_dict(), str(pair.device),
+            __version__, torch.__version__, pair.source, prompts, negative, image_negative, seeds, frames,
+            height, width, sampling.to_dict(), str(pair.device),
             str(pair.dtype).removeprefix("torch."), nfe, forwards, round(time.perf_counter() - began, 3),
         )  # fmt: skip
         return Result(video_frames, z, record)

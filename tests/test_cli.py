@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from ivmix.cli import main
 from ivmix.media import read_video
+from ivmix.pair import EMBEDDED
 
 PROMPT = "a red circle moving left"
 QUICK = ["--sampler", "ddim", "--steps", "3", "--quiet"]
@@ -56,6 +58,17 @@ def test_a_record_reproduces_its_video_and_can_be_varied(tmp_path):
     assert first.read_bytes() != varied.read_bytes()
 
 
+def test_a_record_remembers_its_pair_and_dtype(tmp_path):
+    pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "copy")
+    first, again = tmp_path / "first.webp", tmp_path / "again.webp"
+    model = ["--pair", str(pair), "--dtype", "bfloat16"]
+    assert main(["sample", PROMPT, "-o", str(first), *QUICK, *model]) == 0
+    assert main(["sample", "--from", f"{first}.json", "-o", str(again), "--quiet"]) == 0
+    record = json.loads(Path(f"{again}.json").read_text())
+    assert (record["pair"], record["dtype"]) == (str(pair), "bfloat16")
+    assert first.read_bytes() == again.read_bytes()
+
+
 def test_compare_writes_a_video_a_sheet_and_the_figures(tmp_path, capsys):
     assert main(["compare", PROMPT, "-o", str(tmp_path / "cmp.mp4"), "--steps", "3", "--quiet"]) == 0
     assert names(tmp_path) == ["cmp.json", "cmp.mp4", "cmp.png"]
@@ -90,6 +103,7 @@ BAD = [
     ([PROMPT, "--size", "32"], "--size 32: expected HEIGHTxWIDTH"),
     ([PROMPT, "--size", "33x32"], "height=33"),
     ([PROMPT, "--frames", "17"], "frames=17"),
+    ([PROMPT, "--frames", "0"], "frames=0"),
     (["--from", "no-such.json"], "no file no-such.json"),
 ]
 
@@ -157,10 +171,6 @@ def test_evaluate_writes_markdown_and_json(tmp_path, monkeypatch, capsys):
 
 
 def test_evaluate_refuses_a_pair_it_cannot_measure(tmp_path, capsys):
-    import shutil
-
-    from ivmix.pair import EMBEDDED
-
     pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair", ignore=shutil.ignore_patterns("judge"))
     assert main(["evaluate", "--pair", str(pair), "-o", str(tmp_path / "e.json"), "--quiet"]) == 2
     assert "brings no judge" in capsys.readouterr().err

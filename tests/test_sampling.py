@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ivmix.sampling import OPTIONS, SAMPLERS, Zigzag, sampling
+from ivmix.sampling import SAMPLERS, Zigzag, sampling
 from ivmix.solvers import GuidanceRamp, Guided, Schedule, integrate, planned_nfe
 from ivmix.solvers.analytic import Gaussian, GaussianNetwork
 from ivmix.sprites.recipe import DEFAULTS
@@ -84,9 +84,3 @@ def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
     assert dict(run.nfe) == nfe
     if name == "zigzag":
         assert planned_nfe(legs) == nfe
-
-
-def test_every_option_belongs_to_some_sampler_and_the_command_line_knows_it():
-    from ivmix.cli.options import SAMPLING
-
-    assert {"sampler", *OPTIONS} == set(SAMPLING)

@@ -2,23 +2,19 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-SAMPLING = ("sampler", "steps", "solver", "spacing", "guidance", "image_guidance", "video_guidance", "pattern",
-            "sequence", "interval", "period", "image_weight")  # fmt: skip
+MODEL = {"pair": "sprites", "device": "cpu", "dtype": "float32"}
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("model")
-    group.add_argument(
-        "--pair",
-        default=None,
-        metavar="NAME|FOLDER",
-        help="embedded pair or a folder with pair.json (default: sprites)",
-    )
-    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: %(default)s)")
-    group.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16", "float64"),
-                       help="of the networks; the state is at least float32 (default: %(default)s)")  # fmt: skip
+    group.add_argument("--pair", metavar="NAME|FOLDER", help=f"a name that `ivmix pairs` lists, or a folder with a "
+                       f"pair.json (default: {MODEL['pair']})")  # fmt: skip
+    group.add_argument("--device", help=f"cpu, cuda, cuda:1, … (default: {MODEL['device']})")
+    group.add_argument("--dtype", choices=("float32", "float16", "bfloat16", "float64"),
+                       help=f"of the networks; the state is at least float32 (default: {MODEL['dtype']})")  # fmt: skip
 
 
 def add_prompts(command: argparse.ArgumentParser) -> None:
@@ -62,16 +58,20 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
 
 
 def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in SAMPLING if getattr(options, name) is not None}
+    """What was given of `add_sampling`'s options, by their names in `ivmix.sampling`."""
+    from ivmix.sampling import OPTIONS
+
+    return {name: getattr(options, name) for name in ("sampler", *OPTIONS) if getattr(options, name) is not None}
 
 
-def load_model(options: argparse.Namespace, pair: str = "sprites") -> Any:
-    """The `TextToVideo` that --pair, --device and --dtype name."""
+def load_model(options: argparse.Namespace, kept: Mapping[str, str] | None = None) -> Any:
+    """The `TextToVideo` that --pair, --device and --dtype name; what is not given is as in `kept`, or the default."""
     import torch
 
     from ivmix.text_to_video import TextToVideo
 
-    return TextToVideo.from_pair(options.pair or pair, check_device(options.device), getattr(torch, options.dtype))
+    named = {**MODEL, **(kept or {}), **{name: value for name in MODEL if (value := getattr(options, name))}}
+    return TextToVideo.from_pair(named["pair"], check_device(named["device"]), getattr(torch, named["dtype"]))
 
 
 def check_device(name: str) -> Any:

@@ -1,6 +1,7 @@
 """`ivmix sample`: a prompt becomes a video."""
 
 import argparse
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,6 @@ def run(options: argparse.Namespace) -> None:
     import json
 
     from ivmix.media import check_writable, write_text, write_video
-    from ivmix.models.folder import read_json
     from ivmix.sampling import sampling as read_sampling
     from ivmix.text_to_video import check_prompts
 
@@ -49,33 +49,47 @@ def run(options: argparse.Namespace) -> None:
     record_path = output.with_name(output.name + ".json")
     check_writable(options.output)
     check_writable(record_path, (".json",))
-    kept = read_json(Path(options.record)) if options.record else {}
-    call: dict[str, Any] = {}
-    try:
-        prompt = kept["prompts"][0] if options.record else options.prompt
-        for name in ("negative_prompt", "image_negative_prompt"):
-            given = getattr(options, name)
-            call[name] = kept[name] if options.record and given is None else given
-        call["seed"] = options.seed if options.seed is not None else kept["seeds"][0] if options.record else 0
-        height, width = parse_size(options.size) if options.size else (kept.get("height"), kept.get("width"))
-        call |= {"frames": options.frames or kept.get("frames"), "height": height, "width": width}
-        recorded = dict(kept["sampling"]) if options.record else {}
-    except (KeyError, IndexError, TypeError):
-        raise ValueError(f"{options.record} is not a record that `ivmix sample` wrote") from None
-    check_prompts([prompt])
+    kept = recall(Path(options.record)) if options.record else Kept(options.prompt)
+    check_prompts([kept.prompt])
+    height, width = parse_size(options.size) if options.size else (None, None)
+    given = {name: getattr(options, name) for name in ("seed", "frames", "negative_prompt", "image_negative_prompt")}
+    given |= {"height": height, "width": width}
+    call = {"seed": 0, **kept.call, **{name: value for name, value in given.items() if value is not None}}
 
-    model = load_model(options, pair=kept.get("pair", "sprites"))
-    defaults = model.pair.defaults
-    if recorded:
-        name = recorded.pop("sampler", None)
-        defaults = {**defaults, "sampler": name, name: recorded}
-    sampling = read_sampling(defaults, given_sampling(options))
-    result = model([prompt], sampling=sampling, progress=not options.quiet, **call)
+    model = load_model(options, kept.model)
+    sampling = read_sampling({**model.pair.defaults, **kept.sampling}, given_sampling(options))
+    result = model([kept.prompt], sampling=sampling, progress=not options.quiet, **call)
     write_video(result.frames[0], options.output, fps=model.pair.fps)
     write_text(json.dumps(result.record.to_dict(), indent=2) + "\n", record_path)
     if not options.quiet:
         nfe = " + ".join(f"{count} {name}" for name, count in result.record.nfe.items())
         say(f"{output}  seed {call['seed']}, {sampling.name}, {nfe} evaluations, {result.record.seconds:.1f} s")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run starts from before the command line's options: nothing but a prompt, or a whole record."""
+
+    prompt: str
+    call: dict[str, Any] = field(default_factory=dict)  # seed, sizes, negative prompts
+    model: dict[str, str] = field(default_factory=dict)  # pair, device, dtype
+    sampling: dict[str, Any] = field(default_factory=dict)  # in the form of a pair's defaults
+
+
+def recall(path: Path) -> Kept:
+    """Reads the record of an earlier run. Raises ValueError for a file that is none."""
+    from ivmix.models.folder import read_json
+
+    raw = read_json(path)
+    try:
+        (prompt,), (seed,) = raw["prompts"], raw["seeds"]
+        call = {name: raw[name] for name in ("frames", "height", "width", "negative_prompt", "image_negative_prompt")}
+        model = {name: str(raw[name]) for name in ("pair", "device", "dtype")}
+        options = dict(raw["sampling"])
+        name = options.pop("sampler")
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is not a record that `ivmix sample` wrote") from None
+    return Kept(prompt, {"seed": seed, **call}, model, {"sampler": name, name: options})
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from ivmix.sprites.judge import Judge, JudgeConfig, judge_loss
 from ivmix.sprites.world import FRAMES, SIZE, WORDS, degrade, random_scenes, render
 from ivmix.training import Loss, Settings
 
+VIDEO_RESTART = 0.5625
 MAX_LENGTH = 8  # tokens of a prompt: begin, at most six words, end
 SCHEDULE = {"kind": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timesteps": 1000}
 
@@ -153,6 +154,8 @@ def video_loss(pair: Path, device: torch.device) -> Loss:
     """V prediction (arXiv 2202.00512) on degraded clips, the caption dropped one time in eight.
 
     Motion is decided at high noise, so 70 % of the timesteps are 500 or more; with epsilon prediction it is not learnt.
+    Which of two opposite ways a sprite goes can be read off the noisy clip itself but at the very highest levels: there
+    alone the caption is needed, so after the restart three timesteps in four are 850 or more.
     """
     vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
 
@@ -163,8 +166,16 @@ def video_loss(pair: Path, device: torch.device) -> Loss:
         clips = degrade(render(scenes)).to(device)
         with torch.no_grad():
             x0 = vae.encode(clips)
-        late = torch.rand(n, generator=generator) < 0.7
-        t = torch.randint(500, (n,), generator=generator) + 500 * late
+        if progress < VIDEO_RESTART:
+            late = torch.rand(n, generator=generator) < 0.7
+            t = torch.randint(500, (n,), generator=generator) + 500 * late
+        else:
+            late = torch.rand(n, generator=generator) < 0.75
+            t = torch.where(
+                late,
+                torch.randint(850, 1000, (n,), generator=generator),
+                torch.randint(1000, (n,), generator=generator),
+            )
         noise = torch.randn(x0.shape, generator=generator).to(device)
         alpha, sigma_vp = levels(t, device)
         z, v = alpha * x0 + sigma_vp * noise, alpha * noise - sigma_vp * x0
@@ -211,7 +222,7 @@ STAGES = (
         lambda: Conditioned(IMAGE_CONFIG), image_loss, save_conditioned("image"),
     ),
     Stage(
-        "video", ("vae",), Settings(steps=4500, rates={"motion_modules": 3.0}),
+        "video", ("vae",), Settings(steps=8000, restart=VIDEO_RESTART, rates={"motion_modules": 3.0}),
         lambda: Conditioned(VIDEO_CONFIG), video_loss, save_conditioned("video"),
     ),
 )  # fmt: skip
