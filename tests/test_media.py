@@ -300,6 +300,12 @@ def test_links_are_written_through_and_stay(tmp_path):
         assert len(read_video(tmp_path / "far" / name)) == 5
 
 
+def test_a_link_into_a_missing_folder_is_refused(tmp_path):
+    (tmp_path / "clip.mp4").symlink_to(tmp_path / "missing" / "clip.mp4")
+    with pytest.raises(FileNotFoundError, match=r"missing' does not exist; create it first"):
+        check_writable(tmp_path / "clip.mp4")
+
+
 def test_text_and_images_are_atomic(tmp_path, monkeypatch):
     media.write_text("σ = 1\n", tmp_path / "a.json")
     assert (tmp_path / "a.json").read_bytes() == "σ = 1\n".encode()
