@@ -23,15 +23,11 @@ Loss = Callable[[nn.Module, torch.Generator, float], tuple[Tensor, dict[str, Ten
 
 @dataclass(frozen=True)
 class Settings:
-    """How one network is trained. `rates` multiplies the learning rate of parameters whose name contains the key.
-
-    `restart`: share of the steps after which warm-up and decay begin once more (arXiv 1608.03983); 1 for none.
-    """
+    """How one network is trained. `rates` multiplies the learning rate of parameters whose name contains the key."""
 
     steps: int
     learning_rate: float = 1e-3
     warmup: int = 100
-    restart: float = 1.0
     weight_decay: float = 0.01
     ema_decay: float = 0.999
     clip_norm: float = 1.0
@@ -47,15 +43,10 @@ def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
 
 
 def rate_at(step: int, settings: Settings) -> float:
-    """Linear warm-up, then half a cosine down to 2 % of the learning rate; twice where there is a restart."""
-    length, first = settings.steps, round(settings.steps * settings.restart)
-    if step < first:
-        length = first
-    else:
-        step, length = step - first, length - first
+    """Linear warm-up, then half a cosine down to 2 % of the learning rate."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
-    progress = (step - settings.warmup) / max(1, length - settings.warmup)
+    progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ivmix.models.layers import Attention, FeedForward, KeysValues
+from ivmix.models.layers import Attention, FeedForward
 
 
 @dataclass(frozen=True)
@@ -16,15 +16,12 @@ class MotionConfig:
 
     `mid_block` is true for v2; `max_frames` is 24 for v1, 32 for v2 and v3. `joint_norm` takes the module's group norm
     over all frames together, as diffusers does; the authors' code takes it frame by frame, and the two differ visibly.
-    `text` lets each block's second attention read the prompt instead of the other frames ("Temporal_Cross" in the
-    authors' configs; no public module has it), which ties words to frame positions directly.
     """
 
     num_attention_heads: int = 8
     max_frames: int = 32
     mid_block: bool = False
     joint_norm: bool = True
-    text: bool = False
 
 
 def frame_positions(length: int, channels: int) -> Tensor:
@@ -53,58 +50,43 @@ class FramePositions(nn.Module):
 
 
 class MotionBlock(nn.Module):
-    """Two attentions over frames, positions added before each, and a feed-forward: (n f c) -> (n f c).
+    """Two self-attentions over frames, positions added before each, and a feed-forward: (n f c) -> (n f c)."""
 
-    With `text`, the prompt's keys and values (b heads l d), the second attention reads these; n is then b (h w).
-    """
-
-    def __init__(self, channels: int, config: MotionConfig, context_dim: int = 0) -> None:
+    def __init__(self, channels: int, config: MotionConfig) -> None:
         super().__init__()
         self.pos_embed = FramePositions(config.max_frames, channels)
         self.norm1 = nn.LayerNorm(channels)
         self.attn1 = Attention(channels, config.num_attention_heads)
         self.norm2 = nn.LayerNorm(channels)
-        self.attn2 = Attention(channels, config.num_attention_heads, context_dim if config.text else None)
+        self.attn2 = Attention(channels, config.num_attention_heads)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    def forward(self, tokens: Tensor, text: KeysValues | None = None) -> Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.attn1(self.pos_embed(self.norm1(tokens)))
-        y = self.pos_embed(self.norm2(tokens))
-        if text is None:
-            tokens = tokens + self.attn2(y)
-        else:  # all pixels and frames of one example in one row, as in CrossAttentionBlock
-            rows = y.reshape(len(text[0]), -1, y.shape[-1])
-            tokens = tokens + self.attn2(rows, text).reshape(tokens.shape)
+        tokens = tokens + self.attn2(self.pos_embed(self.norm2(tokens)))
         return tokens + self.ff(self.norm3(tokens))
 
 
 class MotionModule(nn.Module):
     """One sequence per pixel, frames as tokens: ((b f) c h w) -> ((b f) c h w). It starts as the identity."""
 
-    def __init__(self, channels: int, groups: int, config: MotionConfig, context_dim: int = 0) -> None:
+    def __init__(self, channels: int, groups: int, config: MotionConfig) -> None:
         super().__init__()
-        self.text = config.text
-        self.index = -1  # with `text`: which entry of a Condition is this layer's; set by the UNet
         self.joint_norm = config.joint_norm
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([MotionBlock(channels, config, context_dim)])
+        self.transformer_blocks = nn.ModuleList([MotionBlock(channels, config)])
         self.proj_out = nn.Linear(channels, channels)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def keys_values(self, context: Tensor) -> KeysValues:
-        """What this layer's cross-attention reads of text features (b l d), if it has one."""
-        return self.transformer_blocks[0].attn2.keys_values(context)  # type: ignore[operator, union-attr]
-
-    def forward(self, x: Tensor, frames: int, keys_values: tuple[KeysValues, ...] = ()) -> Tensor:
+    def forward(self, x: Tensor, frames: int) -> Tensor:
         h, w = x.shape[-2:]
         if self.joint_norm:
             y = self.norm(rearrange(x, "(b f) c h w -> b c f h w", f=frames))
             tokens = rearrange(y, "b c f h w -> (b h w) f c")
         else:
             tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=frames)
-        text = keys_values[self.index] if self.text else None
-        tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens), text))
+        tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens)))
         return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=h, w=w)

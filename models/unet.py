@@ -94,10 +94,7 @@ class UNetConfig:
             "motion_num_attention_heads": self.temporal.num_attention_heads,
             "motion_max_seq_length": self.temporal.max_frames,
             "use_motion_mid_block": self.temporal.mid_block,
-            # entries that diffusers has not
-            **({} if self.temporal.joint_norm else {"motion_joint_norm": False}),
-            **({"motion_text": True} if self.temporal.text else {}),
-        }
+        } | ({} if self.temporal.joint_norm else {"motion_joint_norm": False})  # an entry that diffusers has not
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "UNetConfig":
@@ -110,7 +107,7 @@ class UNetConfig:
         if kind == "UNetMotionModel":
             motion = MotionConfig(
                 one_number(raw, "motion_num_attention_heads"), raw["motion_max_seq_length"],
-                raw["use_motion_mid_block"], raw.get("motion_joint_norm", True), raw.get("motion_text", False),
+                raw["use_motion_mid_block"], raw.get("motion_joint_norm", True),
             )  # fmt: skip
         config = cls(
             in_channels=raw["in_channels"],
@@ -174,16 +171,14 @@ class Block(nn.Module):
                 SpatialTransformer(o, config.num_attention_heads, config.cross_attention_dim, groups) for _, o in widths
             )
         if motion and config.temporal:
-            self.motion_modules = nn.ModuleList(
-                MotionModule(o, groups, config.temporal, config.cross_attention_dim) for _, o in widths
-            )
+            self.motion_modules = nn.ModuleList(MotionModule(o, groups, config.temporal) for _, o in widths)
 
     def layer(self, j: int, x: Tensor, embedding: Tensor, condition: Condition, frames: int, temporal: bool) -> Tensor:
         x = self.resnets[j](x, embedding)
         if self.attentions is not None:
             x = self.attentions[j](x, condition.keys_values)
         if self.motion_modules is not None and temporal:
-            x = self.motion_modules[j](x, frames, condition.keys_values)
+            x = self.motion_modules[j](x, frames)
         return x
 
 
@@ -268,12 +263,8 @@ class UNet(nn.Module):
         for index, layer in enumerate(self._text_layers()):
             layer.index = index
 
-    def _text_layers(self) -> list[SpatialTransformer | MotionModule]:
-        """Every layer that reads the prompt, in a fixed order."""
-        return [
-            m for m in self.modules()
-            if isinstance(m, SpatialTransformer) or (isinstance(m, MotionModule) and m.text)
-        ]  # fmt: skip
+    def _text_layers(self) -> list[SpatialTransformer]:
+        return [m for m in self.modules() if isinstance(m, SpatialTransformer)]
 
     def condition(self, context: Tensor) -> Condition:
         """Text features (b l d) -> the keys and values of every cross-attention layer, computed once per prompt."""

@@ -31,7 +31,6 @@ from ivmix.sprites.judge import Judge, JudgeConfig, judge_loss
 from ivmix.sprites.world import FRAMES, SIZE, WORDS, degrade, random_scenes, render
 from ivmix.training import Loss, Settings
 
-VIDEO_RESTART = 0.5625
 MAX_LENGTH = 8  # tokens of a prompt: begin, at most six words, end
 SCHEDULE = {"kind": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timesteps": 1000}
 
@@ -154,8 +153,6 @@ def video_loss(pair: Path, device: torch.device) -> Loss:
     """V prediction (arXiv 2202.00512) on degraded clips, the caption dropped one time in eight.
 
     Motion is decided at high noise, so 70 % of the timesteps are 500 or more; with epsilon prediction it is not learnt.
-    Which of two opposite ways a sprite goes can be read off the noisy clip itself but at the very highest levels: there
-    alone the caption is needed, so after the restart three timesteps in four are 850 or more.
     """
     vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
 
@@ -166,16 +163,8 @@ def video_loss(pair: Path, device: torch.device) -> Loss:
         clips = degrade(render(scenes)).to(device)
         with torch.no_grad():
             x0 = vae.encode(clips)
-        if progress < VIDEO_RESTART:
-            late = torch.rand(n, generator=generator) < 0.7
-            t = torch.randint(500, (n,), generator=generator) + 500 * late
-        else:
-            late = torch.rand(n, generator=generator) < 0.75
-            t = torch.where(
-                late,
-                torch.randint(850, 1000, (n,), generator=generator),
-                torch.randint(1000, (n,), generator=generator),
-            )
+        late = torch.rand(n, generator=generator) < 0.7
+        t = torch.randint(500, (n,), generator=generator) + 500 * late
         noise = torch.randn(x0.shape, generator=generator).to(device)
         alpha, sigma_vp = levels(t, device)
         z, v = alpha * x0 + sigma_vp * noise, alpha * noise - sigma_vp * x0
@@ -222,14 +211,14 @@ STAGES = (
         lambda: Conditioned(IMAGE_CONFIG), image_loss, save_conditioned("image"),
     ),
     Stage(
-        "video", ("vae",), Settings(steps=8000, restart=VIDEO_RESTART, rates={"motion_modules": 3.0}),
+        "video", ("vae",), Settings(steps=4500, rates={"motion_modules": 3.0}),
         lambda: Conditioned(VIDEO_CONFIG), video_loss, save_conditioned("video"),
     ),
 )  # fmt: skip
 
 # What each sampler does unless told otherwise: chosen on seeds that are not among those reported in the model card.
 DEFAULTS = {
-    "sampler": "zigzag",
+    "sampler": "composite",
     "negative_prompt": "",
     "ddim": {"steps": 20, "guidance": 4.0},
     "image": {"steps": 20, "image_guidance": "3"},
@@ -239,11 +228,11 @@ DEFAULTS = {
     },
     "composite": {
         "steps": 10, "solver": "dpm++2m", "guidance": 4.0, "pattern": "IV-IV", "image_guidance": "0.5",
-        "video_guidance": "0", "interval": [0.0, 1.0],
+        "video_guidance": "0.5", "interval": [0.0, 1.0],
     },
     "mixture": {
         "steps": 20, "solver": "dpm++2m", "guidance": 4.0, "image_guidance": "3", "image_weight": 0.7,
-        "interval": [0.5, 1.0],
+        "interval": [0.7, 1.0],
     },
 }  # fmt: skip
 
