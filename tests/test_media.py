@@ -112,6 +112,9 @@ def test_mp4_is_visually_lossless(tmp_path, monkeypatch, codec, least):
         assert (stream.average_rate, stream.frames) == (12, len(frames))
     data = (tmp_path / "clip.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
+    assert b"Lavf" not in data
+    if codec == "h264":
+        assert b" threads=1 " in data  # x264 notes its settings; more threads would give other bytes elsewhere
 
 
 def test_mp4_says_which_colours_it_holds(tmp_path):
@@ -497,7 +500,8 @@ def test_side_by_side_is_a_grid_of_whole_clips():
         assert (grid[:, top:bottom, left:right] == clip[:, :1, :1]).all()
         grid[:, top:bottom, left:right] = 0
     assert (grid == grid[:1]).all()  # labels and paper stand still
-    assert (grid[0, : boxes[0][0]] < 160).any()  # and there are labels
+    ys, _ = np.nonzero((grid[0, : boxes[0][0]] < 160).all(-1))  # and labels are whole, from the l of "clip" to its p
+    assert ys.max() - ys.min() >= 14
 
 
 @pytest.mark.parametrize(("n", "columns", "shape"), [(1, None, 1), (3, None, 3), (4, None, 2), (6, None, 3), (6, 2, 2)])
