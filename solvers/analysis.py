@@ -40,18 +40,23 @@ class ModifiedComposite:
 
     `image`, `video`, `sampler` and `reach` are what makes a zigzag. Its legs are Euler's, its levels above 0, at least
     4, values of one smooth function of their number, its guidance smooth in progress. Where the plan has plain steps,
-    outside the interval and at one end, the field is theirs, so it jumps at `edges`. It is defined from the first level
-    to the last above 0, at which it is the video network's alone: one step to 0 follows in every plan. Patterns with R
-    and periods are refused. Derivatives are central differences of order 4 along the direction asked for, since a
-    network's time passes through Python numbers, where autograd would lose it.
+    outside the interval and at one end, the field is theirs, so it jumps at `edges`, from the first level to the last
+    above 0. At that last level it is the plan's single step to 0, with the legs that an up-first plan plays before it.
+    Patterns with R and periods are refused. Derivatives are central differences of order 4 along the direction asked
+    for, since a network's time passes through Python numbers, where autograd would lose it.
 
     >>> from ivmix.solvers import Schedule
-    >>> from ivmix.solvers.analytic import closed_form_pair
+    >>> from ivmix.solvers.analytic import closed_form_pair, reference
     >>> sampler = IVMixed(guidance=1.0, image_guidance=0.5, video_guidance=0.5, interval=(0.2, 0.8))
     >>> grid = Schedule.ve(0.1, 10.0).grid(41, "uniform-lam")
     >>> modified = ModifiedComposite(**closed_form_pair(), sampler=sampler, sigmas=grid)
     >>> [round(edge, 3) for edge in modified.edges.tolist()]
     [10.0, 3.981, 0.251, 0.1]
+    >>> x = torch.full((1, 1, 2, 1, 1), 7.0, dtype=torch.float64)
+    >>> zigzag = integrate({"image": modified.image, "video": modified.video}, sampler.legs(grid), x).x
+    >>> end = reference(modified, x, modified.edges, tolerance=1e-6)  # at the last level above 0
+    >>> bool((modified(end, modified.edges[-1]) - zigzag).abs().max() < 0.01)
+    True
     """
 
     image: Guided | Affine
@@ -72,11 +77,12 @@ class ModifiedComposite:
             raise ValueError("sigmas: expected at least 4 finite levels above 0, then 0")
 
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """x0 with (x - x0) / sigma = F + C, for x `b c f h w`."""
-        slope = self.drift(x, sigma)
+        """x0 with (x - x0) / sigma = F + C, for x `b c f h w`; at the last level, what the plan's step to 0 gives."""
         if self._step(float(sigma)) < len(self._nodes) - 1:
-            slope = slope + self.correction(x, sigma)
-        return x - float(sigma) * slope
+            return x - float(sigma) * (self.drift(x, sigma) + self.correction(x, sigma))
+        _, h, _ = self._index(float(sigma))
+        *zigzag, step = self._moves(float(sigma))
+        return step.at(1.0)(x + h * _slope(_total(zigzag, 1.0), x, level(sigma)), sigma)
 
     @property
     def edges(self) -> Tensor:
