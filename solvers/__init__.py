@@ -22,31 +22,50 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 """
 
 from ivmix.solvers import analytic
+from ivmix.solvers.adaptive import BogackiShampine32, DormandPrince54
 from ivmix.solvers.affine import Affine, Atom, Model, Weight, as_affine
 from ivmix.solvers.composite import Composite, Progress, composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
+from ivmix.solvers.editing import invert, noised, tail
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided
 from ivmix.solvers.integrate import Field, NotFiniteError, Record, Run, integrate
 from ivmix.solvers.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.legs import Leg, View, plain, planned_nfe
 from ivmix.solvers.mixture import late, mixture
-from ivmix.solvers.multistep import DPMSolverPP2M
+from ivmix.solvers.multistep import (
+    AdamsBashforth2,
+    AdamsBashforth3,
+    AdamsBashforth4,
+    DPMSolverPP2M,
+    DPMSolverPP3M,
+)
 from ivmix.solvers.network import Network, framewise, join_conditions, repeat_rows
 from ivmix.solvers.noise import initial_noise, normal_noise
 from ivmix.solvers.official import Official
-from ivmix.solvers.onestep import Euler, Heun
+from ivmix.solvers.onestep import RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
+from ivmix.solvers.rescale import Rescaled
 from ivmix.solvers.schedule import Schedule
 from ivmix.solvers.solver import Solver
-from ivmix.solvers.stochastic import DDIM, EulerAncestral
+from ivmix.solvers.stochastic import DDIM, EulerAncestral, SDEDPMSolverPP2M
+from ivmix.solvers.unipc import UniPC2, UniPC3
 
 __all__ = [
     "DDIM",
+    "RK4",
+    "AdamsBashforth2",
+    "AdamsBashforth3",
+    "AdamsBashforth4",
     "Affine",
     "Atom",
+    "BogackiShampine32",
     "Composite",
+    "DPMSolverPP1",
     "DPMSolverPP2M",
+    "DPMSolverPP2S",
+    "DPMSolverPP3M",
     "Denoiser",
+    "DormandPrince54",
     "Euler",
     "EulerAncestral",
     "Field",
@@ -56,6 +75,7 @@ __all__ = [
     "Heun",
     "IVMixed",
     "Leg",
+    "Midpoint",
     "Model",
     "Network",
     "Noise",
@@ -63,9 +83,13 @@ __all__ = [
     "Official",
     "Progress",
     "Record",
+    "Rescaled",
     "Run",
+    "SDEDPMSolverPP2M",
     "Schedule",
     "Solver",
+    "UniPC2",
+    "UniPC3",
     "View",
     "Weight",
     "analytic",
@@ -75,13 +99,16 @@ __all__ = [
     "framewise",
     "initial_noise",
     "integrate",
+    "invert",
     "join_conditions",
     "late",
     "level",
     "mixture",
+    "noised",
     "normal_noise",
     "parse_pattern",
     "plain",
     "planned_nfe",
     "repeat_rows",
+    "tail",
 ]

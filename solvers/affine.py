@@ -110,7 +110,7 @@ class Affine:
         total: Tensor | None = None
         for batch in self.batches(sigma) if batches is None else batches:
             for weight, x0 in zip(batch.weights, batch.model.predict(x, sigma, batch.conditions), strict=True):
-                total = weight * x0 if total is None else total + weight * x0
+                total = _accumulate(total, weight, x0)
         return torch.zeros_like(x) if total is None else total
 
     def weights(self, sigma: float | Tensor) -> list[Number]:
@@ -148,6 +148,34 @@ class Affine:
         return list(groups.values())
 
 
+def evaluate(combinations: Sequence[Affine], x: Tensor, sigma: float | Tensor) -> list[Tensor]:
+    """Several combinations at one `x` and `sigma`: atoms that they share are evaluated once, one batch a network."""
+    sigma = level(sigma)
+    weights = [dict(zip((atom for atom, _ in c.terms), c.weights(sigma), strict=True)) for c in combinations]
+    found: dict[Atom, Tensor] = {}
+    for batch in union(combinations, sigma):
+        for condition, x0 in zip(batch.conditions, batch.model.predict(x, sigma, batch.conditions), strict=True):
+            found[Atom(batch.model, condition)] = x0
+    totals: list[Tensor] = []
+    for own in weights:
+        total: Tensor | None = None
+        for atom, weight in own.items():
+            total = _accumulate(total, weight, found[atom]) if weight != 0 else total
+        totals.append(torch.zeros_like(x) if total is None else total)
+    return totals
+
+
+def union(combinations: Sequence[Affine], sigma: Tensor) -> list[Batch]:
+    """The batches of all atoms that any of `combinations` uses at `sigma`, each atom once, of weight 1."""
+    used = dict.fromkeys(
+        Atom(batch.model, condition)
+        for c in combinations
+        for batch in c.batches(sigma)
+        for condition in batch.conditions
+    )
+    return Affine(tuple((atom, 1.0) for atom in used)).batches(sigma)
+
+
 def count_rows(batches: Iterable[Batch]) -> dict[str, int]:
     """Rows per network, by name."""
     rows: dict[str, int] = {}
@@ -169,6 +197,15 @@ class _Opaque:
 
     def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
         return [self.denoise(x, sigma) for _ in conditions]
+
+
+def _accumulate(total: Tensor | None, weight: Number, x0: Tensor) -> Tensor:
+    """total + weight·x0, without a temporary where the weight is a plain number."""
+    if isinstance(weight, Tensor):
+        return weight * x0 if total is None else total + weight * x0
+    if total is None:
+        return x0 if weight == 1 else weight * x0
+    return total.add(x0, alpha=weight)
 
 
 def _plus(a: Weight, b: Weight) -> Weight:

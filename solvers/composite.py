@@ -113,6 +113,12 @@ def composite(
     """
     up, down = parse_pattern(pattern)
     check_period(period)
+    for name, field in (("image", image), ("video", video)):
+        if not isinstance(field, Guided | Affine):
+            kind = type(field).__name__
+            raise TypeError(
+                f"{name}: got a {kind}, expected a Guided or an Affine: a composite is linear in its networks"
+            )
     u = Progress.of(reference)
     w, gamma_i, gamma_v = u.bind(guidance), u.bind(image_guidance), u.bind(video_guidance)
 

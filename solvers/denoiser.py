@@ -27,6 +27,6 @@ def level(sigma: float | Tensor) -> Tensor:
     value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
     if value.ndim:
         raise ValueError(f"sigma: got shape {tuple(value.shape)}, expected one number")
-    if not value >= 0:
+    if not value.item() >= 0:
         raise ValueError(f"sigma: got {value.item():g}, expected a number >= 0")
     return value

@@ -1,8 +1,8 @@
 """Grids: the levels a run visits.
 
 Three spacings pick training levels by their index (arXiv 2305.08891, table 2), two place levels freely between two
-ends. A grid of n steps has n + 1 sigmas, strictly decreasing, of which the last may be 0 and the first may be
-infinite.
+ends, one shifts the even times of a flow. A grid of n steps has n + 1 sigmas, strictly decreasing, of which the last
+may be 0 and the first may be infinite.
 """
 
 import math
@@ -60,6 +60,20 @@ def uniform_lam(sigma_max: float, sigma_min: float, n: int) -> Tensor:
     _check_ends(sigma_max, sigma_min)
     ramp = torch.linspace(0, 1, n, dtype=torch.float64)
     return _with_ends(sigma_max * (sigma_min / sigma_max) ** ramp, sigma_max, sigma_min)
+
+
+def shifted_flow(n: int, shift: float) -> Tensor:
+    """The n levels of even flow times s = 1, (n-1)/n, ..., 1/n, shifted to shift·s / (1 + (shift - 1)·s); float64.
+
+    In sigma = s / (1 - s) the shift is a factor (arXiv 2403.03206, eq. 23). The first level is inf.
+
+    >>> shifted_flow(4, 3.0)
+    tensor([inf, 9., 3., 1.], dtype=torch.float64)
+    """
+    if not (math.isfinite(shift) and shift > 0):
+        raise ValueError(f"shift: got {shift}, expected a finite number > 0")
+    k = torch.arange(n, 0, -1, dtype=torch.float64)
+    return shift * (k / (n - k))
 
 
 def check_grid(sigmas: Tensor, *, direction: str = "down") -> Tensor:

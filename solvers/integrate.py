@@ -15,6 +15,7 @@ from ivmix.solvers.composite import Composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.guidance import Guided, guide
 from ivmix.solvers.legs import Leg
+from ivmix.solvers.noise import draw
 from ivmix.solvers.schedule import Schedule
 
 Field = Guided | Composite | Denoiser
@@ -77,16 +78,17 @@ def integrate(
     not needed otherwise. `callback(step, total, run)` follows every outer step, `step` counting from 1; returning
     False cancels.
 
-    x `b c f h w` is computed on in at least float32. Nothing waits for the device: whether a state was finite is kept
-    there and read once, at the end, when a NaN or inf raises `NotFiniteError` naming its step. Autograd is left as the
-    caller set it. Multistep memory is kept per (label, network).
+    x `b c f h w` is computed on in at least float32. Nothing waits for the device (adaptive solvers do, once an
+    attempt): whether a state was finite is kept there and read once, at the end, when a NaN or inf raises
+    `NotFiniteError` naming its step. Autograd is left as the caller set it. Multistep memory is kept per (label,
+    network).
     """
     play = _Player(fields, noise, schedule)
     _check(legs, play, x)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     steps = [(step, list(group)) for step, group in groupby(legs, key=lambda leg: leg.step)]
     records: list[Record] | None = [] if trace else None
-    finite = [x.detach().isfinite().all()]
+    finite = [x.detach().sum()]  # NaN or inf if any value is: one pass, no temporary
     at, cancelled = legs[0].source, False
     for count, (_, group) in enumerate(steps, 1):
         for leg in group:
@@ -94,7 +96,7 @@ def integrate(
             at = leg.target
             if records is not None:
                 records.append(Record(leg, told, forwards, x.detach()))
-        finite.append(x.detach().isfinite().all())
+        finite.append(x.detach().sum())
         if callback is not None and callback(count, len(steps), play.run(x, records)) is False:
             cancelled = count < len(steps)
             break
@@ -154,17 +156,19 @@ class _Player:
         denoise = self.denoiser(leg)
 
         def counted(x: Tensor, sigma: Tensor) -> Tensor:
-            heard = level(leg.told) if sigma == leg.source else sigma
+            heard = level(leg.told) if leg.told != leg.source and sigma == leg.source else sigma
             evaluate, cost = denoise, {str(leg.network): 1}
             if isinstance(denoise, Affine):
                 batches = denoise.batches(heard)
                 evaluate, cost = partial(denoise, batches=batches), count_rows(batches)
+            elif hasattr(denoise, "cost"):  # as a Rescaled
+                cost = denoise.cost(heard)
             for name, rows in cost.items():
                 self.nfe[name] = self.nfe.get(name, 0) + 1
                 self.forwards[name] = self.forwards.get(name, 0) + rows
                 forwards[name] = forwards.get(name, 0) + rows
             told.append(heard.item())
-            if heard == sigma:
+            if heard is sigma:
                 x0 = evaluate(x, sigma)
             else:
                 x_heard = x * self._alpha(leg.source) / self._alpha(leg.told)  # the same z, read at the level told
@@ -177,9 +181,7 @@ class _Player:
 
     def _renoise(self, leg: Leg, x: Tensor) -> Tensor:
         assert self.noise is not None  # _check
-        xi = self.noise(level(leg.source), level(leg.target)).to(x)
-        if xi.shape != x.shape:
-            raise ValueError(f"noise: got shape {tuple(xi.shape)}, expected the state's, {tuple(x.shape)}")
+        xi = draw(self.noise, x, level(leg.source), level(leg.target))
         return x + math.sqrt(leg.target**2 - leg.source**2) * xi
 
     def _alpha(self, sigma: float) -> Tensor:
@@ -223,8 +225,8 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
                 )
 
 
-def _check_finite(flags: list[Tensor], steps: list[tuple[int, list[Leg]]]) -> None:
-    finite = torch.stack(flags).tolist()  # the one read from the device
+def _check_finite(sums: list[Tensor], steps: list[tuple[int, list[Leg]]]) -> None:
+    finite = torch.stack(sums).isfinite().tolist()  # the one read from the device
     if all(finite):
         return
     first = finite.index(False)

@@ -11,7 +11,8 @@ dash go up, right of it down; R goes up by fresh noise.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
@@ -71,6 +72,12 @@ class IVMixed:
     each a number, a function of progress u = i/(n - 1), or None for fields that have their guidance inside. Steps with
     u in `interval` [a, b) ([a, 1] for b = 1) are mixed. With `period` zz, steps with i mod zz = zz - 1 use the video
     network, with its guidance, on the I legs too. `solver` plays the legs, `step_solver` the ordinary steps.
+
+    `symmetrised` (Strang; arXiv 2410.04171 has no such variant): every leg at half length, then the ordinary step, then
+    the same half legs in opposite order, marked ', with guidance taken at the middle of the step. It meets the same
+    composite at second order if both solvers are one-step solvers of order >= 2, on smooth grids and as long as no
+    step is plain for want of levels: "IV-IV" down-first stays within its own step. 9 evaluations a mixed step instead
+    of 5, with Euler.
     """
 
     pattern: str = "IV-IV"
@@ -82,6 +89,7 @@ class IVMixed:
     period: int | None = None
     solver: Solver = Euler()  # noqa: RUF009 - immutable
     step_solver: Solver = Euler()  # noqa: RUF009 - immutable
+    symmetrised: bool = False
 
     def __post_init__(self) -> None:
         parse_pattern(self.pattern)
@@ -112,23 +120,54 @@ class IVMixed:
         n, plan = len(levels) - 1, []
         for i in range(n):
             u = progress(i, n)
+            at = min(1.0, (i + 0.5) / (n - 1)) if self.symmetrised and n > 1 else u
+            before: list[Leg] = []
+            after: list[Leg] = []
             if inside(u, self.interval):
-                zigzag = list(self._zigzag(levels, i, u))
-                if playable(zigzag, reach):
-                    plan += zigzag
+                before, after = self._zigzag(levels, i, at)
+                if not playable(before + after, reach):
+                    before, after = [], []
             step = Leg(
-                "video", "step", levels[i], levels[i], levels[i + 1], scale_at(self.guidance, u), self.step_solver, i
+                "video", "step", levels[i], levels[i], levels[i + 1], scale_at(self.guidance, at), self.step_solver, i
             )
             if not playable([step], reach):
                 low, high = (reach or {})["video"]
                 raise ValueError(
                     f"sigmas: got level {levels[i]:g}, outside the video network's reach, [{low:g}, {high:g}]"
                 )
-            plan.append(step)
+            plan += [*before, step, *after]
         return plan
 
-    def _zigzag(self, levels: list[float], i: int, u: float) -> Iterator[Leg]:
-        """The mixed legs around level i; none where they would leave the grid, touch 0 or inf."""
+    def _zigzag(self, levels: list[float], i: int, u: float) -> tuple[list[Leg], list[Leg]]:
+        """The mixed legs before and after the ordinary step from level i; none where they would leave the grid, touch
+        0 or inf."""
+        if not self.symmetrised:
+            return list(self._legs(levels, i, u)), []
+        # Half steps: even positions are the grid's levels, odd ones the means of neighbours. The second half mirrors
+        # the first in the middle of the step: what went from a to b goes from 2i + 1 - b to 2i + 1 - a, last one first.
+        halves = [middle for pair in pairwise(levels) for middle in (pair[0], sum(pair) / 2)] + levels[-1:]
+        position = {level: p for p, level in enumerate(halves)}
+        before = list(self._legs(halves, 2 * i, u, i))
+        ends = [4 * i + 2 - position[level] for leg in before for level in (leg.source, leg.target)]
+        if not ends or min(ends) < 0 or max(ends) >= len(halves):
+            return [], []
+        if halves[max(ends)] == 0 or math.isinf(halves[min(ends)]):
+            return [], []
+        mirror = {halves[4 * i + 2 - p]: halves[p] for p in ends}
+        return before, [
+            replace(
+                leg,
+                label=f"{leg.label}'",
+                told=mirror[leg.target],
+                source=mirror[leg.target],
+                target=mirror[leg.source],
+            )
+            for leg in reversed(before)
+        ]
+
+    def _legs(self, levels: list[float], i: int, u: float, step: int | None = None) -> Iterator[Leg]:
+        """The mixed legs that begin and end at position i of `levels`."""
+        step = i if step is None else step
         up, down = parse_pattern(self.pattern)
         moves = [(letter, "up", position, -1) for position, letter in enumerate(up, 1)]
         falls = [(letter, "down", position, +1) for position, letter in enumerate(down, 1)]
@@ -136,7 +175,7 @@ class IVMixed:
         far = i + len(down) if self.sequence == "down-first" else i - len(up)
         if far < 0 or far >= len(levels) or levels[max(i, far)] == 0 or math.isinf(levels[min(i, far)]):
             return
-        only_video = self.period is not None and i % self.period == self.period - 1
+        only_video = self.period is not None and step % self.period == self.period - 1
         at = i
         for letter, way, position, shift in moves:
             letter = "V" if letter == "I" and only_video else letter
@@ -144,12 +183,12 @@ class IVMixed:
             at += shift
             label = f"{letter} {way} {position}"
             if letter == "R":
-                yield Leg(None, label, source, source, target, None, self.solver, i)
+                yield Leg(None, label, source, source, target, None, self.solver, step)
                 continue
             network, guidance = ("image", self.image_guidance) if letter == "I" else ("video", self.video_guidance)
             scale = scale_at(guidance, u)
             signed = scale if scale is None or shift > 0 else -scale
-            yield Leg(network, label, source, source, target, signed, self.solver, i)
+            yield Leg(network, label, source, source, target, signed, self.solver, step)
 
 
 def playable(legs: Iterable[Leg], reach: Reach | None) -> bool:

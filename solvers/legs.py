@@ -81,7 +81,10 @@ def plain(sigmas: Tensor, guidance: Guidance = None, solver: Solver | None = Non
 
 
 def planned_nfe(legs: Iterable[Leg]) -> dict[str, int]:
-    """Guided evaluations per network that fixed-stage solvers will make; a step to 0 or from inf makes one."""
+    """Guided evaluations per network that solvers will make; a step to 0 or from inf makes one.
+
+    Multistep solvers with a `start` make more at first, and adaptive ones are counted as one attempt an interval.
+    """
     counts: dict[str, int] = {}
     for leg in legs:
         if leg.network is not None:

@@ -14,6 +14,11 @@ def mixture(image: Guided, video: Guided, guidance: Weight, image_scale: Weight,
     All three are numbers or functions of sigma; m outside [0, 1] is a ValueError. Where m is 0 or 1, the other network
     costs nothing.
     """
+    for name, field in (("image", image), ("video", video)):
+        if not isinstance(field, Guided):
+            raise TypeError(
+                f"{name}: got a {type(field).__name__}, expected a Guided: a mixture is linear in its networks"
+            )
     m = _share(image_weight)
     rest: Weight = (lambda sigma: 1 - m(sigma)) if callable(m) else 1 - m
     return rest * video.at(guidance) + m * image.at(image_scale)

@@ -1,34 +1,179 @@
-"""Multistep solvers: they extrapolate the denoiser from the levels it was evaluated at before.
+"""Multistep solvers: they extrapolate what they evaluated at earlier levels; one evaluation a step.
 
-Memory is the last (x0, sigma), not the last step's length, so that it stays right when steps of one lane do not join
-end to end, as those of a zigzag's legs.
+Memory is a tuple of (value, sigma) pairs, newest first: levels rather than step lengths, so that it stays right when
+the steps of one lane do not join end to end, as those of a zigzag's legs. Until it is full, a step is either taken by
+`start` or, without one, by the same family at the order that the memory allows (the ramp).
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ivmix.solvers.denoiser import Denoiser, Noise
+from ivmix.solvers.quadrature import adams, exponential_adams
 from ivmix.solvers.solver import Solver, toward
+
+Values = tuple[tuple[Tensor, float], ...]
+"""What was evaluated and at which sigma, newest first; the levels differ pairwise."""
 
 
 @dataclass(frozen=True)
-class DPMSolverPP2M(Solver):
-    """DPM-Solver++(2M); order 2 in lam = -ln sigma, one evaluation; its first step is Euler's.
+class Multistep(Solver):
+    """Base of the multistep solvers: a solver adds its facts, `extrapolate` and, if it is not x0, `value`.
+
+    `start`: a one-step solver for the first `window` - 1 steps, whose evaluation at the step's beginning is shared;
+    None: the ramp, of one evaluation a step, whose first step is Euler's. `window`: evaluations that a step uses.
+    """
+
+    start: Solver | None = None
+
+    window: ClassVar[int]
+    stages: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.start is not None and (not isinstance(self.start, Solver) or isinstance(self.start, Multistep)):
+            raise ValueError(f"start: got {self.start!r}, expected a one-step solver, such as RK4(), or None")
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        x0, at = denoise(x, sigma), sigma.item()
+        values = collect((self.value(x, x0, at), at), memory or (), self.window)
+        if self.start is not None and len(values) < self.window:
+            moved, _ = self.start.step(remembering(denoise, x, sigma, x0), x, sigma, sigma_next, None, noise)
+        else:
+            moved = self.extrapolate(x, sigma_next.item(), values)
+        return moved, values[: self.window - 1]
+
+    def value(self, x: Tensor, x0: Tensor, sigma: float) -> Tensor:
+        """What is remembered of an evaluation."""
+        return x0
+
+    def extrapolate(self, x: Tensor, sigma_next: float, values: Values) -> Tensor:
+        """The state at `sigma_next`, from `x` at the newest value's level."""
+        raise NotImplementedError
+
+
+def collect(new: tuple[Tensor, float], values: Values, window: int) -> Values:
+    """At most `window` values with `new` as the newest; an old one at the same level is replaced by it."""
+    return (new, *(old for old in values if old[1] != new[1]))[:window]
+
+
+def remembering(denoise: Denoiser, x: Tensor, sigma: Tensor, x0: Tensor) -> Denoiser:
+    """`denoise`, which need not be called again for this very `x` at `sigma`."""
+    return lambda y, at: x0 if y is x and at == sigma else denoise(y, at)
+
+
+def weighted(x: Tensor, scale: float, weights: Iterable[float], values: Values) -> Tensor:
+    """scale·x + sum of weight·value."""
+    total = scale * x
+    for weight, (value, _) in zip(weights, values, strict=True):
+        total = total.add(value, alpha=weight)
+    return total
+
+
+def to_middle(sigma_next: float, values: Values) -> Tensor:
+    """x0 extrapolated linearly in lam from the last two values to the middle of the step; held if there is but one."""
+    x0, sigma = values[0]
+    if len(values) == 1:
+        return x0
+    return x0 + _ahead(sigma_next, sigma, values[1][1]) * (x0 - values[1][0])
+
+
+def _ahead(sigma_next: float, sigma: float, sigma_last: float) -> float:
+    """Half the coming step, in units of the last one, in lam."""
+    return math.log(sigma / sigma_next) / (2 * math.log(sigma_last / sigma))
+
+
+def exponential_weights(sigma_next: float, levels: list[float]) -> list[float]:
+    """Weights of x0 in a step from levels[0] to `sigma_next`, given it at `levels`: DPM-Solver++'s multistep family.
+
+    x' = sigma'/sigma·x + the integral over lam of exp(lam - lam')·x0. One value is held. Two are extrapolated to the
+    middle of the step and held, as Algorithm 2 of arXiv 2211.01095 has it; three or more are interpolated by a
+    polynomial in lam and integrated exactly.
+    """
+    h = math.log(levels[0] / sigma_next)
+    if len(levels) > 2:
+        return exponential_adams([math.log(levels[0] / level) for level in levels], h)
+    held = -math.expm1(-h)
+    if len(levels) == 1:
+        return [held]
+    ahead = _ahead(sigma_next, *levels)
+    return [held * (1 + ahead), -held * ahead]
+
+
+@dataclass(frozen=True)
+class DPMSolverPP2M(Multistep):
+    """DPM-Solver++(2M); order 2 in lam = -ln sigma, one evaluation.
 
     x0 is extrapolated linearly in lam to the middle of the step, then held: exact in x. One step of order 1 at the
     start costs no order. Source: arXiv 2211.01095, Algorithm 2.
     """
 
     order: ClassVar[int] = 2
-    stages: ClassVar[int] = 1
+    window: ClassVar[int] = 2
 
-    def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
-    ) -> tuple[Tensor, Any]:
-        x0 = middle = denoise(x, sigma)
-        if memory is not None and memory[1] != sigma:
-            x0_last, sigma_last = memory
-            middle = x0 + (sigma / sigma_next).log() / (2 * (sigma_last / sigma).log()) * (x0 - x0_last)
-        return toward(middle, x, sigma_next / sigma), (x0, sigma)
+    def extrapolate(self, x: Tensor, sigma_next: float, values: Values) -> Tensor:
+        return toward(to_middle(sigma_next, values), x, sigma_next / values[0][1])
+
+
+@dataclass(frozen=True)
+class DPMSolverPP3M(Multistep):
+    """DPM-Solver++(3M); order 3 in lam = -ln sigma (2 after the ramp), one evaluation.
+
+    The parabola in lam through the last three x0 is integrated exactly: the third order of arXiv 2211.01095,
+    section 4, with its derivatives taken from multistep differences; also the predictor of `UniPC3`. Public codes of
+    the name give the second difference half this weight, which makes them second order (tested).
+    """
+
+    order: ClassVar[int] = 3
+    window: ClassVar[int] = 3
+
+    def extrapolate(self, x: Tensor, sigma_next: float, values: Values) -> Tensor:
+        levels = [sigma for _, sigma in values]
+        return weighted(x, sigma_next / levels[0], exponential_weights(sigma_next, levels), values)
+
+
+@dataclass(frozen=True)
+class AdamsBashforth(Multistep):
+    """Base of the Adams-Bashforth methods: the polynomial in sigma through the last slopes eps, integrated exactly.
+
+    Linear in eps = (x - x0)/sigma as a function of sigma (not in x0, nor over lam: those are DPM-Solver++'s). On any
+    grid; known as LMS in k-diffusion, which integrates numerically. Order: `window`, or min(window, 2) after the ramp.
+    Source: Hairer, Nørsett and Wanner, Solving Ordinary Differential Equations I, III.1 and III.5.
+    """
+
+    def value(self, x: Tensor, x0: Tensor, sigma: float) -> Tensor:
+        return (x - x0) / sigma
+
+    def extrapolate(self, x: Tensor, sigma_next: float, values: Values) -> Tensor:
+        sigma = values[0][1]
+        weights = adams([level - sigma for _, level in values], sigma_next - sigma)
+        return weighted(x, 1.0, weights, values)
+
+
+@dataclass(frozen=True)
+class AdamsBashforth2(AdamsBashforth):
+    """Adams-Bashforth, order 2."""
+
+    order: ClassVar[int] = 2
+    window: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class AdamsBashforth3(AdamsBashforth):
+    """Adams-Bashforth, order 3."""
+
+    order: ClassVar[int] = 3
+    window: ClassVar[int] = 3
+
+
+@dataclass(frozen=True)
+class AdamsBashforth4(AdamsBashforth):
+    """Adams-Bashforth, order 4."""
+
+    order: ClassVar[int] = 4
+    window: ClassVar[int] = 4

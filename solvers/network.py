@@ -8,6 +8,45 @@ With z = alpha·x, t = schedule.t(sigma) and y = forward(z, t, condition):
 | "x0" | x0 | y |
 | "v" | alpha·eps - sigma_vp·x0 (arXiv 2202.00512, appendix D) | (alpha·z - sigma_vp·y) / (alpha² + sigma_vp²) |
 | "flow" | eps - x0 (arXiv 2209.03003, noise at t = 1) | (z - sigma_vp·y) / (alpha + sigma_vp) |
+
+Networks of other packages need no code here, only a function of (z, t, condition); diffusers' modules, say, of which
+these four stand for `UNet2DConditionModel`, `UNetMotionModel`, `UNet3DConditionModel` and a flow-matching transformer
+such as `WanTransformer3DModel`, called as the real ones are:
+
+>>> from types import SimpleNamespace
+>>> def unet(z, t, encoder_hidden_states):  # noisy latents, a 0-d time, text features (rows, tokens, width)
+...     return SimpleNamespace(sample=torch.zeros_like(z))
+>>> def transformer(hidden_states, timestep, encoder_hidden_states):  # a time per row, 1000 at pure noise
+...     return SimpleNamespace(sample=0 * hidden_states + timestep.reshape(-1, 1, 1, 1, 1))
+>>> text, vp, x = torch.zeros(1, 7, 16), Schedule.scaled_linear(), torch.ones(1, 4, 8, 2, 2)
+
+An image UNet, frame by frame, each frame with its sample's text (`sample` leaves diffusers' output object):
+
+>>> def frames(z, t, text): return unet(z, t, encoder_hidden_states=text).sample
+>>> image = Network(framewise(frames, repeat_rows), vp, "epsilon", "image")
+>>> image(text)(x, 2.0).shape
+torch.Size([1, 4, 8, 2, 2])
+
+A motion UNet, which takes and gives `b c f h w` but wants a row of text per frame; AnimateDiff's schedule is linear:
+
+>>> def clips(z, t, text): return unet(z, t, encoder_hidden_states=repeat_rows(text, z.shape[2])).sample
+>>> video = Network(clips, Schedule.linear(0.00085, 0.012), "epsilon", "video")
+>>> video(text)(x, 2.0).shape
+torch.Size([1, 4, 8, 2, 2])
+
+A 3-D UNet (ModelScope), in half precision while the state stays in its own:
+
+>>> def clips(z, t, text): return unet(z, t, encoder_hidden_states=text.to(z.dtype)).sample
+>>> video = Network(clips, vp, "epsilon", "video", dtype=torch.float16)
+>>> video(text)(x, 2.0).dtype
+torch.float32
+
+A flow-matching transformer, which is told 1000·s and predicts eps - x0; it mixes with any of the above at equal sigma:
+
+>>> def flow(z, t, text): return transformer(z, t.to(z).expand(len(z)), text).sample
+>>> wan = Network(flow, Schedule.rectified_flow(t_max=1000.0), "flow", "video")
+>>> wan(text)(x, 3.0).mean()  # s = 3/4: z = x/4, x0 = z - s·750
+tensor(-562.2500)
 """
 
 from collections.abc import Callable, Sequence
@@ -86,7 +125,7 @@ class Network:
     def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
         """x0 `b c f h w` in x's dtype under each condition, from one call of `forward` with all rows stacked."""
         try:
-            t, alpha = self.schedule.t(sigma), self.schedule.alpha_at(sigma)
+            t, alpha = self.schedule.at(sigma)
         except ValueError as error:
             raise ValueError(f"network {self.name!r} cannot be evaluated at this level: {error}") from None
         if self.timesteps == "nearest":
@@ -98,19 +137,20 @@ class Network:
             raise ValueError(f"network {self.name!r} returned shape {tuple(y.shape)} for input {tuple(rows.shape)}")
         return [self._x0(x, z, y_row, sigma, alpha) for y_row in y.to(x.dtype).chunk(len(conditions))]
 
-    def _x0(self, x: Tensor, z: Tensor, y: Tensor, sigma: Tensor, alpha: Tensor) -> Tensor:
-        sigma_vp = alpha * sigma if alpha > 0 else self.schedule.sigma_vp[-1]
+    def _x0(self, x: Tensor, z: Tensor, y: Tensor, sigma: Tensor, alpha: float) -> Tensor:
+        sigma_vp = alpha * sigma.item() if alpha > 0 else self.schedule.sigma_vp[-1].item()
         match self.prediction:
             case "x0":
                 return y
             case "v":
-                return (alpha * z - sigma_vp * y) / (alpha**2 + sigma_vp**2)
+                square = alpha**2 + sigma_vp**2
+                return (alpha / square * z).sub(y, alpha=sigma_vp / square)
             case "flow":
-                return (z - sigma_vp * y) / (alpha + sigma_vp)
+                return (z / (alpha + sigma_vp)).sub(y, alpha=sigma_vp / (alpha + sigma_vp))
             case "epsilon" if alpha == 0:
                 raise ValueError(f"network {self.name!r} predicts epsilon, which says nothing of x0 where alpha = 0")
             case _:
-                return x - sigma * y
+                return x.sub(y, alpha=sigma.item())
 
 
 def framewise(forward: Forward, repeat: Callable[[Any, int], Any] | None = None) -> Forward:

@@ -29,6 +29,14 @@ def normal_noise(seeds: Sequence[int], shape: Sequence[int]) -> Noise:
     return lambda sigma, sigma_next: _draw(generators, shape)
 
 
+def draw(noise: Noise, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """Unit normals of x's shape, dtype and device from `noise`; another shape is a ValueError rather than broadcast."""
+    xi = noise(sigma, sigma_next).to(x)
+    if xi.shape != x.shape:
+        raise ValueError(f"noise: got shape {tuple(xi.shape)}, expected the state's, {tuple(x.shape)}")
+    return xi
+
+
 def _draw(generators: Sequence[Generator], shape: Sequence[int]) -> Tensor:
     return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
 

@@ -1,7 +1,7 @@
 """The authors' loops as plans of legs, idle evaluations, clamps and mismatched levels included.
 
-They walk DDIM on training timesteps, R = 1000 // n apart, whatever the grid; two of their three variants tell a
-network another level than the state is at, or move z between levels it is not at. None of this is recommended:
+They walk DDIM on training timesteps, R = 1000 // n apart, whatever the grid; all three tell a network another level
+than the state is at, or move z between levels it is not at. None of this is recommended:
 `IVMixed` is the method, these plans make published numbers reproducible. Observed from the public code (see arXiv
 2410.04171) and checked against recorded runs.
 """
@@ -16,6 +16,8 @@ from ivmix.solvers.guidance import GuidanceRamp
 from ivmix.solvers.legs import Leg, View
 from ivmix.solvers.onestep import Euler
 from ivmix.solvers.schedule import Schedule
+from ivmix.solvers.solver import Solver
+from ivmix.solvers.stochastic import SDEDPMSolverPP2M
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -43,19 +45,26 @@ _LEGS: dict[str, tuple[tuple[str, str, str, str, str, int], ...]] = {
         ("V up 2", "video", "p", "t-R", "t", -1),
     ),
 }
+_LEGS["videocrafter"] = _LEGS["modelscope"]
+_GUIDANCE = {"animatediff": 7.5, "modelscope": 7.5, "videocrafter": 9.0}
+_ZZ = {"animatediff": 1000, "modelscope": None, "videocrafter": 3}
 
 
 @dataclass(frozen=True)
 class Official:
     """One of the authors' samplers; `legs(schedule)` is its plan of 5·steps evaluations.
 
-    `interval`: first and last mixed step, inclusive. `zz`: steps i with i mod zz = zz - 1 use the video network, with
-    `video_guidance`, on the image legs ("animatediff" only). Guidance tables have 50 entries, read at the step's
-    number: a mixed step 50 is a ValueError. Options that the released ModelScope script stores but does not apply are
-    applied here.
+    `interval`: first and last mixed step, inclusive. `guidance` of the ordinary steps, None: the script's own (7.5, for
+    "videocrafter" 9). `zz`: steps i with i mod zz = zz - 1 use the video network on the image legs, with
+    `video_guidance` ("animatediff") or `image_guidance` ("videocrafter"); None: the script's own (1000, which is never,
+    and 3); "modelscope" has none. Guidance tables have 50 entries, read at the step's number: a mixed step 50 is a
+    ValueError. Options that the released ModelScope and VideoCrafter scripts store but do not apply are applied here.
 
-    A run begins at `schedule.start(z, legs[0].source)` and ends with z = alpha(legs[-1].target)·x; pass `schedule` to
-    `integrate`.
+    "animatediff" and "modelscope" play DDIM on a linspace grid. "videocrafter" walks another grid, and its ordinary
+    steps are those of `SDEDPMSolverPP2M` between float32 levels, the last one to 0: pass `noise` to `integrate`.
+
+    A run begins at `schedule.start(z, legs[0].source)` and ends with z = alpha(legs[-1].target)·x, or x itself at 0;
+    pass `schedule` to `integrate`.
 
     >>> legs = Official("animatediff").legs(Official.schedule())
     >>> from ivmix.solvers.legs import planned_nfe
@@ -63,9 +72,9 @@ class Official:
     {'image': 100, 'video': 150}
     """
 
-    variant: Literal["animatediff", "modelscope"]
+    variant: Literal["animatediff", "modelscope", "videocrafter"]
     steps: int = 50
-    guidance: float = 7.5
+    guidance: float | None = None
     image_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
     video_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
     interval: tuple[int, int] = (0, 49)
@@ -74,12 +83,14 @@ class Official:
     def __post_init__(self) -> None:
         if self.variant not in _LEGS:
             raise ValueError(f"variant: got {self.variant!r}, expected one of {', '.join(map(repr, _LEGS))}")
-        if not (isinstance(self.steps, int) and 2 <= self.steps <= 1000):
-            raise ValueError(f"steps: got {self.steps!r}, expected a whole number from 2 to 1000")
+        most = 998 if self.variant == "videocrafter" else 1000
+        if not (isinstance(self.steps, int) and 2 <= self.steps <= most):
+            raise ValueError(f"steps: got {self.steps!r}, expected a whole number from 2 to {most}")
         if min(self.interval[1], self.steps - 1) >= 50:
             raise ValueError(f"interval: got {self.interval}, but the guidance tables end at step 49")
-        if self.zz is not None and (self.variant != "animatediff" or self.zz < 1):
-            raise ValueError(f"zz: got {self.zz!r} for {self.variant!r}, expected None, or >= 1 for 'animatediff'")
+        if self.zz is not None and (self.variant == "modelscope" or self.zz < 1):
+            expected = "None" if self.variant == "modelscope" else "a whole number >= 1, or None"
+            raise ValueError(f"zz: got {self.zz!r} for {self.variant!r}, expected {expected}")
 
     @staticmethod
     def schedule() -> Schedule:
@@ -93,22 +104,38 @@ class Official:
             raise ValueError(f"schedule: got {len(schedule.timesteps)} training levels, expected 1000")
         sigmas: list[float] = schedule.sigmas.tolist()
         R, R2 = 1000 // self.steps, 2000 // self.steps
-        image_table, video_table = guidance_table(self.image_guidance), guidance_table(self.video_guidance)
+        times = self.timesteps()
+        scales = {"image": guidance_table(self.image_guidance), "video": guidance_table(self.video_guidance)}
+        guidance = _GUIDANCE[self.variant] if self.guidance is None else self.guidance
+        zz = _ZZ[self.variant] if self.zz is None else self.zz
+        ddim: Solver = Euler()
+        alpha_bar = (schedule.alpha[times] ** 2).to(torch.float32)
+        levels32 = [*(((1 - alpha_bar) / alpha_bar) ** 0.5).tolist(), 0.0]  # of the multistep scheduler
         plan = []
-        for i in range(self.steps):
-            t = round(999 * (self.steps - 1 - i) / (self.steps - 1))
+        for i, t in enumerate(times):
             p = max(0, t - R)
             k = {"t": t, "p": p, "q": max(0, t - R2), "t-R": max(0, t - R), "p-R": max(0, p - R)}
             if self.interval[0] <= i <= self.interval[1]:
-                for label, network, told, source, target, sign in _LEGS[self.variant]:
+                for label, network, told, begin, end, sign in _LEGS[self.variant]:
                     view = RESIZE_64 if (network, self.variant) == ("image", "modelscope") else None
-                    if network == "image" and self.zz is not None and i % self.zz == self.zz - 1:
+                    table = scales[network]
+                    if network == "image" and zz is not None and i % zz == zz - 1:
                         network = "video"
-                    scale = sign * (image_table if network == "image" else video_table)[i]
-                    levels = sigmas[k[told]], sigmas[k[source]], sigmas[k[target]]
-                    plan.append(Leg(network, label, *levels, scale, Euler(), i, view))
-            plan.append(Leg("video", "step", sigmas[t], sigmas[t], sigmas[k["t-R"]], self.guidance, Euler(), i))
+                        table = scales["image" if self.variant == "videocrafter" else "video"]
+                    levels = sigmas[k[told]], sigmas[k[begin]], sigmas[k[end]]
+                    plan.append(Leg(network, label, *levels, sign * table[i], ddim, i, view))
+            source, target, solver = sigmas[t], sigmas[k["t-R"]], ddim
+            if self.variant == "videocrafter":
+                source, target, solver = levels32[i], levels32[i + 1], SDEDPMSolverPP2M()
+            plan.append(Leg("video", "step", sigmas[t], source, target, guidance, solver, i))
         return plan
+
+    def timesteps(self) -> list[int]:
+        """The training timesteps of the grid, one a step, falling."""
+        n = self.steps
+        if self.variant == "videocrafter":
+            return [1000 // (n + 1) * k + 1 for k in range(n, 0, -1)]
+        return [round(999 * k / (n - 1)) for k in range(n - 1, -1, -1)]
 
 
 def guidance_table(ramp: GuidanceRamp) -> list[float]:

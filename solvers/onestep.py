@@ -23,7 +23,11 @@ class Euler(Solver):
     def advance(
         self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        return toward(denoise(x, sigma), x, sigma_next / sigma), None
+        return toward(denoise(x, sigma), x, sigma_next.item() / sigma.item()), None
+
+
+DPMSolverPP1 = Euler
+"""DPM-Solver++-1 (arXiv 2211.01095, section 4): sigma'/sigma·x - (exp(-h) - 1)·x0, which is Euler's method."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +47,74 @@ class Heun(Solver):
         end = x + (sigma_next - sigma) * slope
         slope_end = (end - denoise(end, sigma_next)) / sigma_next
         return x + (sigma_next - sigma) / 2 * (slope + slope_end), None
+
+
+@dataclass(frozen=True)
+class Midpoint(Solver):
+    """The explicit midpoint rule in sigma; order 2, two evaluations, the second at (sigma + sigma_next)/2.
+
+    Not to be confused with the midpoint in log sigma, which is `DPMSolverPP2S`'s. Source: Hairer, Nørsett and Wanner,
+    Solving Ordinary Differential Equations I, II.1.
+    """
+
+    order: ClassVar[int] = 2
+    stages: ClassVar[int] = 2
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        middle = (sigma + sigma_next) / 2
+        y = toward(denoise(x, sigma), x, middle / sigma)
+        return x + (sigma_next - sigma) / middle * (y - denoise(y, middle)), None
+
+
+@dataclass(frozen=True)
+class RK4(Solver):
+    """The classical Runge-Kutta method in sigma; order 4, four evaluations: two in the middle, one at sigma_next.
+
+    Source: Kutta, 1901; Hairer, Nørsett and Wanner, Solving Ordinary Differential Equations I, table II.1.2.
+    """
+
+    order: ClassVar[int] = 4
+    stages: ClassVar[int] = 4
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        def slope(y: Tensor, at: Tensor) -> Tensor:
+            return (y - denoise(y, at)) / at
+
+        step, middle = sigma_next - sigma, (sigma + sigma_next) / 2
+        k1 = slope(x, sigma)
+        k2 = slope(x + step / 2 * k1, middle)
+        k3 = slope(x + step / 2 * k2, middle)
+        k4 = slope(x + step * k3, sigma_next)
+        return x + step / 6 * (k1 + 2 * (k2 + k3) + k4), None
+
+
+@dataclass(frozen=True)
+class DPMSolverPP2S(Solver):
+    """DPM-Solver++(2S); order 2 in lam = -ln sigma, two evaluations, the second at lam + r·h; exact in x.
+
+    x0 is extrapolated linearly from both to the middle of the step, then held. `r` in (0, 1]: with 1/2 the second
+    evaluation is the middle (the geometric mean of both levels) and is used as it is; with 1 it is the step's end.
+    Source: arXiv 2211.01095, Algorithm 1 (r_i = r).
+    """
+
+    r: float = 0.5
+
+    order: ClassVar[int] = 2
+    stages: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.r <= 1:
+            raise ValueError(f"r: got {self.r}, expected a share of the step in (0, 1]")
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        between = sigma_next if self.r == 1 else sigma * (sigma_next / sigma) ** self.r
+        x0 = denoise(x, sigma)
+        x0_between = denoise(toward(x0, x, between / sigma), between)
+        middle = x0_between if self.r == 0.5 else x0 + (x0_between - x0) / (2 * self.r)
+        return toward(middle, x, sigma_next / sigma), None

@@ -26,7 +26,7 @@ from torch import Tensor
 from ivmix.solvers import grids
 
 Path = Literal["vp", "ve", "flow"]
-Spacing = Literal["trailing", "leading", "linspace", "karras", "uniform-lam"]
+Spacing = Literal["trailing", "leading", "linspace", "karras", "uniform-lam", "shifted-flow"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +140,8 @@ class Schedule:
         unknown = sorted(options.keys() - _KINDS[kind])
         if unknown:
             raise ValueError(f"{kind}: got unknown keys {unknown}, expected some of {sorted(_KINDS[kind])}")
+        if kind == "zero_terminal_snr":
+            return cls.from_config(options["of"]).zero_terminal_snr()
         if kind == "table":
             return cls(**options)
         if kind == "alpha_bar":
@@ -155,6 +157,23 @@ class Schedule:
             return dict(self.config)
         tables = {name: getattr(self, name).tolist() for name in ("timesteps", "alpha", "sigma_vp")}
         return {"kind": "table", **tables, "path": self.path}
+
+    def zero_terminal_snr(self) -> "Schedule":
+        """This schedule with its last alpha moved to 0 and its first kept (arXiv 2305.08891, Algorithm 1).
+
+        alpha' = (alpha - alpha_T)·alpha_1/(alpha_1 - alpha_T); sigma = inf at the last level, where only networks that
+        predict x0, v or flow can start. For variance-preserving schedules; one whose last alpha is 0 stays as it is.
+
+        >>> Schedule.scaled_linear().zero_terminal_snr().grid(4)
+        tensor([   inf, 5.3987, 1.7681, 0.7271, 0.0000], dtype=torch.float64)
+        """
+        if self.path != "vp" or not bool(((self.alpha**2 + self.sigma_vp**2 - 1).abs() < 1e-12).all()):
+            raise ValueError("zero_terminal_snr is for variance-preserving schedules, alpha² + sigma_vp² = 1")
+        first, last = self.alpha[0], self.alpha[-1]
+        alpha = (self.alpha - last) * (first / (first - last))
+        alpha[0] = first
+        config = {"kind": "zero_terminal_snr", "of": self.to_config()}
+        return Schedule(self.timesteps, alpha, (1 - alpha**2).sqrt(), "vp", config)
 
     # Maps -------------------------------------------------------------------------------------------------------------
 
@@ -184,6 +203,15 @@ class Schedule:
         """alpha at the level `sigma`, of any shape: z = alpha·x; ValueError out of range."""
         return _each(self._alpha, sigma)
 
+    def at(self, sigma: Tensor) -> tuple[Tensor, float]:
+        """t and alpha at the level `sigma` (0-d), as `t` and `alpha_at` give them; remembered for the last levels."""
+        value = sigma.item()
+        if value not in self._known:
+            if len(self._known) >= 1024:
+                self._known.clear()
+            self._known[value] = torch.tensor(self._t(value), dtype=torch.float64), self._alpha(value)
+        return self._known[value]
+
     def nearest(self, t: Tensor) -> Tensor:
         """The training time nearest to `t` (0-d), for networks whose time embedding is a table."""
         return self.timesteps[(self.timesteps - t).abs().argmin()]
@@ -202,15 +230,17 @@ class Schedule:
         sigma_max: float | None = None,
         rho: float | None = None,
         offset: int | None = None,
+        shift: float | None = None,
     ) -> Tensor:
         """The (n + 1,) float64 levels of a run of n steps, decreasing and ending in 0.
 
         "trailing", "leading" (with `offset`, default 1) and "linspace" visit training levels; "karras" (with `rho`,
         default 7) and "uniform-lam" run from `sigma_max` to `sigma_min`, by default the ends of the schedule.
+        "shifted-flow" (with `shift`, default 1: even times) is for rectified flows and begins at inf.
         """
         if not (isinstance(n, int) and n >= 1):
             raise ValueError(f"n: got {n!r}, expected a whole number of steps >= 1")
-        options = {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho, "offset": offset}
+        options = {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho, "offset": offset, "shift": shift}
         if spacing not in _GRIDS:
             raise ValueError(f"spacing: got {spacing!r}, expected one of {', '.join(map(repr, _GRIDS))}")
         given = {name: value for name, value in options.items() if value is not None}
@@ -219,12 +249,25 @@ class Schedule:
         if spacing in ("karras", "uniform-lam"):
             ends = given.pop("sigma_max", self.sigma_max), given.pop("sigma_min", self.sigma_min)
             levels = grids.karras(*ends, n, **given) if spacing == "karras" else grids.uniform_lam(*ends, n)
+        elif spacing == "shifted-flow":
+            levels = self._shifted(n, **given)
         else:
             if n > len(self.timesteps):
                 raise ValueError(f"n: got {n} steps, expected at most the {len(self.timesteps)} training levels")
             pick = {"trailing": grids.trailing, "leading": grids.leading, "linspace": grids.linspace}[spacing]
             levels = self.sigmas[pick(len(self.timesteps), n, **given)]
         return torch.cat([levels, levels.new_zeros(1)])
+
+    def _shifted(self, n: int, shift: float = 1.0) -> Tensor:
+        if self.path != "flow":
+            raise ValueError(f"spacing='shifted-flow' is for rectified flows, got a schedule of path {self.path!r}")
+        levels = grids.shifted_flow(n, shift)
+        if not self.sigma_min <= levels[-1]:
+            raise ValueError(
+                f"n, shift: got {n}, {shift:g}, whose last level {float(levels[-1]):g} is below the schedule's lowest, "
+                f"{self.sigma_min:g}"
+            )
+        return levels
 
     # Internals: the maps on single floats, in double precision --------------------------------------------------------
 
@@ -265,6 +308,10 @@ class Schedule:
                 f"{name}: got {value:g}, between the last two training levels, the last of which is infinite"
             )
         return k, (warp(value) - warped[k]) / (warped[k + 1] - warped[k])
+
+    @cached_property
+    def _known(self) -> dict[float, tuple[Tensor, float]]:
+        return {}
 
     @cached_property
     def _times(self) -> list[float]:
@@ -369,6 +416,7 @@ _KINDS = {
     "rectified_flow": {"timesteps", "t_max"},
     "ve": {"sigma_min", "sigma_max", "timesteps"},
     "alpha_bar": {"alpha_bar"},
+    "zero_terminal_snr": {"of"},
     "table": {"timesteps", "alpha", "sigma_vp", "path"},
 }
 
@@ -378,4 +426,5 @@ _GRIDS: dict[str, set[str]] = {
     "linspace": set(),
     "karras": {"sigma_min", "sigma_max", "rho"},
     "uniform-lam": {"sigma_min", "sigma_max"},
+    "shifted-flow": {"shift"},
 }

@@ -4,6 +4,7 @@ State goes in and comes out, so that two networks, two trajectories or a backwar
 call goes both ways. The two ends of the sigma axis are the same for every solver and are handled here once.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,12 +14,12 @@ from torch import Tensor
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 
 
-def toward(x0: Tensor, x: Tensor, ratio: Tensor) -> Tensor:
+def toward(x0: Tensor, x: Tensor, ratio: float | Tensor) -> Tensor:
     """x0 + ratio·(x - x0), one kernel: where the straight line from `x` at sigma to `x0` at 0 is at ratio·sigma.
 
     Exactly x at ratio 1 and exactly x0 at ratio 0.
     """
-    return torch.lerp(x0, x, ratio.item())
+    return torch.lerp(x0, x, float(ratio))
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class Solver:
         ValueError.
         """
         sigma, sigma_next = level(sigma), level(sigma_next)
-        if sigma == 0 or sigma_next.isinf():
-            raise ValueError(f"sigma, sigma_next: got {sigma:g}, {sigma_next:g}; no step starts from 0 or ends at inf")
-        if sigma.isinf():
-            return denoise(x, sigma) + sigma_next * x, None
-        if sigma_next == 0:
+        begin, end = sigma.item(), sigma_next.item()
+        if begin == 0 or math.isinf(end):
+            raise ValueError(f"sigma, sigma_next: got {begin:g}, {end:g}; no step starts from 0 or ends at inf")
+        if math.isinf(begin):
+            return denoise(x, sigma).add(x, alpha=end), None
+        if end == 0:
             return denoise(x, sigma), None
         return self.advance(denoise, x, sigma, sigma_next, memory, noise)
 

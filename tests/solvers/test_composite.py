@@ -13,6 +13,7 @@ from ivmix.solvers import (
     Guided,
     Heun,
     IVMixed,
+    Midpoint,
     Progress,
     Schedule,
     composite,
@@ -226,3 +227,20 @@ def test_noise_patterns_have_the_moments_of_the_sde_when_sampled():
     spread = math.sqrt(variance)
     assert end.mean().item() == pytest.approx(mean, abs=4 * spread / math.sqrt(samples) + 0.03 * spread)
     assert end.var().item() == pytest.approx(variance, rel=4 * math.sqrt(2 / samples) + 0.03)
+
+
+@pytest.mark.parametrize("pattern", ["I-V", "IV-IV", "VI-IV", "II-VV"])
+@pytest.mark.parametrize(
+    ("solver", "order"), [(Heun(), 2), (Midpoint(), 2), (Euler(), 1)], ids=["Heun", "Mid", "Euler"]
+)
+def test_symmetrised_zigzags_meet_the_composite_at_second_order(pattern, solver, order, pair, x, slopes):
+    """Strang's splitting, its levels within each step, with scheduled guidance; only first order if the inner solver
+    is."""
+    limit = composite(**pair, pattern=pattern, **SCHEDULED, reference=grid(11))
+    truth = reference(limit.denoise, HIGH * x, grid(11)[:-1], substeps=2)
+
+    def error(n):
+        sampler = IVMixed(pattern, **SCHEDULED, solver=solver, step_solver=solver, symmetrised=True)
+        return (integrate(pair, to_low(sampler.legs(grid(n))), HIGH * x).x - truth).norm()
+
+    assert slopes(error, [41, 81]) == pytest.approx([order], abs=0.15)

@@ -70,6 +70,30 @@ def test_bad_grids_are_refused(arguments, name):
         SCHEDULE.grid(**arguments)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
+def test_a_shifted_flow_is_the_published_map_of_times(shift):
+    """arXiv 2403.03206, eq. 23: s' = shift·s / (1 + (shift - 1)·s) of even times s."""
+    flow = Schedule.rectified_flow()
+    grid = flow.grid(8, "shifted-flow", shift=shift)
+    s = torch.arange(8, 0, -1, dtype=torch.float64) / 8
+    torch.testing.assert_close(flow.t(grid[:-1]), shift * s / (1 + (shift - 1) * s), rtol=1e-13, atol=0)
+    assert grid[-1] == 0
+    assert math.isinf(grid[0])
+    if shift == 1:
+        torch.testing.assert_close(grid, flow.grid(8), rtol=1e-13, atol=0)
+
+
+def test_shifts_are_for_flows():
+    with pytest.raises(ValueError, match="rectified flows"):
+        SCHEDULE.grid(5, "shifted-flow", shift=3.0)
+    flow = Schedule.rectified_flow(n=50)
+    for shift in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="shift"):
+            flow.grid(5, "shifted-flow", shift=shift)
+    with pytest.raises(ValueError, match="below the schedule's lowest"):
+        flow.grid(40, "shifted-flow", shift=0.1)
+
+
 def test_a_flow_needs_a_finite_start_for_karras():
     with pytest.raises(ValueError, match="sigma_max"):
         Schedule.rectified_flow().grid(5, "karras")

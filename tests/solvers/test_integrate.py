@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from ivmix.solvers import (
+    RK4,
+    AdamsBashforth4,
     DPMSolverPP2M,
+    DPMSolverPP2S,
+    DPMSolverPP3M,
     Euler,
     Guided,
     Heun,
@@ -16,6 +20,7 @@ from ivmix.solvers import (
     Network,
     NotFiniteError,
     Schedule,
+    UniPC3,
     View,
     integrate,
     normal_noise,
@@ -251,7 +256,11 @@ def test_importing_the_solvers_loads_torch_alone():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP2M()], ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize(
+    "solver",
+    [Euler(), Heun(), DPMSolverPP2S(), DPMSolverPP2M(), DPMSolverPP3M(start=RK4()), AdamsBashforth4(), UniPC3()],
+    ids=lambda solver: type(solver).__name__,
+)
 def test_nothing_is_read_from_the_device_before_the_end(solver):
     """On the meta device every read of a value raises: all 8 steps pass, only the last check of finiteness fails."""
     network = Network(lambda z, t, c: torch.tanh(z + c), SCHEDULE, "v", "video", dtype=torch.bfloat16)

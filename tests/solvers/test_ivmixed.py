@@ -150,6 +150,55 @@ def test_plans_are_comparable_values():
     assert only_steps == plain(SIGMAS, 7.5)
 
 
+def test_symmetrised_legs_are_a_palindrome_within_their_step():
+    legs = [leg for leg in IVMixed(guidance=7.5, symmetrised=True).legs(SIGMAS) if leg.step == 4]
+    a, b = SIGMAS[4].item(), SIGMAS[5].item()
+    m = (a + b) / 2
+    assert [(leg.label, leg.network, leg.source, leg.target, leg.guidance) for leg in legs] == [
+        ("I down 1", "image", a, m, 4.0),
+        ("V down 2", "video", m, b, 4.0),
+        ("I up 1", "image", b, m, -4.0),
+        ("V up 2", "video", m, a, -4.0),
+        ("step", "video", a, b, 7.5),
+        ("V up 2'", "video", b, m, -4.0),
+        ("I up 1'", "image", m, a, -4.0),
+        ("V down 2'", "video", a, m, 4.0),
+        ("I down 1'", "image", m, b, 4.0),
+    ]
+    assert all(leg.told == leg.source for leg in legs)
+
+
+@sequences
+@pytest.mark.parametrize("pattern", ["I-V", "IV-IV", "RV-IV", "VIV-IVI"])
+@pytest.mark.parametrize("schedule", [Schedule.scaled_linear(), Schedule.rectified_flow()], ids=["vp", "flow"])
+def test_symmetrised_legs_join_end_to_end(sequence, pattern, schedule):
+    sigmas = schedule.grid(8)
+    legs = IVMixed(pattern, sequence, symmetrised=True).legs(sigmas)
+    assert all(a.target == b.source for a, b in pairwise(legs))
+    assert (legs[0].source, legs[-1].target) == (sigmas[0], 0)
+    assert [leg.step for leg in legs if leg.label == "step"] == list(range(8))
+    mixed = [leg for leg in legs if leg.label != "step"]
+    assert len(mixed) == 4 * pattern.index("-") * len({leg.step for leg in mixed})
+    assert all(math.isfinite(leg.source) and leg.target > 0 for leg in mixed)
+    # a leg's two halves add up to a whole move: forward at the one end of the step, mirrored at the other
+    first, last = mixed[0], [leg for leg in mixed if leg.step == mixed[0].step][-1]
+    assert last.label == first.label + "'"
+    assert (first.source > first.target) == (last.source > last.target)
+
+
+def test_symmetrised_steps_take_their_guidance_in_the_middle():
+    legs = IVMixed(guidance=lambda u: u, symmetrised=True).legs(SIGMAS)
+    steps = [leg.guidance for leg in legs if leg.label == "step"]
+    assert steps == [min(1.0, (i + 0.5) / 9) for i in range(10)]
+    assert IVMixed(guidance=lambda u: u, symmetrised=True).legs(SIGMAS[-2:])[0].guidance == 0.0
+
+
+def test_symmetrised_levels_out_of_reach_are_plain_steps():
+    low, high = SIGMAS[7].item(), SIGMAS[3].item()
+    legs = IVMixed(symmetrised=True).legs(SIGMAS, reach={"image": (low, high)})
+    assert [step for step in range(10) if len([leg for leg in legs if leg.step == step]) == 9] == [3, 4, 5, 6]
+
+
 ILLEGAL = ["", "-", "IV", "IV-", "-IV", "IV-I", "I-IV", "IR-IR", "I-R", "IX-IV", "iv-iv", "I-V-I", "IV IV", None, 4]
 
 

@@ -7,8 +7,10 @@ import torch
 from ivmix.solvers import (
     DPMSolverPP2M,
     Euler,
+    Guided,
     Network,
     Schedule,
+    composite,
     framewise,
     integrate,
     join_conditions,
@@ -45,6 +47,36 @@ def test_vp_and_flow_runs_agree(solver, x):
     ]
     torch.testing.assert_close(runs[1], runs[0], rtol=0, atol=1e-12)
     torch.testing.assert_close(runs[2], runs[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [Euler(), DPMSolverPP2M()])
+def test_networks_on_different_schedules_meet_at_sigma(pair, solver, x):
+    """Image on linear betas and epsilon, video on a rectified flow: the composite is that of the closed forms, and
+    each network hears its own time for every level."""
+    times = {"image": [], "video": []}
+
+    def adapt(name, schedule, prediction):
+        model = pair[name].cond.terms[0][0].model
+
+        def forward(z, t, condition):
+            times[name].append(t.item())
+            rows = zip(z.chunk(len(condition)), condition, strict=True)
+            return torch.cat([model.forward(schedule, prediction)(row, t, key) for row, key in rows])
+
+        network = Network(forward, schedule, prediction, name, join=lambda keys: sum(keys, ()))
+        return Guided(network(("",)), network(("cat",)))
+
+    linear = Schedule.linear()
+    image, video = adapt("image", linear, "epsilon"), adapt("video", FLOW, "flow")
+    sigmas = Schedule.ve(0.1, 10.0).grid(12, "uniform-lam")[:-1]
+    options = {"guidance": 2.0, "image_guidance": 0.5, "video_guidance": 0.5, "reference": sigmas}
+    runs = [
+        integrate(composite(*networks, **options), plain(sigmas, solver=solver), 10 * x).x
+        for networks in ((image, video), (pair["image"], pair["video"]))
+    ]
+    torch.testing.assert_close(runs[0], runs[1], rtol=0, atol=1e-10)
+    assert times["image"] == linear.t(sigmas[:-1]).tolist()
+    assert times["video"] == FLOW.t(sigmas[:-1]).tolist()
 
 
 def test_a_rectified_flow_is_eulers_method_in_t_from_pure_noise(x):

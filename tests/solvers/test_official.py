@@ -53,6 +53,90 @@ def test_recorded_runs_are_reproduced_at_every_leg(variant):
     assert compared == 3 * 5 + 7
 
 
+def replayed(recorded, steps, noise, zz):
+    """The VideoCrafter loop as the tables of the reference have it, in VP coordinates and training timesteps."""
+    A32 = SCHEDULE.alpha.square().float()
+    A = A32.double()
+    R, R2, w, g = 1000 // steps, 2000 // steps, 9.0, 4.000000953674316
+    times = [1000 // (steps + 1) * k + 1 for k in range(steps, 0, -1)]
+    sigmas = [*((1 - A32) / A32).sqrt()[times].double(), torch.tensor(0.0).double()]
+
+    def abar(k):
+        return A[max(k, 0)]
+
+    def guide(network, side, x, k, scale):
+        k = torch.tensor(float(k), dtype=torch.float64)
+        e_u, e_c = (
+            network(x, k, recorded[f"{side}_{name}_embeds"].mean(1)[:, :, None, None, None])
+            for name in ("negative_prompt", "prompt")
+        )
+        return e_u + scale * (e_c - e_u)
+
+    def move(x, e, a, b):
+        ratio = (abar(b) / abar(a)).sqrt()
+        return ratio * x + ((1 - abar(b)).sqrt() - (1 - abar(a)).sqrt() * ratio) * e
+
+    x, m_last, states = recorded["latents"], None, []
+    for i, t in enumerate(times):
+        p, q = max(0, t - R), max(0, t - R2)
+        first = (video, "vdm") if i % zz == zz - 1 else (image, "idm")  # with gI in both cases
+        x = move(x, guide(*first, x, t, g), t, t - R)
+        states.append(x)
+        x = move(x, guide(video, "vdm", x, p, g), p, p - R)
+        states.append(x)
+        x = move(x, guide(*first, x, q, -g), p - R, p)
+        states.append(x)
+        x = move(x, guide(video, "vdm", x, p, -g), t - R, t)
+        states.append(x)
+        s0, s1 = sigmas[i], sigmas[i + 1]
+        al0, al1 = 1 / (1 + s0**2).sqrt(), 1 / (1 + s1**2).sqrt()
+        m = x / al0 - s0 * guide(video, "vdm", x, t, w)
+        if s1 == 0:
+            states.append(m)
+            return states
+        h = (s0 / s1).log()
+        k = 1 - (-2 * h).exp()
+        x = al1 * s1 / (al0 * s0) * (-h).exp() * x + al1 * k * m + al1 * s1 * k.sqrt() * noise[i]
+        if i > 0:
+            x = x + 0.5 * al1 * k * (m - m_last) * h / (sigmas[i - 1] / s0).log()
+        m_last = m
+        states.append(x)
+
+
+@pytest.mark.parametrize("zz", [None, 1, 1000])
+def test_videocrafter_is_its_table_replayed(zz):
+    recorded = load_file(Path(__file__).parent / "data" / "official_modelscope.safetensors")
+    noise = torch.randn(9, *recorded["latents"].shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    fields = {
+        "image": guided(Network(image, SCHEDULE, "epsilon", "image"), recorded, "idm"),
+        "video": guided(Network(video, SCHEDULE, "epsilon", "video"), recorded, "vdm"),
+    }
+    legs, draws = Official("videocrafter", steps=10, zz=zz).legs(SCHEDULE), iter(noise)
+    start = SCHEDULE.start(recorded["latents"], legs[0].source)
+    if zz == 1:
+        assert "image" not in planned_nfe(legs)
+    run = integrate(fields, legs, start, schedule=SCHEDULE, noise=lambda *_: next(draws), trace=True)
+    states = replayed(recorded, 10, noise, zz or 3)
+    assert len(states) == len(run.trace) == 50
+    for state, record in zip(states, run.trace, strict=True):
+        alpha = SCHEDULE.alpha_at(record.leg.target) if record.leg.target > 0 else 1.0
+        # rounding, amplified by guidance 9 over 10 steps
+        torch.testing.assert_close(alpha * record.x, state, rtol=0, atol=1e-10)
+
+
+def test_videocrafter_at_fifty_steps():
+    legs = Official("videocrafter").legs(SCHEDULE)
+    assert planned_nfe(legs) == {"image": 68, "video": 182}
+    assert planned_nfe(Official("videocrafter", zz=1000).legs(SCHEDULE)) == {"image": 100, "video": 150}
+    times = SCHEDULE.t([leg.told for leg in legs if leg.label == "step"])
+    assert (times[0], times[-1], len(times)) == (951, 20, 50)
+    assert set(times.diff().tolist()) == {-19.0}
+    assert {leg.guidance for leg in legs if leg.label == "step"} == {9.0}
+    assert [leg.source for leg in legs if leg.label == "step"][1:] == [
+        leg.target for leg in legs if leg.label == "step"
+    ][:-1]
+
+
 @pytest.mark.parametrize("variant", ["animatediff", "modelscope"])
 def test_fifty_steps_are_250_evaluations(variant):
     assert planned_nfe(Official(variant).legs(SCHEDULE)) == {"image": 100, "video": 150}
@@ -84,6 +168,8 @@ def test_tables_have_50_entries_whatever_the_steps():
         ({"steps": 1}, "steps"),
         ({"steps": 60, "interval": (0, 59)}, "interval"),
         ({"variant": "modelscope", "zz": 3}, "zz"),
+        ({"variant": "videocrafter", "zz": 0}, "zz"),
+        ({"variant": "videocrafter", "steps": 999, "interval": (0, 9)}, "steps"),
     ],
 )
 def test_bad_options_are_refused(options, name):

@@ -14,6 +14,7 @@ SCHEDULES = {
     "rectified_flow_1000": Schedule.rectified_flow(n=50, t_max=1000.0),
     "ve": Schedule.ve(0.01, 80.0, n=200),
     "alpha_bar": Schedule.from_alpha_bar(torch.linspace(0.99, 0.01, 100).float()),
+    "zero_terminal": Schedule.scaled_linear().zero_terminal_snr(),
     # alpha² + sigma_vp² is not 1, as under a dynamic rescale of x0
     "table": Schedule(
         torch.arange(5.0), torch.tensor([1.0, 0.8, 0.6, 0.3, 0.1]), torch.tensor([0.1, 0.6, 0.8, 0.9, 1.0])
@@ -137,3 +138,22 @@ def test_a_broken_identity_is_interpolated_between_levels():
     sigma = schedule.sigma(t)
     expected = torch.stack([(root[0] + root[1]) / 2, 0.75 * root[2] + 0.25 * root[3]])
     torch.testing.assert_close(schedule.alpha_at(sigma) * (1 + sigma**2).sqrt(), expected, rtol=1e-12, atol=0)
+
+
+def test_zero_terminal_snr_is_its_papers_algorithm():
+    """arXiv 2305.08891, Algorithm 1: shift the root of the cumulative alphas to end in 0, scale it to begin as it
+    was."""
+    before = SCHEDULES["scaled_linear"]
+    root = before.alpha.clone()
+    first, last = root[0].clone(), root[-1].clone()
+    root = (root - last) * first / (first - last)
+    after = before.zero_terminal_snr()
+    torch.testing.assert_close(after.alpha, root, rtol=1e-14, atol=0)
+    torch.testing.assert_close(after.alpha**2 + after.sigma_vp**2, torch.ones(1000).double(), rtol=1e-14, atol=0)
+    assert (after.sigmas[0], after.sigma_max) == (before.sigmas[0], math.inf)
+    assert math.isinf(after.grid(4)[0])
+    again = after.zero_terminal_snr()
+    torch.testing.assert_close(again.alpha, after.alpha, rtol=0, atol=0)
+    for other in ("ve", "rectified_flow", "table"):
+        with pytest.raises(ValueError, match="variance-preserving"):
+            SCHEDULES[other].zero_terminal_snr()

@@ -3,7 +3,17 @@ import math
 import pytest
 import torch
 
-from ivmix.solvers import DDIM, Euler, EulerAncestral, Schedule, composite, integrate, normal_noise, plain
+from ivmix.solvers import (
+    DDIM,
+    Euler,
+    EulerAncestral,
+    Schedule,
+    SDEDPMSolverPP2M,
+    composite,
+    integrate,
+    normal_noise,
+    plain,
+)
 from ivmix.solvers.analytic import Gaussian, GaussianNetwork
 
 MEAN, VARIANCE = 0.4, 0.5
@@ -95,3 +105,37 @@ def test_what_it_cannot_do_is_refused(x):
     for eta in (-1.0, math.nan):
         with pytest.raises(ValueError, match="eta"):
             DDIM(eta)
+
+
+def test_sde_2m_keeps_the_marginals(slopes):
+    """Weak order 2 where ancestral sampling has 1: the variance's error (the mean is exact) at 81 steps is 140 times
+    smaller. Local slopes carry an O(1/n) bias, 0.04 here."""
+
+    def error(solver):
+        def measured(n):
+            mean, variance = moments(solver, n, MEAN, VARIANCE + 64.0)
+            return abs(mean - MEAN) + abs(variance - VARIANCE - 0.04)
+
+        return measured
+
+    assert error(SDEDPMSolverPP2M())(81) < error(EulerAncestral())(81) / 50
+    assert slopes(error(SDEDPMSolverPP2M()), [81, 161]) == pytest.approx([2.0], abs=0.15)
+
+
+def test_sde_2m_samples_known_data_exactly(x):
+    """Where x0 is constant, one step of any length gives x0 + sigma'·N(0, 1) from x0 + sigma·N(0, 1)."""
+    constant = torch.full_like(x, 0.7)
+    moved, _ = SDEDPMSolverPP2M().step(
+        lambda y, sigma: constant, constant + 4 * x, 4.0, 1.0, noise=lambda *_: x.flip(0)
+    )
+    torch.testing.assert_close(moved, constant + x / 4 + math.sqrt(1 - 1 / 16) * x.flip(0), rtol=1e-14, atol=1e-14)
+
+
+def test_sde_2m_follows_composites_of_one_noise_leg(pair, x):
+    limit = composite(**pair, pattern="RV-IV", guidance=1.5, image_guidance=0.3, video_guidance=0.3, reference=grid(9))
+    noise = normal_noise([0, 1], x.shape[1:])
+    integrate(limit, plain(grid(9), solver=SDEDPMSolverPP2M()), 8 * x, noise=noise)
+    with pytest.raises(ValueError, match="goes down"):
+        SDEDPMSolverPP2M().step(DENOISE, x, 1.0, 2.0, noise=lambda *_: x)
+    with pytest.raises(ValueError, match="draws noise"):
+        integrate(DENOISE, plain(grid(4), solver=SDEDPMSolverPP2M()), x)

@@ -1,0 +1,71 @@
+"""UniPC: a predictor, and a corrector that costs no evaluation.
+
+The evaluation that begins a step also corrects the state the last step arrived at: the same integral of x0 over lam,
+with one node more. Predicted and corrected state differ by a combination of x0 alone, so the memory holds no state.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ivmix.solvers.denoiser import Denoiser, Noise
+from ivmix.solvers.multistep import Multistep, Values, collect, exponential_weights, remembering, weighted
+from ivmix.solvers.quadrature import exponential_adams
+
+
+@dataclass(frozen=True)
+class UniPC(Multistep):
+    """Base of UniPC-p, p = `window`: UniP-p and UniC-p in x0, B(h) = exp(h) - 1; order p + 1, one evaluation.
+
+    UniP-1 is Euler's method, UniP-2 `DPMSolverPP2M` and UniP-3 `DPMSolverPP3M`. x0 is evaluated at the predicted state
+    and not again at the corrected one. The state that a step returns is the predicted one, whose global order is p + 1
+    too: the next step corrects it, if it begins where this one ended. With the ramp the order is min(p + 1, 3), and a
+    `start` of order p restores p + 1. Source: arXiv 2302.04867, Algorithms 1 and 2, multistep, in data
+    prediction.
+    """
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        at, to = sigma.item(), sigma_next.item()
+        if at == to:
+            return x, memory
+        x0 = denoise(x, sigma)
+        past, arrival = memory or ((), None)
+        values = collect((x0, at), past, self.window)
+        if self.start is not None and len(values) < self.window:
+            moved, _ = self.start.step(remembering(denoise, x, sigma, x0), x, sigma, sigma_next, None, noise)
+            return moved, (values, None)
+        if arrival == at and all(old != at for _, old in past):
+            x = weighted(x, 1.0, correction(at, past), ((x0, at), *past))
+        levels = [level for _, level in values]
+        return weighted(x, to / at, exponential_weights(to, levels), values), (values, to)
+
+
+def correction(arrival: float, past: Values) -> list[float]:
+    """Weights of x0 at `arrival` and at the levels of `past`, which predicted it, in corrected - predicted state."""
+    levels = [level for _, level in past]
+    predictor = exponential_weights(arrival, levels)
+    if len(levels) == 1:  # UniC-1: the mean of both ends
+        return [predictor[0] / 2, -predictor[0] / 2]
+    h = math.log(levels[0] / arrival)
+    new, *old = exponential_adams([h, *(math.log(levels[0] / level) for level in levels)], h)
+    return [new, *(c - p for c, p in zip(old, predictor, strict=True))]
+
+
+@dataclass(frozen=True)
+class UniPC2(UniPC):
+    """UniPC-2; order 3, with the ramp as well."""
+
+    order: ClassVar[int] = 3
+    window: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+class UniPC3(UniPC):
+    """UniPC-3; order 4 (3 after the ramp)."""
+
+    order: ClassVar[int] = 4
+    window: ClassVar[int] = 3

@@ -1,0 +1,160 @@
+"""What sampling costs beside its network: ours against diffusers' schedulers, interleaved in one process.
+
+    python tests/benchmarks/solver_overhead.py [--steps 50] [--repeats 40] [--shape 1 4 16 32 32]
+
+Both sides run the same number of steps on the same latents with a network of one multiplication, whose own cost is
+measured too and subtracted. Times are CPU times of the process, one thread: other programs on the machine hardly
+matter. Each round times every side once, in turn; ratios are taken within a round, and their median and quartiles
+shown. "extra" is the most memory that the loop holds at once beyond the latents it was given and the network's output,
+in units of the latents, counted tensor by tensor as operators create them.
+"""
+
+import argparse
+import time
+import warnings
+import weakref
+from collections.abc import Callable
+from statistics import median, quantiles
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ivmix.solvers import DPMSolverPP2M, Euler, Network, Schedule, Solver, UniPC2, integrate, plain
+
+SCHEDULE = Schedule.scaled_linear()
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def network(z: Tensor, t: Tensor, condition: object = None) -> Tensor:
+    return 0.1 * z
+
+
+def ours(solver: Solver, z: Tensor, steps: int) -> Callable[[], Tensor]:
+    """Everything from the plan to the result; the schedule is loaded once, as with a model."""
+
+    def run() -> Tensor:
+        sigmas = SCHEDULE.grid(steps)
+        start = SCHEDULE.start(z, sigmas[0])
+        return integrate(Network(network, SCHEDULE, "epsilon", "video")(None), plain(sigmas, solver=solver), start).x
+
+    return run
+
+
+def theirs(scheduler: object, z: Tensor, steps: int) -> Callable[[], Tensor]:
+    """The loop of diffusers' pipelines, grid included."""
+
+    def run() -> Tensor:
+        scheduler.set_timesteps(steps)
+        x = z * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            y = network(scheduler.scale_model_input(x, t), t)
+            x = scheduler.step(y, t, x, return_dict=False)[0]
+        return x
+
+    return run
+
+
+def bare(z: Tensor, steps: int) -> Callable[[], Tensor]:
+    def run() -> Tensor:
+        for _ in range(steps):
+            y = network(z, z)
+        return y
+
+    return run
+
+
+class Peak(TorchDispatchMode):
+    """Counts the bytes of storages created while it is on, and the most that lived at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, int] = {}
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        result = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                if storage._cdata not in given and storage._cdata not in self.alive:
+                    self._add(storage)
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self.alive[key] = size
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self.now -= self.alive.pop(key, 0)
+
+
+def extra_memory(run: Callable[[], Tensor], z: Tensor) -> float:
+    """The peak beyond the network's output, in units of the latents."""
+    run()
+    with Peak() as peak:
+        run()
+    return peak.most / z.untyped_storage().nbytes() - 1
+
+
+def timed(run: Callable[[], Tensor]) -> float:
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--shape", type=int, nargs=5, default=[1, 4, 16, 32, 32], metavar=("b", "c", "f", "h", "w"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    import diffusers
+
+    z = torch.randn(given.shape, generator=torch.Generator().manual_seed(0))
+    pairs = {
+        "Euler / DDIM": (Euler(), diffusers.DDIMScheduler(**BETAS, clip_sample=False, timestep_spacing="trailing")),
+        "2M / DPMSolverMultistep": (
+            DPMSolverPP2M(),
+            diffusers.DPMSolverMultistepScheduler(**BETAS, timestep_spacing="trailing", final_sigmas_type="zero"),
+        ),
+        "UniPC2 / UniPCMultistep": (
+            UniPC2(),
+            diffusers.UniPCMultistepScheduler(**BETAS, timestep_spacing="trailing", final_sigmas_type="zero"),
+        ),
+    }
+    sides = {
+        name: (ours(solver, z, given.steps), theirs(scheduler, z, given.steps))
+        for name, (solver, scheduler) in pairs.items()
+    }
+    floor = bare(z, given.steps)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    with torch.inference_mode():
+        for one, other in sides.values():
+            timed(one), timed(other)  # warm
+        for _ in range(given.repeats):
+            base = timed(floor)
+            for name, (one, other) in sides.items():
+                times[name].append((timed(one) - base, timed(other) - base))
+        print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, one CPU thread, float32, {given.shape}")
+        print(f"{'solver':26s} ours µs/step   theirs µs/step   ratio (quartiles)      extra: ours   theirs")
+        for name, (one, other) in sides.items():
+            us = [1e6 * median(side) / given.steps for side in zip(*times[name], strict=True)]
+            ratios = [a / b for a, b in times[name]]
+            low, _, high = quantiles(ratios, n=4)
+            extra = extra_memory(one, z), extra_memory(other, z)
+            print(
+                f"{name:26s} {us[0]:12.1f} {us[1]:16.1f}   {median(ratios):.2f} ({low:.2f} to {high:.2f})   "
+                f"{extra[0]:14.2f} {extra[1]:8.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

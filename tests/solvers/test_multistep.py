@@ -1,0 +1,92 @@
+"""What is particular to multistep solvers: their memory and their start."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from ivmix.solvers import (
+    DDIM,
+    RK4,
+    AdamsBashforth3,
+    AdamsBashforth4,
+    DPMSolverPP2M,
+    DPMSolverPP3M,
+    Euler,
+    Heun,
+    IVMixed,
+    Schedule,
+    UniPC2,
+    UniPC3,
+    integrate,
+    plain,
+)
+
+GRID = Schedule.scaled_linear().grid(9)
+every_multistep = pytest.mark.parametrize(
+    "solver", [DPMSolverPP2M, DPMSolverPP3M, AdamsBashforth3, AdamsBashforth4, UniPC2, UniPC3]
+)
+
+
+@every_multistep
+def test_one_evaluation_a_step_but_for_the_start(solver, commuting, x):
+    assert integrate(commuting, plain(GRID, solver=solver()), x).nfe["image"] == 9
+    # the start's first evaluation is the step's own
+    started = integrate(commuting, plain(GRID, solver=solver(start=RK4())), x)
+    assert started.nfe["image"] == 9 + 3 * (solver.window - 1)
+
+
+@every_multistep
+def test_the_first_step_is_eulers_or_the_starts(solver, commuting, x):
+    for start in (None, Heun()):
+        first, _ = solver(start=start).step(commuting, 4 * x, 4.0, 3.0)
+        expected, _ = (start or Euler()).step(commuting, 4 * x, 4.0, 3.0)
+        torch.testing.assert_close(first, expected, rtol=1e-14, atol=1e-14)
+
+
+@every_multistep
+def test_memory_is_as_short_as_its_window(solver, commuting, x):
+    memory, state = None, 14 * x
+    for sigma, sigma_next in pairwise(GRID[:-1]):
+        state, memory = solver().step(commuting, state, sigma, sigma_next, memory)
+    values = memory[0] if solver in (UniPC2, UniPC3) else memory
+    assert len(values) == (solver.window if solver in (UniPC2, UniPC3) else solver.window - 1)
+    assert [level for _, level in values] == GRID[: len(GRID) - 2].flip(0)[: len(values)].tolist()
+
+
+@every_multistep
+def test_a_level_met_twice_is_remembered_once(solver, commuting, x):
+    """As in a zigzag's lanes, whose legs may begin at a level again: the newer value replaces the older one."""
+    state, memory = 4 * x, None
+    for sigma, sigma_next in ((4.0, 3.0), (3.0, 4.0), (4.0, 3.0), (4.0, 3.5), (3.0, 2.0)):
+        state, memory = solver().step(commuting, state, sigma, sigma_next, memory)
+        assert state.isfinite().all()
+
+
+@every_multistep
+def test_zigzags_take_any_solver(solver, pair, x):
+    sampler = IVMixed(guidance=1.5, image_guidance=0.2, video_guidance=0.2, solver=solver(), step_solver=solver())
+    run = integrate(pair, sampler.legs(Schedule.ve(0.2, 8.0).grid(12, "uniform-lam")), 8 * x)
+    assert run.nfe == {"image": 20, "video": 32}
+
+
+def test_a_corrector_waits_for_a_step_that_joins(commuting, x):
+    """The correction belongs to the state that the last step arrived at."""
+    state, memory = UniPC2().step(commuting, 4 * x, 4.0, 3.0)
+    apart, _ = UniPC2().step(commuting, state, 2.9, 2.0, memory)
+    expected, _ = DPMSolverPP2M().step(commuting, state, 2.9, 2.0, memory[0])
+    torch.testing.assert_close(apart, expected, rtol=1e-14, atol=1e-14)
+    joined, _ = UniPC2().step(commuting, state, 3.0, 2.0, memory)
+    uncorrected, _ = DPMSolverPP2M().step(commuting, state, 3.0, 2.0, memory[0])
+    assert (joined - uncorrected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("start", [DPMSolverPP2M(), "heun", Heun])
+def test_starts_are_one_step_solvers(start):
+    with pytest.raises(ValueError, match="start: got"):
+        AdamsBashforth4(start=start)
+
+
+def test_a_stochastic_start_asks_for_its_noise(commuting, x):
+    with pytest.raises(ValueError, match="noise"):
+        DPMSolverPP3M(start=DDIM()).step(commuting, x, 2.0, 1.0)

@@ -1,0 +1,233 @@
+"""Solvers against their papers' algorithms, written here in the papers' own symbols and VP coordinates."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from ivmix.solvers import (
+    DDIM,
+    AdamsBashforth2,
+    AdamsBashforth3,
+    AdamsBashforth4,
+    DPMSolverPP2M,
+    DPMSolverPP2S,
+    DPMSolverPP3M,
+    Schedule,
+    SDEDPMSolverPP2M,
+    UniPC2,
+    UniPC3,
+    integrate,
+    plain,
+)
+from ivmix.solvers.quadrature import adams, exponential_adams, phi
+
+SCHEDULE = Schedule.scaled_linear()
+SIGMAS = SCHEDULE.grid(9)[:-1]
+ALPHA = SCHEDULE.alpha_at(SIGMAS)
+SIGMA = ALPHA * SIGMAS  # the papers' sigma
+LAM = (ALPHA / SIGMA).log()
+both_ways = pytest.mark.parametrize("way", [1, -1], ids=["sampling", "inversion"])
+
+
+def tables(way):
+    return (SIGMAS, ALPHA, SIGMA, LAM) if way == 1 else tuple(t.flip(0) for t in (SIGMAS, ALPHA, SIGMA, LAM))
+
+
+def agree(denoise, solver, x, way, z, **options):
+    sigmas, alpha, *_ = tables(way)
+    run = integrate(denoise, plain(sigmas, solver=solver), x / alpha[0], **options)
+    torch.testing.assert_close(run.x * alpha[-1], z, rtol=0, atol=1e-12)
+
+
+@both_ways
+def test_2m(commuting, x, way):
+    """arXiv 2211.01095, Algorithm 2."""
+    sigmas, alpha, sigma, lam = tables(way)
+    z, outputs = x, []
+    for i in range(1, len(sigmas)):
+        outputs.append(commuting(z / alpha[i - 1], sigmas[i - 1]))
+        D, h = outputs[-1], lam[i] - lam[i - 1]
+        if i > 1:
+            r = (lam[i - 1] - lam[i - 2]) / h
+            D = (1 + 1 / (2 * r)) * outputs[-1] - 1 / (2 * r) * outputs[-2]
+        z = sigma[i] / sigma[i - 1] * z - alpha[i] * torch.expm1(-h) * D
+    agree(commuting, DPMSolverPP2M(), x, way, z)
+
+
+@both_ways
+@pytest.mark.parametrize("r", [0.5, 0.3, 1.0])
+def test_2s(commuting, x, way, r):
+    """arXiv 2211.01095, Algorithm 1: s_i has lam(s_i) = lam(t_{i-1}) + r·h_i."""
+    sigmas, alpha, sigma, lam = tables(way)
+    z = x
+    for i in range(1, len(sigmas)):
+        h = lam[i] - lam[i - 1]
+        lam_s = lam[i - 1] + r * h
+        alpha_s, sigma_s = torch.sigmoid(2 * lam_s).sqrt(), torch.sigmoid(-2 * lam_s).sqrt()
+        x0 = commuting(z / alpha[i - 1], sigmas[i - 1])
+        u = sigma_s / sigma[i - 1] * z - alpha_s * torch.expm1(-r * h) * x0
+        D = (1 - 1 / (2 * r)) * x0 + 1 / (2 * r) * commuting(u / alpha_s, sigma_s / alpha_s)
+        z = sigma[i] / sigma[i - 1] * z - alpha[i] * torch.expm1(-h) * D
+    agree(commuting, DPMSolverPP2S(r), x, way, z)
+
+
+def third_order(denoise, x, way, second_derivative):
+    """The multistep third order of the public code, its second difference times `second_derivative`."""
+    sigmas, alpha, sigma, lam = tables(way)
+    z, m = x, []
+    for i in range(1, len(sigmas)):
+        m.append(denoise(z / alpha[i - 1], sigmas[i - 1]))
+        h = lam[i] - lam[i - 1]
+        phi_1 = torch.expm1(-h)
+        phi_2 = phi_1 / h + 1
+        phi_3 = phi_2 / h - 0.5
+        step = -phi_1 * m[-1]
+        if i == 2:
+            r0 = (lam[i - 1] - lam[i - 2]) / h
+            step = step - 0.5 * phi_1 * (m[-1] - m[-2]) / r0
+        elif i > 2:
+            r0, r1 = (lam[i - 1] - lam[i - 2]) / h, (lam[i - 2] - lam[i - 3]) / h
+            D1_0, D1_1 = (m[-1] - m[-2]) / r0, (m[-2] - m[-3]) / r1
+            D1 = D1_0 + r0 / (r0 + r1) * (D1_0 - D1_1)
+            D2 = second_derivative * (D1_0 - D1_1) / (r0 + r1)
+            step = step + phi_2 * D1 - phi_3 * D2
+        z = sigma[i] / sigma[i - 1] * z + alpha[i] * step
+    return z
+
+
+@both_ways
+def test_3m(commuting, x, way):
+    """x0(lam) = m + D1·s + D2·s²/2, s = (lam - lam_i)/h, integrated exactly: D2 is twice the second difference."""
+    agree(commuting, DPMSolverPP3M(), x, way, third_order(commuting, x, way, 2.0))
+
+
+def test_3m_of_public_codes_is_second_order():
+    """They take D2 as the second difference itself, half of the second derivative: measured on x0 = lam², whose
+    integral is known and which our rule integrates exactly.
+
+    One step of h from lam = 0 with two past values h apart: exact sum of weight·lam² is h² - 2·(h - 1 + exp(-h)).
+    """
+    errors = []
+    for h in (0.1, 0.05):
+        phi_3 = (math.expm1(-h) / h + 1) / h - 0.5
+        exact = h**2 - 2 * (h - 1 + math.exp(-h))
+        ours = sum(w * s**2 for w, s in zip(exponential_adams([0.0, -h, -2 * h], h), (0.0, -h, -2 * h), strict=True))
+        assert ours == pytest.approx(exact, rel=1e-10)
+        # D1 = 0, second difference (D1_0 - D1_1)/(r0 + r1) = h²
+        errors.append(abs(-phi_3 * h**2 - exact))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(3, abs=0.1)  # local order 3: global order 2
+
+
+def unipc(denoise, x, way, p):
+    """arXiv 2302.04867, Algorithms 1 and 2 (multistep, data prediction, B(h) = exp(h) - 1)."""
+    sigmas, alpha, sigma, lam = tables(way)
+    m = [denoise(x / alpha[0], sigmas[0])]
+    corrected, predicted = x, x
+    for i in range(1, len(sigmas)):
+        q = min(p, i)
+        h = lam[i] - lam[i - 1]
+        hh = -h
+        B = torch.expm1(hh)
+
+        def rhs(count, hh=hh, B=B):
+            """b_k = k!·h·phi_(k+1)(h) / B(h), by the recursion phi_(k+1) = (phi_k - 1/k!)/h."""
+            value, factorial, b = torch.expm1(hh) / hh - 1, 1, []
+            for k in range(1, count + 1):
+                b.append(value * factorial / B)
+                factorial *= k + 1
+                value = value / hh - 1 / factorial
+            return torch.stack(b)
+
+        r = [(lam[i - 1 - k] - lam[i - 1]) / h for k in range(1, q)]
+        D = [(m[i - 1 - k] - m[i - 1]) / r[k - 1] for k in range(1, q)]
+        base = sigma[i] / sigma[i - 1] * corrected - alpha[i] * torch.expm1(hh) * m[i - 1]
+        predicted = base
+        if q > 1:
+            R = torch.stack([torch.stack(r) ** k for k in range(q - 1)])
+            a = torch.tensor([0.5], dtype=torch.float64) if q == 2 else torch.linalg.solve(R, rhs(q - 1))
+            predicted = base - alpha[i] * B * sum(c * d for c, d in zip(a, D, strict=True))
+        if i == len(sigmas) - 1:
+            return predicted
+        m.append(denoise(predicted / alpha[i], sigmas[i]))
+        D = [*D, m[i] - m[i - 1]]
+        R = torch.stack([torch.stack([*r, torch.ones_like(h)]) ** k for k in range(q)])
+        a = torch.tensor([0.5], dtype=torch.float64) if q == 1 else torch.linalg.solve(R, rhs(q))
+        corrected = base - alpha[i] * B * sum(c * d for c, d in zip(a, D, strict=True))
+    return predicted
+
+
+@both_ways
+@pytest.mark.parametrize("solver", [UniPC2(), UniPC3()])
+def test_unipc(commuting, x, way, solver):
+    agree(commuting, solver, x, way, unipc(commuting, x, way, solver.window))
+
+
+def test_the_predictors_of_unipc_are_dpm_solvers(commuting, x):
+    for unified, plain_solver, count in ((UniPC2(), DPMSolverPP2M(), 2), (UniPC3(), DPMSolverPP3M(), 3)):
+        levels = [3.0, 4.0, 5.5][:count]
+        values = tuple((commuting(level * x, level), level) for level in levels[1:])
+        ours, _ = unified.step(commuting, 3.0 * x, 3.0, 2.0, (values, None))
+        theirs, _ = plain_solver.step(commuting, 3.0 * x, 3.0, 2.0, values)
+        torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-14)
+
+
+def test_sde_2m(commuting, x):
+    """arXiv 2211.01095, SDE-DPM-Solver++(2M) in its own alpha, sigma, h; the noise drawn step by step."""
+    z, m = x, []
+    for i in range(1, len(SIGMAS)):
+        m.append(commuting(z / ALPHA[i - 1], SIGMAS[i - 1]))
+        h = LAM[i] - LAM[i - 1]
+        k = -torch.expm1(-2 * h)
+        D = m[-1] if i == 1 else m[-1] + 0.5 * h / (LAM[i - 1] - LAM[i - 2]) * (m[-1] - m[-2])
+        z = SIGMA[i] / SIGMA[i - 1] * torch.exp(-h) * z + ALPHA[i] * k * D + SIGMA[i] * k.sqrt() * x.roll(i, 1)
+    rolls = iter(range(1, len(SIGMAS)))
+    agree(commuting, SDEDPMSolverPP2M(), x, 1, z, noise=lambda *_: x.roll(next(rolls), 1))
+
+
+def test_the_first_sde_step_is_ancestral(commuting, x):
+    one, _ = SDEDPMSolverPP2M().step(commuting, 4 * x, 4.0, 2.5, noise=lambda *_: x)
+    other, _ = DDIM(1.0).step(commuting, 4 * x, 4.0, 2.5, noise=lambda *_: x)
+    torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
+
+
+@both_ways
+@pytest.mark.parametrize("solver", [AdamsBashforth2(), AdamsBashforth3(), AdamsBashforth4()])
+def test_adams_bashforth_is_lms(commuting, x, way, solver):
+    """k-diffusion's LMS: Lagrange polynomials in sigma, integrated numerically, here by Gauss and Legendre's rule."""
+    sigmas, alpha, *_ = tables(way)
+    nodes = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)  # exact to degree 5
+    y, slopes = x / alpha[0], []
+    for i, (a, b) in enumerate(pairwise(sigmas)):
+        slopes.append((y - commuting(y, a)) / a)
+        known = list(range(max(0, i - solver.window + 1), i + 1))
+        s = (a + b) / 2 + (b - a) / 2 * nodes
+        for j in known:
+            basis = torch.stack([(s - sigmas[k]) / (sigmas[j] - sigmas[k]) for k in known if k != j] or [s / s]).prod(0)
+            weight = (b - a) / 2 * (basis * torch.tensor([5, 8, 5], dtype=torch.float64) / 9).sum()
+            y = y + weight * slopes[j]
+    agree(commuting, solver, x, way, y * alpha[-1])
+
+
+@pytest.mark.parametrize("z", [-30.0, -3.0, -1.0, -1e-3, 0.0, 1e-9, 0.5, 2.0])
+def test_phi_functions(z):
+    """phi_k(z) = integral over [0, 1] of exp((1 - s)·z)·s^(k-1)/(k-1)!, by a fine Simpson rule."""
+    s = torch.linspace(0, 1, 4001, dtype=torch.float64)
+    simpson = torch.tensor([1.0] + [4.0, 2.0] * 1999 + [4.0, 1.0], dtype=torch.float64) / 12000
+    for k, value in enumerate(phi(z, 4), 1):
+        expected = (simpson * ((1 - s) * z).exp() * s ** (k - 1)).sum().item() / math.factorial(k - 1)
+        assert value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("h", [1.7, 0.01, 1e-7, -0.4])
+def test_rules_are_exact_for_polynomials_and_vanish_with_the_step(h):
+    nodes = [0.0, -0.3, -0.8]
+    assert sum(w * (3 * s * s - 2 * s + 1) for w, s in zip(adams(nodes, h), nodes, strict=True)) == pytest.approx(
+        h**3 - h**2 + h, rel=1e-12, abs=1e-18
+    )
+    # the integral of exp(s - h)·(s + 1) is h
+    assert sum(w * (s + 1) for w, s in zip(exponential_adams(nodes, h), nodes, strict=True)) == pytest.approx(
+        h, rel=1e-12
+    )
+    assert exponential_adams(nodes, 0.0) == adams(nodes, 0.0) == [0.0, 0.0, 0.0]
