@@ -26,7 +26,7 @@ def toward(x0: Tensor, x: Tensor, ratio: float | Tensor) -> Tensor:
 class Solver:
     """Base of all solvers: a solver adds its fields and `advance`.
 
-    `order`: global order in the largest step. `stages`: evaluations per step.
+    `order`: global order in the largest step, the weak one of a stochastic solver. `stages`: evaluations per step.
     """
 
     order: ClassVar[int]
