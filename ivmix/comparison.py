@@ -94,9 +94,12 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any], intervals: bool = False) -> str:
-    """`summary` as a Markdown table, one arm a row; `intervals` adds ± half the interval's width."""
+    """`summary` as a Markdown table, one arm a row.
+
+    `intervals` adds ± half the interval's width and leaves out the seconds, which say little beside other work.
+    """
     measured = [name for name in COLUMNS if name in report["arms"][0]]
-    head = ["sampler", *measured, "evaluations I+V", "s/clip"]
+    head = ["sampler", *measured, "evaluations I+V", *([] if intervals else ["s/clip"])]
     rows = []
     for arm in report["arms"]:
         cells = [arm["label"]]
@@ -104,7 +107,9 @@ def table(report: Mapping[str, Any], intervals: bool = False) -> str:
             low, high = arm[name]["interval"]
             text = COLUMNS[name].format(arm[name]["mean"])
             cells.append(f"{text} ± {COLUMNS[name].format((high - low) / 2)}" if intervals else text)
-        cells += [f"{arm['nfe'].get('image', 0)}+{arm['nfe'].get('video', 0)}", f"{arm['seconds_per_clip']:.2f}"]
+        cells.append(f"{arm['nfe'].get('image', 0)}+{arm['nfe'].get('video', 0)}")
+        if not intervals:
+            cells.append(f"{arm['seconds_per_clip']:.2f}")
         rows.append(cells)
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [head, *rows]]
