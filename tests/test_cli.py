@@ -140,7 +140,12 @@ def test_a_file_that_is_no_record_is_refused(tmp_path, capsys, text):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_leaves_nothing_under_the_final_name(tmp_path, how):
     command = [sys.executable, "-m", "ivmix", "sample", PROMPT, "-o", str(tmp_path / "out.mp4"), "--steps", "1000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+
+    def listen() -> None:  # background jobs of a shell inherit an ignored SIGINT
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, preexec_fn=listen) as process:
         assert process.stderr is not None
         process.stderr.read(20)  # the progress bar has begun: sampling runs
         time.sleep(0.5)
