@@ -12,7 +12,13 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from ivmix.solvers import (
+    RK4,
+    AdamsBashforth2,
+    AdamsBashforth3,
+    AdamsBashforth4,
     DPMSolverPP2M,
+    DPMSolverPP2S,
+    DPMSolverPP3M,
     Euler,
     Field,
     GuidanceRamp,
@@ -20,8 +26,11 @@ from ivmix.solvers import (
     Heun,
     IVMixed,
     Leg,
+    Midpoint,
     Progress,
     Solver,
+    UniPC2,
+    UniPC3,
     composite,
     mixture,
     parse_pattern,
@@ -30,7 +39,20 @@ from ivmix.solvers import (
 
 Plan = tuple[Field | dict[str, Field], list[Leg]]
 
-SOLVERS: dict[str, Solver] = {"euler": Euler(), "heun": Heun(), "dpm++2m": DPMSolverPP2M()}
+SOLVERS: dict[str, Solver] = {
+    "euler": Euler(),
+    "heun": Heun(),
+    "midpoint": Midpoint(),
+    "rk4": RK4(),
+    "ab2": AdamsBashforth2(),
+    "ab3": AdamsBashforth3(),
+    "ab4": AdamsBashforth4(),
+    "dpm++2s": DPMSolverPP2S(),
+    "dpm++2m": DPMSolverPP2M(),
+    "dpm++3m": DPMSolverPP3M(),
+    "unipc2": UniPC2(),
+    "unipc3": UniPC3(),
+}
 SPACINGS = ("trailing", "leading", "linspace", "karras", "uniform-lam")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ivmix.sampling import SAMPLERS, Zigzag, sampling
+from ivmix.sampling import SAMPLERS, SOLVERS, Zigzag, sampling
 from ivmix.solvers import GuidanceRamp, Guided, Schedule, integrate, planned_nfe
 from ivmix.solvers.analytic import Gaussian, GaussianNetwork
 from ivmix.sprites.recipe import DEFAULTS
@@ -84,3 +84,18 @@ def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
     assert dict(run.nfe) == nfe
     if name == "zigzag":
         assert planned_nfe(legs) == nfe
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_by_name_comes_near_the_composite_of_a_fine_grid(solver):
+    """5 % of the state is far above any solver's error at 40 steps and far below that of a wrong one."""
+    x = torch.randn(2, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def end(name, steps):
+        sigmas = Schedule.scaled_linear().grid(steps, "karras")
+        options = {"sampler": "composite", "steps": steps, "solver": name, "spacing": "karras"}
+        fields, legs = sampling(DEFAULTS, options).plan(guided("image"), guided("video"), sigmas)
+        return integrate(fields, legs, sigmas[0] * x).x
+
+    truth = end("rk4", 400)
+    assert (end(solver, 40) - truth).norm() < 0.05 * truth.norm()
