@@ -48,7 +48,7 @@ def test_stored_notebooks_are_small_and_name_no_absolute_path(path):
     assert [match.group() for text in texts for match in ABSOLUTE_PATH.finditer(text)] == []
 
 
-@pytest.mark.parametrize("text", ["saved /home/me/x.png", 'open("/tmp/run/x")', r"C:\Users\me", "File '/a/b.py'"])
+@pytest.mark.parametrize("text", ["saved /srv/me/x.png", 'open("/tmp/run/x")', r"C:\Users\me", "File '/a/b.py'"])
 def test_absolute_paths_are_recognised(text):
     assert ABSOLUTE_PATH.search(text)
 
