@@ -84,10 +84,10 @@ def zigzag(name, steps):
 def test_zigzags_follow_their_modified_composite_at_second_order(name):
     def error(steps):
         modified = ModifiedComposite(**PAIR, sampler=PLANS[name], sigmas=grid(steps))
-        end = reference(modified, HIGH * START, modified.edges, order=8, tolerance=1e-5)  # 1e-6 off, of 4e-5 or more
+        end = reference(modified, HIGH * START, modified.edges, order=8, tolerance=1e-6)  # 1e-7 off, of 1e-5 or more
         return (modified(end, LOW) - zigzag(name, steps)).norm().item()
 
-    assert math.log2(error(200) / error(400)) == pytest.approx(2.0, abs=0.1)  # measured 1.98 to 2.02
+    assert math.log2(error(200) / error(400)) == pytest.approx(2.0, abs=0.1)  # measured 1.98 to 2.00
 
 
 @every_plan
@@ -134,7 +134,7 @@ def test_orders_on_a_karras_grid():
         end = integrate(PAIR, [leg for leg in sampler.legs(sigmas) if leg.step < steps], x).x
         modified = ModifiedComposite(**PAIR, sampler=sampler, sigmas=sigmas)
         gap.append((end - truth).norm().item())
-        gap2.append((end - reference(modified, x, karras(1), order=8, tolerance=1e-5)).norm().item())
+        gap2.append((end - reference(modified, x, karras(1), order=8, tolerance=1e-4)).norm().item())
     euler = (integrate(limit, plain(karras(50)), x).x - truth).norm().item()
     orders = [math.log2(a / b) for a, b in ((gap[0], gap[1]), (gap[1], gap[2]), (gap2[0], gap2[1]), (gap2[1], gap2[2]))]
     assert orders == pytest.approx([0.89, 0.95, 1.96, 1.98], abs=0.1)
