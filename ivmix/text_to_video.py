@@ -116,6 +116,8 @@ class TextToVideo:
         shape = pair.latent_shape(frames, height, width)
         negative = pair.defaults["negative_prompt"] if negative_prompt is None else negative_prompt
         image_negative = negative if image_negative_prompt is None else image_negative_prompt
+        for side, other in ((pair.image, image_negative), (pair.video, negative)):
+            side.tokenizer([*prompts, other])  # words that cannot be read are found before the first batch
 
         sigmas = pair.video.schedule.grid(sampling.steps, sampling.spacing)  # type: ignore[arg-type]
         self._announce_reach(sampling, sigmas)

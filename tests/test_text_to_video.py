@@ -105,6 +105,11 @@ def test_a_prompt_that_cannot_be_drawn_is_one_clear_short_error(model, prompt, m
     assert len(str(caught.value)) < 500
 
 
+def test_a_bad_prompt_of_a_later_batch_is_found_before_sampling(model):
+    with pytest.raises(ValueError, match="'pink'"):
+        model([*PROMPTS, "a pink circle moving left"], batch_size=1, callback=lambda *_: pytest.fail("sampled first"))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
