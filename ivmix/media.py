@@ -366,13 +366,12 @@ def side_by_side(clips: Sequence[tuple[str, Frames]], columns: int | None = None
 
     page = Image.new("RGB", (2 * gap + columns * (width + gap) - gap, 2 * gap + rows * (head + h + gap) - gap), _PAPER)
     draw = ImageDraw.Draw(page)
-    places = [
-        (gap + row * (head + h + gap), gap + column * (width + gap)) for row in range(rows) for column in range(columns)
-    ]
-    for (label, _), box, (y, x) in zip(clips, boxes, places, strict=False):
+    cells = (divmod(k, columns) for k in range(len(clips)))
+    places = [(gap + row * (head + h + gap), gap + column * (width + gap)) for row, column in cells]
+    for (label, _), box, (y, x) in zip(clips, boxes, places, strict=True):
         draw.multiline_text((x, y + head - gap // 2 - box[1]), label, fill=_INK, font=font)
     grid = np.repeat(np.asarray(page)[None], f, axis=0)
-    for frames, (y, x) in zip(enlarged, places, strict=False):
+    for frames, (y, x) in zip(enlarged, places, strict=True):
         grid[:, y + head : y + head + h, x : x + w] = frames
     return grid
 
