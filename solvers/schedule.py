@@ -142,6 +142,8 @@ class Schedule:
             raise ValueError(f"{kind}: got unknown keys {unknown}, expected some of {sorted(_KINDS[kind])}")
         if kind == "zero_terminal_snr":
             return cls.from_config(options["of"]).zero_terminal_snr()
+        if kind == "fading":
+            return cls.from_config(options.pop("of")).fading(**options)
         if kind == "table":
             return cls(**options)
         if kind == "alpha_bar":
@@ -174,6 +176,25 @@ class Schedule:
         alpha[0] = first
         config = {"kind": "zero_terminal_snr", "of": self.to_config()}
         return Schedule(self.timesteps, alpha, (1 - alpha**2).sqrt(), "vp", config)
+
+    def fading(self, end: float = 0.7, levels: int = 400) -> "Schedule":
+        """This schedule with alpha multiplied by a factor that falls from 1 to `end` over the first `levels` levels.
+
+        VideoCrafter2 was trained so (its `use_scale`): x0 fades while the noise stays, z = factor·alpha·x0 +
+        sigma_vp·eps, and alpha² + sigma_vp² < 1.
+
+        >>> schedule = Schedule.scaled_linear()
+        >>> round(float(schedule.fading().sigmas[999] / schedule.sigmas[999]), 6)  # 1 / 0.7
+        1.428571
+        """
+        if not 0 < end <= 1:
+            raise ValueError(f"end: got {end}, expected a factor in (0, 1]")
+        if not 2 <= levels <= len(self.timesteps):
+            raise ValueError(f"levels: got {levels}, expected from 2 to the {len(self.timesteps)} training levels")
+        factor = torch.full_like(self.alpha, end)
+        factor[:levels] = torch.linspace(1, end, levels, dtype=torch.float64)
+        config = {"kind": "fading", "of": self.to_config(), "end": end, "levels": levels}
+        return Schedule(self.timesteps, factor * self.alpha, self.sigma_vp, self.path, config)
 
     # Maps -------------------------------------------------------------------------------------------------------------
 
@@ -417,6 +438,7 @@ _KINDS = {
     "ve": {"sigma_min", "sigma_max", "timesteps"},
     "alpha_bar": {"alpha_bar"},
     "zero_terminal_snr": {"of"},
+    "fading": {"of", "end", "levels"},
     "table": {"timesteps", "alpha", "sigma_vp", "path"},
 }
 

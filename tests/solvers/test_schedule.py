@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from ivmix.solvers import Schedule
+from ivmix.solvers import Euler, Network, Schedule
 
 SCHEDULES = {
     "scaled_linear": Schedule.scaled_linear(),
@@ -15,6 +15,7 @@ SCHEDULES = {
     "ve": Schedule.ve(0.01, 80.0, n=200),
     "alpha_bar": Schedule.from_alpha_bar(torch.linspace(0.99, 0.01, 100).float()),
     "zero_terminal": Schedule.scaled_linear().zero_terminal_snr(),
+    "fading": Schedule.scaled_linear().fading(),
     # alpha² + sigma_vp² is not 1, as under a dynamic rescale of x0
     "table": Schedule(
         torch.arange(5.0), torch.tensor([1.0, 0.8, 0.6, 0.3, 0.1]), torch.tensor([0.1, 0.6, 0.8, 0.9, 1.0])
@@ -157,3 +158,24 @@ def test_zero_terminal_snr_is_its_papers_algorithm():
     for other in ("ve", "rectified_flow", "table"):
         with pytest.raises(ValueError, match="variance-preserving"):
             SCHEDULES[other].zero_terminal_snr()
+
+
+def test_fading_makes_eulers_step_videocrafters_rescaled_ddim():
+    """lvdm's DDIM with `use_scale`: x0 / scale_t from the noise estimate, and times scale_s at the level it goes to."""
+    plain = Schedule.scaled_linear()
+    schedule = plain.fading(0.7, 400)
+    scale = torch.cat([torch.linspace(1, 0.7, 400, dtype=torch.float64), torch.full((600,), 0.7, dtype=torch.float64)])
+    z, eps = torch.randn(2, 1, 4, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    network = Network(lambda z, t, condition: eps, schedule, "epsilon", "video")
+    for t, s in ((999, 799), (450, 350), (300, 100)):
+        x0 = (z - plain.sigma_vp[t] * eps) / (scale[t] * plain.alpha[t])
+        theirs = scale[s] * plain.alpha[s] * x0 + plain.sigma_vp[s] * eps
+        x, _ = Euler().step(network(None), z / schedule.alpha[t], schedule.sigmas[t], schedule.sigmas[s])
+        # both are a handful of float64 operations on numbers up to 1 / alpha(999) = 21
+        torch.testing.assert_close(schedule.alpha[s] * x, theirs, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(("end", "levels"), [(0.0, 400), (1.5, 400), (0.7, 1), (0.7, 1001)])
+def test_fading_refuses_factors_and_levels_that_cannot_be(end, levels):
+    with pytest.raises(ValueError, match="expected"):
+        Schedule.scaled_linear().fading(end, levels)
