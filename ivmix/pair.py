@@ -13,6 +13,7 @@ Paths are relative to the folder and may coincide. Each of them is a diffusers-s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,14 @@ class Side:
         tokens = self.tokenizer(prompts).to(self.unet.conv_in.weight.device)
         return self.unet.condition(self.text_encoder(tokens))
 
-    def network(self) -> Network:
-        """The adapter of one run. An image model takes a video as it is: without motion modules, frames are a batch."""
-        return Network(self.unet, self.schedule, self.prediction, self.name, dtype=self.unet.conv_in.weight.dtype)
+    def network(self, schedule: Schedule | None = None) -> Network:
+        """The adapter of one run, on the side's own schedule or another.
+
+        An image model takes a video as it is: without temporal layers, frames are a batch.
+        """
+        forward = partial(self.unet, temporal=self.name == "video")
+        dtype = self.unet.conv_in.weight.dtype
+        return Network(forward, schedule or self.schedule, self.prediction, self.name, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)

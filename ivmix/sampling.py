@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
+from ivmix import solvers
 from ivmix.solvers import (
     RK4,
     AdamsBashforth2,
@@ -28,6 +30,7 @@ from ivmix.solvers import (
     Leg,
     Midpoint,
     Progress,
+    Schedule,
     Solver,
     UniPC2,
     UniPC3,
@@ -58,21 +61,25 @@ SPACINGS = ("trailing", "leading", "linspace", "karras", "uniform-lam")
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Options every sampler has. `solver` is the name of the rule for the ordinary steps, `spacing` of the grid."""
+    """The option every sampler has, and what it says of a run."""
 
     name: ClassVar[str]
     steps: int
-    solver: str = "euler"
-    spacing: str = "trailing"
 
     def __post_init__(self) -> None:
-        _one_of("solver", self.solver, SOLVERS)
-        _one_of("spacing", self.spacing, SPACINGS)
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 1000:
             raise ValueError(f"steps={self.steps!r}: expected a whole number from 1 to 1000")
 
+    def schedules(self, image: Schedule, video: Schedule) -> tuple[Schedule, Schedule]:
+        """Under which schedules the networks are read: their own."""
+        return image, video
+
+    def grid(self, schedule: Schedule) -> Tensor:
+        """The decreasing levels (steps + 1,) of a run, from the video network's schedule."""
+        raise NotImplementedError
+
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        """Fields and legs of a run on the decreasing grid `sigmas` (steps + 1,); pure."""
+        """Fields and legs of a run on the grid `sigmas` (steps + 1,); pure."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,7 +88,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoAlone(Sampling):
+class Solved(Sampling):
+    """Options of all samplers with steps of one's own choice: the rule `solver` for the ordinary ones, and their grid's
+    `spacing`."""
+
+    solver: str = "euler"
+    spacing: str = "trailing"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("solver", self.solver, SOLVERS)
+        _one_of("spacing", self.spacing, SPACINGS)
+
+    def grid(self, schedule: Schedule) -> Tensor:
+        return schedule.grid(self.steps, self.spacing)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoAlone(Solved):
     """The video model at guidance scale `guidance`; with Euler's solver this is DDIM."""
 
     name: ClassVar[str] = "ddim"
@@ -96,7 +120,7 @@ class VideoAlone(Sampling):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageAlone(Sampling):
+class ImageAlone(Solved):
     """The image model frame by frame, at guidance scale `image_guidance`."""
 
     name: ClassVar[str] = "image"
@@ -189,7 +213,45 @@ class Mixture(VideoAlone):
         return mixture(image, video, self.guidance, scale, share), plain(sigmas, solver=SOLVERS[self.solver])
 
 
-SAMPLERS: dict[str, type[Sampling]] = {s.name: s for s in (VideoAlone, Zigzag, Composite, Mixture, ImageAlone)}
+@dataclass(frozen=True, kw_only=True)
+class Official(Sampling):
+    """The authors' own loop of `variant`, quirks included (`ivmix.solvers.Official`), both networks on their schedule.
+
+    `variant` is animatediff, modelscope or videocrafter; 5·steps evaluations, of which some change nothing.
+    """
+
+    name: ClassVar[str] = "official"
+    variant: Literal["animatediff", "modelscope", "videocrafter"]
+    guidance: float | None = None
+    image_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
+    video_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.guidance is not None:
+            _check_finite("guidance", self.guidance)
+        self._loop()
+
+    def schedules(self, image: Schedule, video: Schedule) -> tuple[Schedule, Schedule]:
+        both = solvers.Official.schedule()
+        return both, both
+
+    def grid(self, schedule: Schedule) -> Tensor:
+        sigmas = schedule.sigmas[self._loop().timesteps()]
+        return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
+        return {"image": image, "video": video}, self._loop().legs(solvers.Official.schedule())
+
+    def _loop(self) -> solvers.Official:
+        return solvers.Official(
+            self.variant, self.steps, self.guidance, self.image_guidance, self.video_guidance
+        )
+
+
+SAMPLERS: dict[str, type[Sampling]] = {
+    s.name: s for s in (VideoAlone, Zigzag, Composite, Mixture, ImageAlone, Official)
+}
 OPTIONS = tuple(dict.fromkeys(f.name for sampler in SAMPLERS.values() for f in fields(sampler)))
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ivmix._version import __version__
 from ivmix.media import to_frames
-from ivmix.pair import Pair, load_pair
+from ivmix.pair import Pair, Side, load_pair
 from ivmix.progress import progress_bar
 from ivmix.sampling import Sampling
 from ivmix.sampling import sampling as read_sampling
-from ivmix.solvers import Guided, Run, initial_noise, integrate, normal_noise
+from ivmix.solvers import Guided, Run, Schedule, initial_noise, integrate, normal_noise
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ class TextToVideo:
         for side, other in ((pair.image, image_negative), (pair.video, negative)):
             side.tokenizer([*prompts, other])  # words that cannot be read are found before the first batch
 
-        sigmas = pair.video.schedule.grid(sampling.steps, sampling.spacing)  # type: ignore[arg-type]
+        image_schedule, schedule = sampling.schedules(pair.image.schedule, pair.video.schedule)
+        sigmas = sampling.grid(schedule)
         self._announce_reach(sampling, sigmas)
         batches = [slice(i, i + batch_size) for i in range(0, len(prompts), batch_size)]
         latents, nfe, forwards = [], dict[str, int](), dict[str, int]()
@@ -132,12 +133,14 @@ class TextToVideo:
                     callback(step, total, run)
 
             for rows in batches:
-                image, video = self._guided(prompts[rows], negative, image_negative)
+                image = self._guided(pair.image, image_schedule, prompts[rows], image_negative)
+                video = self._guided(pair.video, schedule, prompts[rows], negative)
                 fields, legs = sampling.plan(image, video, sigmas)
                 z = initial_noise(seeds[rows], shape).to(torch.promote_types(pair.dtype, torch.float32))
-                x = pair.video.schedule.start(z, sigmas[0]).to(pair.device)
-                run = integrate(fields, legs, x, noise=normal_noise(seeds[rows], shape), callback=on_step)
-                latents.append(run.x)
+                x = schedule.start(z, legs[0].source).to(pair.device)
+                noise, end = normal_noise(seeds[rows], shape), legs[-1].target
+                run = integrate(fields, legs, x, noise=noise, schedule=schedule, callback=on_step)
+                latents.append(run.x if end == 0 else schedule.alpha_at(end) * run.x)
                 nfe = dict(run.nfe)  # the same for every batch: evaluations are counted per clip
                 forwards = dict(run.forwards)
         z = torch.cat(latents)
@@ -149,14 +152,11 @@ class TextToVideo:
         )  # fmt: skip
         return Result(video_frames, z, record)
 
-    def _guided(self, prompts: Sequence[str], negative: str, image_negative: str) -> tuple[Guided, Guided]:
-        """Both models under these prompts, (image, video)."""
-        guided = []
-        for side, other in ((self.pair.image, image_negative), (self.pair.video, negative)):
-            network = side.network()
-            uncond, cond = side.condition([other] * len(prompts)), side.condition(prompts)
-            guided.append(Guided(network(uncond), network(cond)))
-        return guided[0], guided[1]
+    @staticmethod
+    def _guided(side: Side, schedule: Schedule, prompts: Sequence[str], negative: str) -> Guided:
+        """One model under these prompts."""
+        network = side.network(schedule)
+        return Guided(network(side.condition([negative] * len(prompts))), network(side.condition(prompts)))
 
     def _announce_reach(self, sampling: Sampling, sigmas: Tensor) -> None:
         low, high = self.pair.image.schedule.sigma_min, self.pair.image.schedule.sigma_max

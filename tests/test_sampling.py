@@ -52,6 +52,9 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
         ({"sampler": "zigzag", "interval": "1:0"}, "interval=1:0"),
         ({"sampler": "zigzag", "period": 0}, "period=0"),
         ({"sampler": "mixture", "image_weight": 2.0}, "image_weight=2"),
+        ({"sampler": "official", "variant": "sora"}, "variant.*'sora'.*expected one of 'animatediff'"),
+        ({"sampler": "official", "steps": 1}, "steps.*1.*from 2 to 1000"),
+        ({"sampler": "official", "spacing": "karras"}, "spacing has no meaning for sampler 'official'"),
     ],
 )  # fmt: skip
 def test_an_option_that_cannot_be_is_one_clear_error(given, message):

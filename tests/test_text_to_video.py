@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ivmix import TextToVideo
+from ivmix.solvers import GuidanceRamp, Guided, Network, Official, initial_noise, integrate
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up", "a yellow square moving down"]
 
@@ -14,7 +15,7 @@ def model() -> TextToVideo:
     return TextToVideo.from_pair("sprites")
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "image", "zigzag", "composite", "mixture"])
+@pytest.mark.parametrize("sampler", ["ddim", "image", "zigzag", "composite", "mixture", "official"])
 def test_every_sampler_makes_frames_and_a_record_that_makes_them_again(model, sampler):
     result = model(PROMPTS[0], sampler=sampler, steps=4)
     assert result.frames.shape == (1, 8, 32, 32, 3)
@@ -58,6 +59,22 @@ def test_evaluations_are_counted_per_clip_whatever_the_batches(model):
     one = model(PROMPTS[0], sampler="zigzag", steps=4).record
     three = model(PROMPTS, sampler="zigzag", steps=4, batch_size=2).record
     assert one.nfe == three.nfe == {"image": 4, "video": 8}
+
+
+def test_the_authors_loop_plays_their_plan_on_their_schedule_and_ends_in_z(model):
+    """Leg for leg what `ivmix.solvers.Official` plays; its last state, at a level above 0, is decoded as z."""
+    latents = model(PROMPTS[0], sampler="official", steps=5).latents
+    schedule = Official.schedule()
+    legs = Official("animatediff", 5, 4.0, GuidanceRamp(1.0), GuidanceRamp(1.0)).legs(schedule)
+    fields = {}
+    for side in (model.pair.image, model.pair.video):
+        network = Network(side.unet, schedule, side.prediction, side.name)
+        fields[side.name] = Guided(network(side.condition([""])), network(side.condition([PROMPTS[0]])))
+    x = schedule.start(initial_noise([0], (4, 8, 16, 16)), legs[0].source)
+    with torch.no_grad():
+        run = integrate(fields, legs, x, schedule=schedule)
+    assert dict(run.nfe) == {"image": 10, "video": 15}
+    assert torch.equal(latents, schedule.alpha_at(legs[-1].target) * run.x)
 
 
 def test_every_step_is_reported_and_a_callback_that_raises_stops_the_run(model):

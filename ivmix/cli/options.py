@@ -31,7 +31,8 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
     group.add_argument("--sampler", metavar="NAME",
                        help="ddim: the video model alone; zigzag: IV-Mixed as published; composite: the ODE it "
                             "converges to, one evaluation of each model a step; mixture: a convex mixture of both "
-                            "models; image: the image model frame by frame")  # fmt: skip
+                            "models; image: the image model frame by frame; official: the authors' own loop, with "
+                            "--variant")  # fmt: skip
     group.add_argument("--steps", type=int, metavar="N", help="outer steps")
     group.add_argument("--solver", metavar="NAME", help="euler (= DDIM), heun, midpoint, rk4, ab2, ab3, ab4, dpm++2s, "
                        "dpm++2m, dpm++3m, unipc2 or unipc3")  # fmt: skip
@@ -55,6 +56,7 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--period", type=int, metavar="N", help="every Nth mixed step uses the video model on the I legs too"
     )
+    group.add_argument("--variant", metavar="NAME", help="of the authors' loops: animatediff, modelscope, videocrafter")
     group.add_argument("--image-weight", type=float, metavar="M", help="image model's share of a mixture, 0 to 1")
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from ivmix.models.folder import read_json
 from ivmix.pair import EMBEDDED
+from ivmix.sampling import SAMPLERS
 from ivmix.sprites.measure import real_clips
 from ivmix.sprites.recipe import DEFAULTS, STAGES, describe
 from ivmix.sprites.train import run_stage
@@ -51,7 +52,7 @@ def test_a_trained_pair_has_the_files_keys_and_shapes_of_the_one_that_ships(trai
 
 def test_the_shipped_description_is_the_recipes():
     assert read_json(EMBEDDED["sprites"] / "pair.json") == json.loads(json.dumps(describe()))
-    assert set(DEFAULTS) == {"sampler", "negative_prompt", "ddim", "image", "zigzag", "composite", "mixture"}
+    assert set(DEFAULTS) == {"sampler", "negative_prompt", *SAMPLERS}
 
 
 def test_the_same_seed_trains_the_same_bits_and_another_does_not(trained, tmp_path):
