@@ -1,6 +1,7 @@
-"""Networks: one UNet for image and video, its VAE and text encoder, loaded from diffusers-style folders."""
+"""Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
-from ivmix.models.folder import load_folder, save_folder
+from ivmix.models.folder import save_folder
+from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
 from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.tokenizer import Tokenizer
@@ -18,5 +19,8 @@ __all__ = [
     "UNetConfig",
     "VAEConfig",
     "load_folder",
+    "load_text_encoder",
+    "load_unet",
+    "load_vae",
     "save_folder",
 ]
