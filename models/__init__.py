@@ -1,6 +1,7 @@
 """Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
 from ivmix.models.folder import save_folder
+from ivmix.models.inspection import Inspection, inspect
 from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
 from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
@@ -13,11 +14,13 @@ __all__ = [
     "CLIPText",
     "CLIPTextConfig",
     "Condition",
+    "Inspection",
     "MotionConfig",
     "Tokenizer",
     "UNet",
     "UNetConfig",
     "VAEConfig",
+    "inspect",
     "load_folder",
     "load_text_encoder",
     "load_unet",
