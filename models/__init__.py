@@ -1,7 +1,9 @@
-"""Networks: one UNet for image and video, its VAE and text encoder, loaded from diffusers-style folders."""
+"""Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
-from ivmix.models.folder import load_folder, save_folder
-from ivmix.models.temporal import MotionConfig, SpaceTimeConfig
+from ivmix.models.folder import save_folder
+from ivmix.models.inspection import Inspection, inspect
+from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
+from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.tokenizer import Tokenizer
 from ivmix.models.unet import Condition, UNet, UNetConfig
@@ -12,12 +14,16 @@ __all__ = [
     "CLIPText",
     "CLIPTextConfig",
     "Condition",
+    "Inspection",
     "MotionConfig",
-    "SpaceTimeConfig",
     "Tokenizer",
     "UNet",
     "UNetConfig",
     "VAEConfig",
+    "inspect",
     "load_folder",
+    "load_text_encoder",
+    "load_unet",
+    "load_vae",
     "save_folder",
 ]
