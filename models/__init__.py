@@ -1,6 +1,7 @@
 """Networks: one UNet for image and video, its VAE and text encoder, loaded from diffusers-style folders."""
 
 from ivmix.models.folder import load_folder, save_folder
+from ivmix.models.prompts import encode_prompts, parse_weights
 from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.tokenizer import Tokenizer
@@ -17,6 +18,8 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "VAEConfig",
+    "encode_prompts",
     "load_folder",
+    "parse_weights",
     "save_folder",
 ]
