@@ -1,8 +1,7 @@
-"""Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
+"""Networks: one UNet for image and video, its VAE and text encoder, loaded from diffusers-style folders."""
 
-from ivmix.models.folder import save_folder
-from ivmix.models.inspection import Inspection, inspect
-from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
+from ivmix.models.folder import load_folder, save_folder
+from ivmix.models.prompts import encode_prompts, parse_weights
 from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.tokenizer import Tokenizer
@@ -14,16 +13,13 @@ __all__ = [
     "CLIPText",
     "CLIPTextConfig",
     "Condition",
-    "Inspection",
     "MotionConfig",
     "Tokenizer",
     "UNet",
     "UNetConfig",
     "VAEConfig",
-    "inspect",
+    "encode_prompts",
     "load_folder",
-    "load_text_encoder",
-    "load_unet",
-    "load_vae",
+    "parse_weights",
     "save_folder",
 ]

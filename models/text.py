@@ -36,6 +36,8 @@ class CLIPTextConfig:
     def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
             raise ValueError(f"hidden_act {self.hidden_act!r}: expected one of {sorted(ACTIVATIONS)}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
 
     def to_dict(self) -> dict[str, Any]:
         """The config.json transformers writes for the same network."""
@@ -43,7 +45,11 @@ class CLIPTextConfig:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "CLIPTextConfig":
-        """Raises KeyError naming what is missing, ValueError for another architecture."""
+        """Reads the config.json of transformers 4 and 5, ignoring what does not change the function.
+
+        So are its token ids: many public files say begin 0, end 2, padding 1, which no released model used. Raises
+        KeyError naming what is missing, ValueError for another architecture.
+        """
         check_entries(raw, {"model_type": "clip_text_model", "layer_norm_eps": 1e-5})
         return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
 
@@ -109,15 +115,20 @@ class CLIPTransformer(nn.Module):
         self.encoder = CLIPEncoder(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
         x = self.embeddings(tokens)
-        for layer in self.encoder.layers:
+        for layer in self.encoder.layers[: len(self.encoder.layers) + 1 - clip_skip]:
             x = layer(x)
         return self.final_layer_norm(x)
 
 
 class CLIPText(nn.Module):
-    """Token ids (b, l) int64 -> text features (b, l, hidden_size)."""
+    """Token ids (b, l) int64 -> text features (b, l, hidden_size).
+
+    `clip_skip` is the layer they are of, counted from the end, the final norm applied whatever it is: 1 the last, 2 the
+    one before it, as users of web UIs number them; diffusers' `clip_skip` is this minus 1. Public files of OpenCLIP's
+    ViT-H/14 hold 23 of its 24 layers, since Stable Diffusion 2 and the video models read the 23rd: it is 1 here.
+    """
 
     optional_prefix = "text_model."  # transformers 5 leaves it out of the files of a model built anew
 
@@ -126,9 +137,15 @@ class CLIPText(nn.Module):
         self.config = config
         self.text_model = CLIPTransformer(config)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    @property
+    def device(self) -> torch.device:
+        return self.text_model.final_layer_norm.weight.device
+
+    def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
         if tokens.ndim != 2:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}: expected (b, l)")
+        if not 1 <= clip_skip <= self.config.num_hidden_layers:
+            raise ValueError(f"clip_skip={clip_skip}: expected 1 (the last layer) to {self.config.num_hidden_layers}")
         if tokens.shape[1] > self.config.max_position_embeddings:
             raise ValueError(f"{tokens.shape[1]} tokens, at most {self.config.max_position_embeddings} are known")
-        return self.text_model(tokens)
+        return self.text_model(tokens, clip_skip)

@@ -1,29 +1,55 @@
-"""Prompts to token ids: begin, words or byte pairs, end, padding to a fixed length."""
+"""Prompts to token ids as CLIP reads them: begin, words or byte pairs, end, padding to a fixed length."""
 
 import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
-from tokenizers import models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from ivmix.models.folder import read_json
+
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+SHOWN = 400  # characters of a cut-off end that its warning shows
+
+# What CLIP calls a word (arXiv 2103.00020's released code): contractions, letters, single digits, anything else.
+CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt: `ids` (max_length), the piece each id was read from (-1: begin, end, padding), what did not fit."""
+
+    ids: list[int]
+    pieces: list[int]
+    cut: str
 
 
 class Tokenizer:
-    """Wraps a `tokenizer.json`. Calling it maps prompts to ids (b, max_length) int64.
+    """Wraps a backend of `tokenizers`. Calling it maps prompts to ids (b, max_length) int64.
 
-    A word-level tokenizer without an unknown token refuses words outside its vocabulary and says which words it knows.
+    A prompt that is too long loses its end, and a UserWarning shows what. A word-level tokenizer without an unknown
+    token refuses words outside its vocabulary and says which words it knows. `pad` is the token that fills a row after
+    the first end: the end again for ViT-L/14, "!" (id 0) for OpenCLIP's ViT-H/14.
     """
 
-    def __init__(self, backend: Backend, max_length: int) -> None:
+    def __init__(self, backend: Backend, max_length: int, pad: str = EOS) -> None:
+        backend.no_truncation()  # a tokenizer.json may ask for either; both are done here
+        backend.no_padding()
         self.backend = backend
         self.max_length = max_length
-        self.bos, self.eos = (backend.token_to_id(token) for token in (BOS, EOS))
-        if self.bos is None or self.eos is None:
+        begin, end, filler = (backend.token_to_id(token) for token in (BOS, EOS, pad))
+        if begin is None or end is None:
             raise ValueError(f"the tokenizer knows no {BOS!r} or no {EOS!r}: it is not a CLIP-style tokenizer")
+        if filler is None:
+            raise ValueError(f"the tokenizer does not know its own padding token {pad!r}")
+        self.bos, self.eos, self.pad = begin, end, filler
+        if max_length < 2:
+            raise ValueError(f"max_length={max_length}: expected at least 2, room for begin and end")
         self.words = not isinstance(backend.model, models.BPE)
 
     @classmethod
@@ -36,15 +62,32 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path | str, max_length: int) -> "Tokenizer":
-        path = Path(folder) / "tokenizer.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"no file {path}")
+        """Reads `tokenizer.json`, or else CLIP's `vocab.json` and `merges.txt`.
+
+        Special tokens are those of special_tokens_map.json, then of tokenizer_config.json, as in transformers; so is
+        that text which spells one is that one token ("!" too, where it pads). Raises FileNotFoundError or ValueError.
+        """
+        folder = Path(folder)
+        whole, vocabulary, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
+        path = whole if whole.is_file() else vocabulary
+        if path == vocabulary and not (vocabulary.is_file() and merges.is_file()):
+            raise FileNotFoundError(f"no file {whole}, and no {vocabulary.name} with {merges.name} beside it")
         try:
-            return cls(Backend.from_file(str(path)), max_length)
-        except ValueError:
-            raise
+            if path == whole:
+                backend = Backend.from_file(str(whole))
+            else:
+                backend = clip_backend(models.BPE.from_file(
+                    str(vocabulary), str(merges), unk_token=EOS, end_of_word_suffix="</w>", continuing_subword_prefix=""
+                ))  # fmt: skip
         except Exception as error:  # the backend raises bare Exceptions of its own
             raise ValueError(f"{path} is not a tokenizer: {error}") from None
+        if not isinstance(backend.model, models.BPE):
+            return cls(backend, max_length)
+        special = special_tokens(folder)
+        settled = {token.content for token in backend.get_added_tokens_decoder().values()}
+        new = [token for token in special.values() if token.content not in settled]
+        backend.add_special_tokens([token for token in new if backend.token_to_id(token.content) is not None])
+        return cls(backend, max_length, special["pad_token"].content)
 
     def save(self, folder: Path | str) -> None:
         path = Path(folder) / "tokenizer.json"
@@ -57,23 +100,35 @@ class Tokenizer:
         return sorted(self.backend.get_vocab().keys() - {BOS, EOS})
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """Raises ValueError for unknown words (closed vocabularies) and for prompts longer than `max_length` - 2."""
-        if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-            raise ValueError(f"prompts is {_short(prompts)}: expected a list of strings, one a row")
-        rows = []
-        for prompt in prompts:
-            if self.words:
-                self._check_words(prompt)
-            try:
-                ids = self.backend.encode(prompt, add_special_tokens=False).ids
-            except Exception as error:  # bare again, and lone surrogates
-                raise ValueError(f"the prompt {_short(prompt)} is not text the tokenizer can read: {error}") from None
-            if len(ids) > self.max_length - 2:
-                raise ValueError(
-                    f"the prompt {_short(prompt)} has {len(ids)} tokens, at most {self.max_length - 2} fit: shorten it"
-                )
-            rows.append([self.bos, *ids] + [self.eos] * (self.max_length - 1 - len(ids)))
-        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.max_length)
+        """Raises ValueError for unknown words (closed vocabularies); warns of prompts longer than `max_length` - 2."""
+        check_strings(prompts)
+        rows = [self.row([prompt]) for prompt in prompts]
+        warn_cut(rows)
+        return torch.tensor([row.ids for row in rows], dtype=torch.int64).reshape(len(rows), self.max_length)
+
+    def row(self, pieces: Sequence[str]) -> Row:
+        """One prompt from pieces that are read one by one: a token never spans two. Says nothing of what is cut."""
+        room = self.max_length - 2
+        ids, owners, cut = list[int](), list[int](), ""
+        for number, piece in enumerate(pieces):
+            found, starts = self._read(piece)
+            if len(ids) <= room < len(ids) + len(found):
+                cut = piece[starts[room - len(ids)] :] + "".join(pieces[number + 1 :])
+            ids += found
+            owners += [number] * len(found)
+        ids, owners = ids[:room], owners[:room]
+        padding = room - len(ids)
+        return Row([self.bos, *ids, self.eos] + [self.pad] * padding, [-1, *owners, -1] + [-1] * padding, cut)
+
+    def _read(self, text: str) -> tuple[list[int], list[int]]:
+        """All tokens of a text, and the character each begins at."""
+        if self.words:
+            self._check_words(text)
+        try:
+            encoding = self.backend.encode(text, add_special_tokens=False)
+        except Exception as error:  # bare again, and lone surrogates
+            raise ValueError(f"the prompt {_short(text)} is not text the tokenizer can read: {error}") from None
+        return encoding.ids, [start for start, _ in encoding.offsets]
 
     def _check_words(self, prompt: str) -> None:
         known = self.backend.get_vocab().keys() - {BOS, EOS}
@@ -84,6 +139,50 @@ class Tokenizer:
                 f"the prompt {_short(prompt)} has words outside the vocabulary: {_short(' '.join(unknown))}; "
                 f"the words known are: {', '.join(self.vocabulary)}"
             )
+
+
+def special_tokens(folder: Path) -> dict[str, AddedToken]:
+    """The special tokens a folder's files name, over CLIP's; what special_tokens_map.json says wins."""
+    raw: dict[str, object] = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": EOS}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            raw |= {token: value for token, value in read_json(folder / name).items() if token in raw and value}
+    tokens = dict[str, AddedToken]()
+    for token, value in raw.items():
+        entry = value if isinstance(value, dict) else {"content": value}
+        content = entry.get("content")
+        if not isinstance(content, str):
+            raise ValueError(f"{folder}: {token} is {value!r}, expected text")
+        options = {k: bool(entry.get(k)) for k in ("single_word", "lstrip", "rstrip", "normalized")}
+        tokens[token] = AddedToken(content, special=True, **options)
+    return tokens
+
+
+def clip_backend(model: models.BPE) -> Backend:
+    """CLIP's reading of a text around its byte pairs: NFC, white space made one space, lower case, words, bytes."""
+    backend = Backend(model)
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ])  # fmt: skip
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def check_strings(prompts: Sequence[str]) -> None:
+    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise ValueError(f"prompts is {_short(prompts)}: expected a list of strings, one a row")
+
+
+def warn_cut(rows: Sequence[Row]) -> None:
+    """One warning for each text that did not fit; raised from one place always, Python shows it once."""
+    for cut, room in {row.cut: len(row.ids) - 2 for row in rows if row.cut}.items():
+        number = f" ({len(cut.split())} words)" if len(cut) > SHOWN else ""
+        message = f"a prompt is longer than the {room} tokens that are read; cut off: {_short(cut, SHOWN)}{number}"
+        warnings.warn(message, stacklevel=1)
 
 
 def _short(text: object, limit: int = 60) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,56 @@ def test_the_public_encoders_key_by_key(
 @pytest.mark.parametrize("config", [CLIPTextConfig(), VIT_H, SMALL])
 def test_config_survives_a_json_file(config: CLIPTextConfig) -> None:
     assert CLIPTextConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+COMMON = {
+    "architectures": ["CLIPTextModel"], "attention_dropout": 0.0, "initializer_factor": 1.0, "initializer_range": 0.02,
+    "layer_norm_eps": 1e-05, "max_position_embeddings": 77, "model_type": "clip_text_model", "vocab_size": 49408,
+}  # fmt: skip
+PUBLIC_L = {
+    **COMMON, "_name_or_path": "openai/clip-vit-large-patch14", "bos_token_id": 0, "dropout": 0.0, "eos_token_id": 2,
+    "hidden_act": "quick_gelu", "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+    "num_hidden_layers": 12, "pad_token_id": 1, "projection_dim": 768, "torch_dtype": "float32",
+    "transformers_version": "4.22.0.dev0",
+}  # fmt: skip
+PUBLIC_H = {
+    **COMMON, "bos_token_id": 49406, "dtype": "float16", "eos_token_id": 49407, "hidden_act": "gelu",
+    "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 23,
+    "pad_token_id": 1, "projection_dim": 512, "transformers_version": "5.23.0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "config"), [(PUBLIC_L, CLIPTextConfig()), (PUBLIC_H, VIT_H)], ids=["L", "H"])
+def test_config_files_as_transformers_4_and_5_write_them(raw: dict[str, Any], config: CLIPTextConfig) -> None:
+    assert CLIPTextConfig.from_dict(raw) == config
+
+
+@pytest.mark.parametrize("name", CLIPTextConfig.__dataclass_fields__)
+def test_a_config_file_without_a_size_names_it(name: str) -> None:
+    with pytest.raises(KeyError, match=name):
+        CLIPTextConfig.from_dict({k: v for k, v in PUBLIC_L.items() if k != name})
+
+
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="hidden_size=768 is not a multiple of 5 heads"):
+        CLIPTextConfig(num_attention_heads=5)
+
+
+@pytest.mark.parametrize("clip_skip", [1, 2])
+def test_clip_skip_leaves_out_the_last_layers_but_not_the_final_norm(
+    clip_skip: int, encoder: CLIPText, tokens: Tensor
+) -> None:
+    shorter = CLIPText(replace(SMALL, num_hidden_layers=3 - clip_skip)).double()
+    found = shorter.load_state_dict(encoder.state_dict(), strict=False)
+    assert found.missing_keys == []
+    assert torch.equal(encoder(tokens, clip_skip), shorter(tokens))
+    assert torch.equal(encoder(tokens), encoder(tokens, 1))
+
+
+@pytest.mark.parametrize("clip_skip", [0, -1, 3])
+def test_layers_that_are_not_there_are_refused(clip_skip: int, encoder: CLIPText, tokens: Tensor) -> None:
+    with pytest.raises(ValueError, match=rf"clip_skip={clip_skip}: expected 1 \(the last layer\) to 2"):
+        encoder(tokens, clip_skip)
 
 
 @pytest.mark.parametrize(("name", "value"), [("model_type", "clip"), ("layer_norm_eps", 1e-6)])

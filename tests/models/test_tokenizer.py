@@ -1,5 +1,7 @@
 """Prompts to ids: the layout CLIP expects, and every kind of text nobody expects."""
 
+import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -40,10 +42,61 @@ def test_no_prompts_are_no_rows(tokenizer: Tokenizer) -> None:
     assert tokenizer([]).shape == (0, 6)
 
 
+@pytest.fixture
+def clip_folder(tmp_path: Path) -> Path:
+    """A folder as Stable Diffusion's repositories have it: vocab.json, merges.txt, special_tokens_map.json."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("r", "e"), ("re", "d</w>"), ("!", "!</w>")]
+    words = [*letters, *(f"{x}</w>" for x in letters), *(a + b for a, b in merges), BOS, EOS]
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"bos_token": {"content": BOS}, "pad_token": EOS}))
+    return tmp_path
+
+
+def tokens(tokenizer: Tokenizer, prompt: str) -> list[str]:
+    """The tokens of a prompt between begin and the first end."""
+    ids = tokenizer([prompt])[0].tolist()
+    return [tokenizer.backend.id_to_token(i) for i in ids[1 : ids.index(tokenizer.eos)]]
+
+
 def test_the_longest_prompt_that_fits_leaves_room_for_one_end(tokenizer: Tokenizer) -> None:
     assert tokenizer(["a a a a"]).tolist() == [[0, A, A, A, A, 1]]
-    with pytest.raises(ValueError, match="the prompt 'a a a a a' has 5 tokens, at most 4 fit: shorten it"):
-        tokenizer(["a a a a a"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cut"), [("a a a a  Red LEFT", "'Red LEFT'"), ("a red a red circle", "'circle'")]
+)
+def test_a_longer_prompt_keeps_its_beginning_and_one_warning_shows_the_words_cut(
+    prompt: str, cut: str, tokenizer: Tokenizer
+) -> None:
+    with pytest.warns(UserWarning, match="longer than the 4 tokens") as caught:
+        ids = tokenizer(["left", prompt])
+    assert ids[1].tolist() == [0, *[A if word == "a" else RED for word in prompt.split()[:4]], 1]
+    assert [str(w.message).partition("cut off: ")[2] for w in caught] == [cut]
+
+
+def test_the_same_long_prompt_read_again_and_again_is_one_warning(tokenizer: Tokenizer) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # as Python starts
+        tokenizer(["a a a a left", "a a a a left", "red a a a left"])
+        Tokenizer.from_words(WORDS, 6)(["a a a a left"])
+    assert len(caught) == 1
+
+
+def test_what_is_cut_of_a_word_in_pieces_is_shown_from_its_first_lost_character(byte_pairs: Tokenizer) -> None:
+    with pytest.warns(UserWarning, match=r"longer than the 6 tokens that are read; cut off: 'xüz é'$"):
+        ids = byte_pairs(["abrecdexüz é"])  # "re" is one token
+    assert ids[0, -2:].tolist() == [byte_pairs.backend.token_to_id("e"), byte_pairs.eos]
+
+
+def test_pieces_are_read_one_by_one_and_cut_together(tokenizer: Tokenizer) -> None:
+    row = tokenizer.row(["a ", "red", " a", " circle left"])
+    assert row.ids == [0, A, RED, A, CIRCLE, 1]
+    assert row.pieces == [-1, 0, 1, 2, 3, -1]
+    assert row.cut == "left"
+    assert tokenizer.row(["", "a"]).pieces == [-1, 1, -1, -1, -1, -1]
+    assert tokenizer.row(["a a a a", "", " left", " red"]).cut == "left red"
 
 
 @pytest.mark.parametrize(
@@ -86,11 +139,13 @@ def test_unknown_words_are_named_and_the_known_listed(prompt: str, named: str, t
     assert message.isprintable() or "\u0301" in message  # nothing reaches a terminal that could steer it
 
 
-@pytest.mark.parametrize("word", ["a", "nonsense"])
-def test_thousands_of_words_are_one_short_error(word: str, tokenizer: Tokenizer) -> None:
-    with pytest.raises(ValueError, match=r"5000 tokens, at most 4 fit|outside the vocabulary") as caught:
-        tokenizer([" ".join([word] * 5000)])
-    assert len(str(caught.value)) < 300
+def test_thousands_of_words_are_one_short_error_or_warning(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="outside the vocabulary") as error:
+        tokenizer([" ".join(["nonsense"] * 5000)])
+    assert len(str(error.value)) < 300
+    with pytest.warns(UserWarning, match=r"\.\.\.' \(4996 words\)$") as caught:
+        tokenizer([" ".join(["a"] * 5000)])
+    assert len(str(caught[0].message)) < 500
 
 
 @pytest.mark.parametrize("prompts", ["a red circle", [1], [None], [["a"]], [b"a"]])
@@ -124,9 +179,59 @@ def test_text_that_is_no_unicode_is_one_error_for_byte_pairs_too(byte_pairs: Tok
         byte_pairs(["\ud800"])
 
 
+def test_clip_s_words_are_single_digits_contractions_letters_and_the_rest(clip_folder: Path) -> None:
+    tokenizer = Tokenizer.from_folder(clip_folder, 30)
+    assert tokens(tokenizer, "RED 42") == ["red</w>", "4</w>", "2</w>"]
+    assert tokens(tokenizer, "red's\n red!!") == ["red</w>", "'", "s</w>", "red</w>", "!!</w>"]
+    assert tokens(tokenizer, "e\u0301") == tokens(tokenizer, "É") == ["Ã", "©</w>"]
+
+
+def test_the_special_tokens_map_decides_what_pads_and_then_that_text_is_the_token(clip_folder: Path) -> None:
+    """ViT-H/14's repositories say `!` there and <|endoftext|> in tokenizer_config.json; `!` it was trained with."""
+    large = Tokenizer.from_folder(clip_folder, 6)
+    (clip_folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": EOS, "model_max_length": 77}))
+    (clip_folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": {"content": "!"}}))
+    huge = Tokenizer.from_folder(clip_folder, 6)
+    red, bang = large.backend.token_to_id("red</w>"), huge.backend.token_to_id("!")
+    assert large(["red"]).tolist() == [[large.bos, red, large.eos, large.eos, large.eos, large.eos]]
+    assert huge(["red"]).tolist() == [[huge.bos, red, huge.eos, bang, bang, bang]]
+    assert bang == 0
+    assert tokens(large, "red!!") == ["red</w>", "!!</w>"]
+    assert tokens(huge, "red!!") == ["red</w>", "!", "!"]  # as transformers reads it
+    (clip_folder / "special_tokens_map.json").unlink()
+    assert Tokenizer.from_folder(clip_folder, 6).pad == large.eos
+
+
+def test_a_tokenizer_json_s_own_truncation_and_padding_are_not_used(clip_folder: Path, tmp_path: Path) -> None:
+    backend = Tokenizer.from_folder(clip_folder, 6).backend
+    backend.enable_truncation(2)
+    backend.enable_padding(length=5)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert len(tokens(Tokenizer.from_folder(tmp_path, 9), "red 1 2 3")) == 4
+
+
+@pytest.mark.parametrize("pad", ["<pad>", 3, {"content": 3}])
+def test_a_padding_token_that_is_none_is_refused(pad: object, clip_folder: Path) -> None:
+    (clip_folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": pad}))
+    with pytest.raises(ValueError, match=r"padding token '<pad>'|pad_token is .*3.*, expected text"):
+        Tokenizer.from_folder(clip_folder, 6)
+
+
+def test_room_for_begin_and_end_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="max_length=1: expected at least 2"):
+        Tokenizer.from_words(WORDS, 1)
+
+
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*tokenizer\.json, and no vocab\.json with merges\.txt"):
+        Tokenizer.from_folder(tmp_path, 6)
+    (tmp_path / "merges.txt").write_text("a b\n")
     with pytest.raises(FileNotFoundError, match=r"no file .*tokenizer\.json"):
         Tokenizer.from_folder(tmp_path, 6)
+    for text in ("", "<html>", "[]", '{"a": "b"}', '{"a": 0}', "\x00"):
+        (tmp_path / "vocab.json").write_text(text)
+        with pytest.raises(ValueError, match=r"vocab\.json is not a tokenizer"):
+            Tokenizer.from_folder(tmp_path, 6)
     for text in ("", "<html>", "[]", "{}", '{"model": 3}', "\x00"):
         (tmp_path / "tokenizer.json").write_text(text)
         with pytest.raises(ValueError, match=r"tokenizer\.json is not a tokenizer"):

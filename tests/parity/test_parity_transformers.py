@@ -1,5 +1,8 @@
-"""Our text encoder against transformers' CLIPTextModel on small random networks, through real folders."""
+"""Our text encoder and tokenizer against transformers': small random networks, byte pairs trained here."""
 
+import json
+import random
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from ivmix.models import CLIPText, CLIPTextConfig, load_folder, save_folder
+from ivmix.models import CLIPText, CLIPTextConfig, Tokenizer, load_folder, save_folder
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +74,19 @@ def test_we_open_transformers_encoder_and_compute_the_same(
     agree(ours(tokens), theirs(tokens).last_hidden_state)
 
 
+@pytest.mark.parametrize("clip_skip", [1, 2, 3])
+def test_clip_skip_is_diffusers_clip_skip_plus_one(
+    clip_skip: int, transformers: ModuleType, randomised: Callable[..., Any], tokens: Tensor, agree: Agree,
+    dtype: torch.dtype, tmp_path: Path,
+) -> None:  # fmt: skip
+    """diffusers takes hidden_states[-(n + 1)] for its clip_skip n and applies the final norm."""
+    theirs = randomised(build(transformers, CONFIGS[0]), dtype=dtype)
+    theirs.save_pretrained(tmp_path)
+    states = theirs(tokens, output_hidden_states=True).hidden_states
+    norm = next(module for name, module in theirs.named_modules() if name.endswith("final_layer_norm"))
+    agree(load_folder(CLIPText, CLIPTextConfig, tmp_path)(tokens, clip_skip), norm(states[-clip_skip]))
+
+
 def test_a_file_with_one_layer_less_is_the_penultimate_output(
     transformers: ModuleType, randomised: Callable[..., Any], tokens: Tensor, agree: Agree, dtype: torch.dtype,
     tmp_path: Path,
@@ -83,3 +101,84 @@ def test_a_file_with_one_layer_less_is_the_penultimate_output(
     penultimate = theirs(tokens, output_hidden_states=True).hidden_states[-2]
     norm = {k.split(".")[-1]: v for k, v in state.items() if ".final_layer_norm." in k}
     agree(ours(tokens), torch.nn.functional.layer_norm(penultimate, (48,), norm["weight"], norm["bias"], 1e-5))
+
+
+# Everything a person might type into a prompt, and then some.
+NASTY = [
+    "", "   ", "a red circle", "A  RED\t\ncircle ", "Hello, World!!!", "it's I'LL don't you're we'd they've O'Neil's",
+    "it’s “quoted” — dash…", "naïve café ÀÉÎ", "e\u0301te\u0301", "ﬁne ǅ ß İI ſ", "日本語の プロンプト", "красный круг",
+    "دائرة حمراء", "🔴 👩‍👩‍👧 🇨🇭 ☃️", "3.14159 1,000 10x20 １２ ⅷ x² ½", "&amp; &lt;b&gt; <b>bold</b> &#39;",
+    "don't_you--think?! (x:1.2) [y] {z|w} a/b\\c", "a\x00b\x1bc\x1cd\u200be\ufefff", "a\u00a0b\u3000c\x85d\u2028e",
+    "#$%^&*()_+=~`", "<|endoftext|> in <|startoftext|>text", "<|ENDOFTEXT|>", "<|endof text|>", "!", "red! blue!!!",
+    "\U00010348\U0001F9FF", "क्षि", "แมว", "'s 'S 'll", "word " * 100, "photorealistic" * 12, "a" * 500,
+]  # fmt: skip
+
+
+def clip_folder(folder: Path, pad: str | None) -> Path:
+    """Byte pairs trained on the very strings above, in the files that Stable Diffusion's repositories have."""
+    backend = Backend(models.BPE(end_of_word_suffix="</w>"))
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
+    )
+    backend.train_from_iterator(NASTY, trainer)
+    trained = json.loads(backend.to_str())["model"]
+    # CLIP's order: letters, letters that end a word, merges, begin, end; "!" is 0, and is ViT-H/14's padding.
+    merges = [tuple(merge) for merge in trained["merges"]]
+    words = dict.fromkeys([*letters, *(f"{x}</w>" for x in letters), *("".join(m) for m in merges)])
+    words |= dict.fromkeys(["<|startoftext|>", "<|endoftext|>"])
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    special = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    begin, end = ({"content": f"<|{name}oftext|>", **special} for name in ("start", "end"))
+    config = {"bos_token": {"__type": "AddedToken", **begin}, "eos_token": {"__type": "AddedToken", **end}}
+    config |= {"add_prefix_space": False, "do_lower_case": True, "model_max_length": 77, "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "CLIPTokenizer"}))
+    if pad is not None:
+        specials = {"bos_token": begin, "eos_token": end, "unk_token": end, "pad_token": pad}
+        (folder / "special_tokens_map.json").write_text(json.dumps(specials))
+    return folder
+
+
+@pytest.fixture(scope="module", params=[None, "<|endoftext|>", "!"], ids=["plain", "as ViT-L", "as ViT-H"])
+def both(
+    request: pytest.FixtureRequest, transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Tokenizer, Any]]:
+    """Ours and theirs, from vocab.json and merges.txt, and from the tokenizer.json that transformers 5 writes."""
+    public = clip_folder(tmp_path_factory.mktemp("public"), request.param)
+    saved = tmp_path_factory.mktemp("saved")
+    transformers.CLIPTokenizer.from_pretrained(public).save_pretrained(saved)
+    assert (saved / "tokenizer.json").is_file()
+    return [(Tokenizer.from_folder(f, 77), transformers.CLIPTokenizer.from_pretrained(f)) for f in (public, saved)]
+
+
+def check_equal(both: list[tuple[Tokenizer, Any]], texts: list[str]) -> None:
+    for ours, theirs in both:
+        expected = theirs(texts, padding="max_length", truncation=True, max_length=77).input_ids
+        for text, row, ids in zip(texts, ours(texts).tolist(), expected, strict=True):
+            assert row == ids, repr(text)
+
+
+@pytest.mark.filterwarnings("ignore:a prompt is longer")
+def test_nasty_prompts_have_the_ids_transformers_gives_them(both: list[tuple[Tokenizer, Any]]) -> None:
+    check_equal(both, NASTY)
+
+
+@pytest.mark.filterwarnings("ignore:a prompt is longer")
+def test_any_mixture_of_unicode_has_the_ids_transformers_gives_it(both: list[tuple[Tokenizer, Any]]) -> None:
+    draw = random.Random(0)
+    points = [range(128), range(0x250), range(0xD800), range(0xE000, sys.maxunicode + 1)]
+    glue = ["", " ", "'", "!", ".", "<", "|", ">", "7", "'s", "\n"]
+    texts = []
+    for _ in range(2000):
+        letters = ["".join(chr(draw.choice(draw.choice(points))) for _ in range(draw.randrange(4))) for _ in range(4)]
+        texts.append("".join(part + draw.choice(glue) for part in (*letters, draw.choice(NASTY))))
+    check_equal(both, texts)
+
+
+def test_the_padding_is_the_public_one(both: list[tuple[Tokenizer, Any]]) -> None:
+    for ours, theirs in both:
+        assert ours.pad == theirs.pad_token_id
+        assert (ours.pad == 0) == (theirs.pad_token == "!")
