@@ -1,6 +1,7 @@
 """Networks: one UNet for image and video, its VAE and text encoder, loaded from diffusers-style folders."""
 
 from ivmix.models.folder import load_folder, save_folder
+from ivmix.models.lora import LoRA, merge_loras, read_lora
 from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.tokenizer import Tokenizer
@@ -12,11 +13,14 @@ __all__ = [
     "CLIPText",
     "CLIPTextConfig",
     "Condition",
+    "LoRA",
     "MotionConfig",
     "Tokenizer",
     "UNet",
     "UNetConfig",
     "VAEConfig",
     "load_folder",
+    "merge_loras",
+    "read_lora",
     "save_folder",
 ]
