@@ -1,6 +1,7 @@
-"""Networks: one UNet for image and video, its VAE and text encoder, loaded from diffusers-style folders."""
+"""Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
-from ivmix.models.folder import load_folder, save_folder
+from ivmix.models.folder import save_folder
+from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
 from ivmix.models.lora import LoRA, merge_loras, read_lora
 from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
@@ -20,6 +21,9 @@ __all__ = [
     "UNetConfig",
     "VAEConfig",
     "load_folder",
+    "load_text_encoder",
+    "load_unet",
+    "load_vae",
     "merge_loras",
     "read_lora",
     "save_folder",

@@ -1,15 +1,15 @@
-"""A network on disk: one folder with config.json and one safetensors file, in diffusers' and transformers' layout."""
+"""A network on disk: one folder with config.json and one file of weights, in diffusers' and transformers' layout."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from safetensors.torch import save_file
+from torch import nn
+
+LARGEST_JSON = 2**24  # bytes; an index of shards is the largest that is met, a fraction of a megabyte
 
 
 class Config(Protocol):
@@ -18,17 +18,7 @@ class Config(Protocol):
     def from_dict(cls, raw: dict[str, Any]) -> Self: ...
 
 
-N = TypeVar("N", bound=nn.Module)
-WEIGHTS = {"diffusion_pytorch_model.safetensors", "model.safetensors"}  # diffusers' name, transformers' name
-
-
-class NoInit(TorchFunctionMode):
-    """Modules built inside draw no initial weights. On meta, drawing imports torch's compiler: seconds for nothing."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
+# --- writing --------------------------------------------------------------------------------------------------------
 
 
 def save_folder(network: nn.Module, folder: Path | str, dtype: torch.dtype | None = None) -> None:
@@ -53,67 +43,83 @@ def save_folder(network: nn.Module, folder: Path | str, dtype: torch.dtype | Non
             part.unlink(missing_ok=True)
 
 
-def load_folder(
-    network: type[N],
-    config: type[Config],
-    folder: Path | str,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> N:
-    """Builds `network` on meta from the folder's config.json and assigns its weights: never half-loaded.
+# --- what is in a folder --------------------------------------------------------------------------------------------
 
-    Returns it in evaluation mode, frozen, on `device` as `dtype` (default: as stored). Raises FileNotFoundError for a
-    missing file, ValueError for a config.json that describes no such network, StateError for weights that do not fit.
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers' name, transformers' two
+
+
+def weight_names(variant: str | None) -> dict[str, set[str]]:
+    """Names of a folder's file of weights, or of the index of its shards, by format: the preferred one first."""
+    v = f".{variant}" if variant else ""
+    return {
+        extension: {name for stem in STEMS for name in (
+            f"{stem}{v}.{extension}", f"{stem}{v}.{extension}.index.json", f"{stem}.{extension}.index{v}.json",
+        )}
+        for extension in ("safetensors", "bin")
+    }  # fmt: skip
+
+
+def choose(names: Collection[str], part: str, variant: str | None, where: object) -> str:
+    """The file of weights among `names`, the paths in a folder: of the folder itself, or of its subfolder `part`.
+
+    Raises FileNotFoundError if there is none, or more than one.
     """
-    folder = Path(folder)
-    raw = read_json(folder / "config.json")
+    inside = "config.json" not in names and f"{part}/config.json" in names
+    prefix = f"{part}/" if inside else ""
+    here = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+    for candidates in weight_names(variant).values():
+        found = sorted(candidates & here)
+        if len(found) > 1:
+            raise FileNotFoundError(f"{where} holds {len(found)} weight files, {' and '.join(found)}: expected one")
+        if found:
+            return prefix + found[0]
+    there = sorted(name for name in here if name.startswith(STEMS))
+    raise FileNotFoundError(
+        f"{where} holds no weight file for {part}{f', variant {variant}' if variant else ''}: expected "
+        f"{' or '.join(sorted(name for name in weight_names(variant)['safetensors'] if 'index' not in name))}"
+        + (f"; of another variant there are {', '.join(there[:5])}" if there else "")
+    )
+
+
+# --- config.json ----------------------------------------------------------------------------------------------------
+
+
+def check_is_file(path: Path) -> None:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file")
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from disk, or one clear error: FileNotFoundError, or ValueError for anything unreadable."""
+    check_is_file(path)
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"{path} is not JSON: it has more than {LARGEST_JSON:,} bytes")
     try:
-        with torch.device("meta"), NoInit():
-            module = network(config.from_dict(raw))
-    except KeyError as missing:
-        raise ValueError(f"{folder / 'config.json'} lacks the entry {missing}") from None
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{folder / 'config.json'} describes no {network.__name__}: {error}") from None
-    files = [folder / name for name in sorted(WEIGHTS) if (folder / name).is_file()]
-    if len(files) != 1:
-        expected = " or ".join(sorted(WEIGHTS))
-        raise FileNotFoundError(f"{folder} holds {len(files)} weight files: expected one of {expected}")
-    try:
-        state = load_file(files[0], device=str(device))
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{files[0]} is not a readable safetensors file: {error}") from None
-    prefix = getattr(network, "optional_prefix", "")
-    if prefix and not any(key.startswith(prefix) for key in state):
-        state = {prefix + key: value for key, value in state.items()}
-    check_state(files[0], state, module)
-    module.load_state_dict(state, strict=True, assign=True)
-    return module.to(dtype=dtype).eval().requires_grad_(False)
+        raw = parse_json(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} holds a JSON {type(raw).__name__}, expected an object")
+    return raw
 
 
-class StateError(ValueError):
-    """Weights that do not fit a network. `problems` names every key at fault; the message a few of each kind."""
+def parse_json(text: bytes) -> Any:
+    """JSON as the standard has it: no NaN, no name twice in one object."""
 
-    def __init__(self, path: Path, network: str, kinds: Sequence[Sequence[str]], shown: int = 5) -> None:
-        self.problems = tuple(problem for kind in kinds for problem in kind)
-        lines = list[str]()
-        for kind in kinds:
-            lines += [*kind[:shown], *([f"{len(kind) - shown} more like this"] if len(kind) > shown else [])]
-        super().__init__(f"{path} does not fit {network}: {'; '.join(lines)}")
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        named = dict(pairs)
+        if len(named) != len(pairs):
+            seen = set[str]()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            raise ValueError(f"{twice[:100]!r} occurs twice")
+        return named
 
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON")
 
-def check_state(path: Path, state: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Raises StateError for keys of `path` that are missing, unexpected, or of a shape or type unlike `module`'s."""
-    found = {k: tuple(v.shape) for k, v in state.items()}
-    wanted = {k: tuple(v.shape) for k, v in module.state_dict().items()}
-    shared = sorted(found.keys() & wanted.keys())
-    kinds = [
-        [f"missing {k} {wanted[k]}" for k in sorted(wanted.keys() - found.keys())],
-        [f"unexpected {k} {found[k]}" for k in sorted(found.keys() - wanted.keys())],
-        [f"{k} is {found[k]}, expected {wanted[k]}" for k in shared if found[k] != wanted[k]],
-        [f"{k} is {state[k].dtype}, expected floating point" for k in shared if not state[k].is_floating_point()],
-    ]
-    if any(kinds):
-        raise StateError(path, type(module).__name__, kinds)
+    return json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
 
 
 def check_entries(raw: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -129,16 +135,3 @@ def one_number(raw: Mapping[str, Any], name: str) -> Any:
     if len(set(values)) != 1:
         raise ValueError(f"{name} is {raw[name]!r}, only one number for all levels is supported")
     return values[0]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from disk, or one clear error: FileNotFoundError, or ValueError for anything unreadable."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path} holds a JSON {type(raw).__name__}, expected an object")
-    return raw

@@ -2,11 +2,10 @@
 
 Files name their tensors in half a dozen ways. A key is a prefix (which network), a module and a suffix (which part),
 each read by a table. Modules are compared as flat names ('_' for '.'): turning '_' back into '.' would be ambiguous,
-flattening the paths of a network we own is not, so `merge_loras` looks the modules up there.
+flattening the paths of a network we own is not, nor is what other layouts call its weights.
 """
 
 import copy
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ivmix.models.folder import StateError, read_json
+from ivmix.models import hub
+from ivmix.models.build import StateError
+from ivmix.models.files import PICKLES, SAFETENSORS, read_metadata, read_state
+from ivmix.models.folder import parse_json, read_json
+from ivmix.models.layouts import LAYOUTS
 from ivmix.models.text import CLIPText
 
 N = TypeVar("N", bound=nn.Module)
@@ -51,33 +52,12 @@ UNSUPPORTED = {
     r"\.lora_B(\.[^.]+)?\.bias$": "LoRA with biases",
 }
 
-# How others spell a flat name, and how we do: Stable Diffusion's original (LDM) blocks first.
+# What the families of 2022-23 call a module, flat, and what it is called since.
 SPELLINGS = {
-    "^time_embed_0$": "time_embedding_linear_1",
-    "^time_embed_2$": "time_embedding_linear_2",
-    "^out_2$": "conv_out",
-    "^input_blocks_0_0$": "conv_in",
-    **{f"^input_blocks_{3 * i + 3}_0_op$": f"down_blocks_{i}_downsamplers_0_conv" for i in range(3)},
-    **{f"^input_blocks_{3 * i + j + 1}_0_": f"down_blocks_{i}_resnets_{j}_" for i in range(4) for j in range(2)},
-    **{f"^input_blocks_{3 * i + j + 1}_1_": f"down_blocks_{i}_attentions_{j}_" for i in range(3) for j in range(2)},
-    "^middle_block_0_": "mid_block_resnets_0_",
-    "^middle_block_1_": "mid_block_attentions_0_",
-    "^middle_block_2_": "mid_block_resnets_1_",
-    **{f"^output_blocks_{n}_conv$": f"up_blocks_{i}_upsamplers_0_conv" for i, n in enumerate(("2_1", "5_2", "8_2"))},
-    **{f"^output_blocks_{3 * i + j}_0_": f"up_blocks_{i}_resnets_{j}_" for i in range(4) for j in range(3)},
-    **{f"^output_blocks_{3 * i + j}_1_": f"up_blocks_{i}_attentions_{j}_" for i in range(1, 4) for j in range(3)},
-    "(resnets_[0-9])_in_layers_2$": r"\1_conv1",
-    "(resnets_[0-9])_emb_layers_1$": r"\1_time_emb_proj",
-    "(resnets_[0-9])_out_layers_3$": r"\1_conv2",
-    "(resnets_[0-9])_skip_connection$": r"\1_conv_shortcut",
-    "_temporal_transformer_": "_",                            # AnimateDiff's own names
-    "_attention_blocks_0_": "_attn1_",
-    "_attention_blocks_1_": "_attn2_",
-    "_processor_": "_",                                       # diffusers 2022-23
+    "_processor_": "_",
     "_self_attn_to_(q|k|v|out)$": r"_self_attn_\1_proj",
     "_to_out$": "_to_out_0",
-    "^encoder_layers_": "text_model_encoder_layers_",         # transformers 5
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +69,9 @@ class Factors:
     scale: float
     key: str
 
-    def fits(self, weight: Tensor) -> bool:
-        """Whether up @ down has the weight's shape, 1x1 convolutions and linear layers being one."""
-        return len(self.up) == len(weight) and without_ones(self.down.shape[1:]) == without_ones(weight.shape[1:])
+    def fit(self, shape: Sequence[int]) -> bool:
+        """Whether up @ down makes a weight of this shape, 1x1 convolutions and linear layers being one."""
+        return len(self.up) == shape[0] and without_ones(self.down.shape[1:]) == without_ones(shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +89,14 @@ class LoRA:
 
 
 def read_lora(source: Path | str) -> LoRA:
-    """Reads a LoRA from a file (.safetensors, .ckpt, .pt, .pth, .bin) or a folder that holds one.
+    """Reads a LoRA: a file (.safetensors, .ckpt, .pth, .pt, .bin), a folder that holds one, or `hub:owner/name/file`.
 
     Known families: kohya (with convolutions: LoCon; modules by diffusers' or by LDM's names), diffusers of 2022-23 and
     from 0.21 on, PEFT (alpha from the file's header or from adapter_config.json beside it), AnimateDiff's MotionLoRA
     and domain adapter. Where nothing tells alpha, it is the rank. Raises FileNotFoundError, or ValueError naming the
     key at fault: unknown, incomplete, of shapes that do not multiply, or of another kind (DoRA, LoHa, LoKr, …).
     """
-    path = find_file(Path(source))
+    path = find_file(source)
     return parse_lora(path.name, read_state(path), read_config(path))
 
 
@@ -142,32 +122,58 @@ def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     >>> bool((merged.get_parameter(to_k) == unet.get_parameter(to_k) + 0.5).all())
     True
     """
-    part = "text_encoder" if isinstance(network, CLIPText) else "unet"
-    weights = weights_by_flat_name(network)
-    terms: dict[str, list[tuple[float, Factors]]] = {}
-    for lora, weight in loras:
-        if not math.isfinite(weight):
-            raise ValueError(f"{lora.name} has the weight {weight}: expected a finite number")
-        if part not in lora.factors:
-            raise ValueError(f"{lora.name} adds to {' and '.join(lora.factors)} only, not to {type(network).__name__}")
-        found = {name: factors for name, factors in lora.factors[part].items() if name in weights}
-        lost = [f"no module for {f.key}" for name, f in lora.factors[part].items() if name not in found]
-        unfit = [
-            f"{f.key} {tuple(f.down.shape)} and its up {tuple(f.up.shape)} do not make {tuple(weights[name][1].shape)}"
-            for name, f in found.items() if not f.fits(weights[name][1])
-        ]  # fmt: skip
-        if lost or unfit:
-            raise StateError(Path(lora.name), type(network).__name__, [lost, unfit])
-        for name, factors in found.items():
-            if weight != 0:
-                terms.setdefault(weights[name][0], []).append((weight * factors.scale, factors))
-
+    terms = match(network, loras)
     merged = twin(network)
     for path, added in terms.items():
         module = merged.get_submodule(path)
         old: nn.Parameter = module.weight  # type: ignore[assignment]
         module.weight = nn.Parameter(plus(old.detach(), added), requires_grad=old.requires_grad)
     return merged
+
+
+def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, list[tuple[float, Factors]]]:
+    """Path of a module -> what is added to its weight, and how much of it. Raises as `merge_loras` does."""
+    part = "text_encoder" if isinstance(network, CLIPText) else "unet"
+    names = names_of_modules(network)
+    terms: dict[str, list[tuple[float, Factors]]] = {}
+    for lora, weight in loras:
+        if not math.isfinite(weight):
+            raise ValueError(f"{lora.name} has the weight {weight}: expected a finite number")
+        if part not in lora.factors:
+            raise ValueError(f"{lora.name} adds to {' and '.join(lora.factors)} only, not to {type(network).__name__}")
+        lost, double, unfit = [], [], []
+        reached: dict[str, str] = {}                                              # path -> key
+        for name, factors in lora.factors[part].items():
+            if name not in names:
+                lost.append(f"no module for {factors.key}")
+                continue
+            path = names[name]
+            if reached.setdefault(path, factors.key) != factors.key:
+                double.append(f"{reached[path]} and {factors.key} are one module")
+            shape = network.get_parameter(f"{path}.weight").shape
+            if not factors.fit(shape):
+                sizes = f"{tuple(factors.down.shape)} and its up {tuple(factors.up.shape)}"
+                unfit.append(f"{factors.key} {sizes} do not make {tuple(shape)}")
+            elif weight != 0:
+                terms.setdefault(path, []).append((weight * factors.scale, factors))
+        if lost or double or unfit:
+            raise StateError(Path(lora.name), type(network).__name__, [lost, double, unfit])
+    return terms
+
+
+def names_of_modules(network: nn.Module) -> dict[str, str]:
+    """Flat name -> path, in our layout and in all others, of every module whose weight is a matrix or a kernel."""
+    parts = ("text_encoder",) if isinstance(network, CLIPText) else ("unet", "motion")
+    layouts = [layout for layout in LAYOUTS if layout.part in parts]
+    names: dict[str, str] = {}
+    for key, weight in network.named_parameters():
+        if key.endswith(".weight") and weight.ndim > 1:
+            path = key.removesuffix(".weight")
+            for theirs in {key, *(source for layout in layouts for source in layout.sources(key))}:
+                flat = theirs.removesuffix(".weight").replace(".", "_")
+                if names.setdefault(flat, path) != path:
+                    raise AssertionError(f"{flat} may be {names[flat]} or {path}")  # a fault of the networks or tables
+    return names
 
 
 def plus(weight: Tensor, added: Sequence[tuple[float, Factors]]) -> Tensor:
@@ -183,16 +189,6 @@ def twin(network: N) -> N:
     """Another network of the same modules that holds the very same tensors."""
     tensors = [*network.parameters(), *network.buffers()]
     return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
-
-
-def weights_by_flat_name(network: nn.Module) -> dict[str, tuple[str, Tensor]]:
-    """Flat name -> (module's path, weight), for every module whose weight is a matrix or a kernel."""
-    matrices = {key: p for key, p in network.named_parameters() if key.endswith(".weight") and p.ndim > 1}
-    weights = {key.removesuffix(".weight"): p for key, p in matrices.items()}
-    table: dict[str, tuple[str, Tensor]] = {path.replace(".", "_"): (path, p) for path, p in weights.items()}
-    if len(table) < len(weights):
-        raise ValueError(f"{type(network).__name__} has modules whose paths differ only in '.' and '_'")
-    return table
 
 
 def parse_lora(name: str, state: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> LoRA:
@@ -228,7 +224,7 @@ def parse_key(name: str, key: str) -> tuple[str, str, str, str]:
     module = key[len(prefix) : end.start()].removeprefix("base_model.model.").replace(".", "_")
     for theirs, ours in SPELLINGS.items():
         module = re.sub(theirs, ours, module)
-    network = PREFIXES[prefix] or ("text_encoder" if module.startswith("text_model_") else "unet")
+    network = PREFIXES[prefix] or ("text_encoder" if module.startswith(("text_model_", "encoder_")) else "unet")
     return network, module, part, family
 
 
@@ -273,42 +269,32 @@ def peft_alpha(config: Mapping[str, Any], network: str, module: str, rank: int) 
 
 def read_config(path: Path) -> dict[str, Any]:
     """PEFT's config of the adapter in `path`: from its header, as diffusers writes it, or from the file beside it."""
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-        if "lora_adapter_metadata" in header:
-            try:
-                return json.loads(header["lora_adapter_metadata"])
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise ValueError(f"{path}: lora_adapter_metadata in its header is not JSON: {error}") from None
-    beside = path.parent / "adapter_config.json"
+    header = read_metadata(path).get("lora_adapter_metadata")
+    if header is not None:
+        try:
+            return dict(parse_json(header.encode()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path}: lora_adapter_metadata in its header is no JSON object: {error}") from None
+    beside = path.with_name("adapter_config.json")
     return read_json(beside) if beside.is_file() else {}
 
 
-def find_file(source: Path) -> Path:
-    """`source` itself, or the one file of weights in that folder."""
-    if not source.is_dir():
-        if not source.is_file():
-            raise FileNotFoundError(f"no file or folder {source}")
-        return source
-    for suffixes in ({".safetensors"}, {".ckpt", ".pt", ".pth", ".bin"}):
-        files = sorted(file for file in source.iterdir() if file.suffix in suffixes)
-        if len(files) == 1:
-            return files[0]
+def find_file(source: Path | str) -> Path:
+    """The local file: `source` itself, the only one of its kind in that folder, or from the hub."""
+    if str(source).startswith("hub:"):
+        if not str(source).partition("@")[0].endswith((SAFETENSORS, *PICKLES)):
+            raise ValueError(f"source {str(source)!r}: name the file, hub:owner/name/file{SAFETENSORS}, for a LoRA")
+        return hub.fetch(str(source), "lora")
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    for suffixes in ((SAFETENSORS,), PICKLES):
+        files = sorted(file for file in path.iterdir() if file.suffix in suffixes)
+        if len(files) > 1:
+            raise ValueError(f"{path} holds {len(files)} files: name one of {', '.join(file.name for file in files)}")
         if files:
-            raise ValueError(f"{source} holds {len(files)} files: name one of {', '.join(f.name for f in files)}")
-    raise FileNotFoundError(f"{source} holds no .safetensors, .ckpt, .pt, .pth or .bin file")
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
-    raw = torch.load(path, map_location="cpu", weights_only=True)
-    raw = raw.get("state_dict", raw)
-    return {key: value for key, value in raw.items() if isinstance(value, Tensor)}
+            return files[0]
+    raise FileNotFoundError(f"{path} holds no {SAFETENSORS}, {', '.join(PICKLES)} file")
 
 
 def without_ones(shape: Sequence[int]) -> list[int]:

@@ -26,7 +26,7 @@ from ivmix.models import (
     load_folder,
     save_folder,
 )
-from ivmix.models.folder import StateError
+from ivmix.models.build import StateError
 
 TEXT_CONFIG = CLIPTextConfig(
     vocab_size=30, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,

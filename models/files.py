@@ -1,0 +1,222 @@
+"""Tensors of any weight file, memory-mapped: safetensors, torch's zip files, and either of them in shards.
+
+Files come from strangers. Everything that a file claims about itself is checked before memory is set aside for it, and
+pickles are read by torch's restricted unpickler alone: no code of theirs runs, and no class is built.
+"""
+
+import math
+import zipfile
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ivmix.models.folder import check_is_file, parse_json, read_json
+
+SAFETENSORS, PICKLES = ".safetensors", (".ckpt", ".pth", ".pt", ".bin")
+LARGEST_HEADER = 2**24  # bytes; the header of the largest public file here has a quarter of a million
+WRAPPERS = ("state_dict", "module", "model")  # what trainers put a state dict into
+PREFIXES = ("_forward_module.", "module.")  # what DeepSpeed and DistributedDataParallel put before every key
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of one file by name, memory-mapped and as stored; `path` may be an index of shards (`*.index.json`).
+
+    What trainers wrap around a state dict is taken off, and what is no tensor left out. Raises FileNotFoundError, or
+    ValueError for anything that is no readable weight file, a pickle that wants classes included.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        return _read_shards(path)
+    check_is_file(path)
+    if path.suffix == SAFETENSORS:
+        return _stripped(_read_safetensors(path))
+    if path.suffix in PICKLES:
+        return _stripped(_read_pickle(path))
+    raise ValueError(f"{path} is no weight file: expected a name in {SAFETENSORS}, {', '.join(PICKLES)} or .index.json")
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """What a safetensors file says about itself beside its tensors; nothing for other files."""
+    path = Path(path)
+    return _safetensors_header(path)[1] if path.suffix == SAFETENSORS else {}
+
+
+# --- safetensors ----------------------------------------------------------------------------------------------------
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    names, _ = _safetensors_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}
+    except Exception as error:  # a library's own errors, and torch's, on a file whose header was sound
+        raise ValueError(_unreadable(path, error)) from None
+
+
+def _safetensors_header(path: Path) -> tuple[list[str], dict[str, str]]:
+    """Names of the tensors and the metadata; every byte of the data belongs to exactly one tensor, or ValueError."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if hint := _not_weights(path):
+            raise ValueError(_unreadable(path, hint))
+        if size < 8 or length > size - 8:
+            raise ValueError(_unreadable(path, f"its header should have {length:,} bytes, the whole file has {size:,}"))
+        if length > LARGEST_HEADER:
+            raise ValueError(_unreadable(path, f"its header has {length:,} bytes, more than {LARGEST_HEADER:,}"))
+        raw = file.read(length)
+    try:
+        header = parse_json(raw)
+        if not isinstance(header, dict):
+            raise ValueError(f"its header is a JSON {type(header).__name__}, expected an object")
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its __metadata__ holds more than strings")
+        end = 0
+        for name, begin, stop in sorted((_place(n, e) for n, e in header.items()), key=lambda place: place[1:]):
+            if begin != end:
+                raise ValueError(f"{name} begins at byte {begin:,}, where {end:,} is free")
+            end = stop
+        if end != size - 8 - length:
+            raise ValueError(f"its tensors should have {end:,} bytes, {size - 8 - length:,} are there")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_unreadable(path, error)) from None
+    return list(header), metadata
+
+
+def _place(name: str, entry: Any) -> tuple[str, int, int]:
+    """(name, begin, end) of one header entry, whose shape and dtype fill just that many bytes."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name} has no dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"{name} has dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    for numbers, most in ((shape, 8), (offsets, 2)):
+        if not isinstance(numbers, list) or len(numbers) > most or any(type(n) is not int or n < 0 for n in numbers):
+            raise ValueError(f"{name} has shape {str(shape)[:60]} and data_offsets {str(offsets)[:60]}")
+    if len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * DTYPES[dtype].itemsize:
+        raise ValueError(f"{name} has shape {shape} in {dtype}, but data_offsets {offsets}")
+    return name, offsets[0], offsets[1]
+
+
+def _unreadable(path: Path, reason: object) -> str:
+    return f"{path} is not a readable {'safetensors' if path.suffix == SAFETENSORS else 'torch'} file: {reason}"
+
+
+def _not_weights(path: Path) -> str | None:
+    """What a file that is no weight file at all turns out to be, with the remedy."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if not start:
+        return "it is empty: download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a git-LFS pointer, not the weights: run `git lfs pull` where it came from"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page, saved in place of the weights: download it again"
+    if path.suffix == SAFETENSORS and start.startswith((b"pk\x03\x04", b"\x80\x02")):
+        return "it is a pickle: if you trust where it came from, name it .ckpt"
+    return None
+
+
+# --- torch.save -----------------------------------------------------------------------------------------------------
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    if hint := _not_weights(path):
+        raise ValueError(_unreadable(path, hint))
+    _check_zip(path)
+    try:
+        raw = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # pickle's, zip's and torch's errors: no list of them is complete
+        if wanted := _classes(path):
+            raise ValueError(
+                f"{path} is a pickle that wants {wanted}, which could run any code: not read. Use the same weights in "
+                "safetensors, or convert the file where you trust it"
+            ) from None
+        raise ValueError(_unreadable(path, str(error).split("\n")[0] or type(error).__name__)) from None
+    state = _unwrap(path, raw)
+    claimed, size = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
+    if claimed > 2 * size:  # tensors may share storage, but not without limit
+        raise ValueError(_unreadable(path, f"its tensors should have {claimed:,} bytes, the whole file has {size:,}"))
+    return state
+
+
+def _check_zip(path: Path) -> None:
+    """torch.save stores without compression: what is compressed may be a zip bomb, and cannot be mapped."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:
+        raise ValueError(
+            _unreadable(path, f"{error} (torch before 1.6 wrote another format: load and save it there once)")
+        ) from None
+    size = path.stat().st_size
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size == entry.compress_size <= size:
+            raise ValueError(_unreadable(path, f"{entry.filename!r} is compressed, which torch.save never does"))
+        if entry.filename.endswith("data.pkl") and entry.file_size > LARGEST_HEADER:
+            raise ValueError(_unreadable(path, f"its pickle has {entry.file_size:,} bytes, over {LARGEST_HEADER:,}"))
+    if sum(entry.file_size for entry in entries) > size:
+        raise ValueError(_unreadable(path, "its entries overlap"))
+
+
+def _classes(path: Path) -> str:
+    """The classes and functions that a pickle asks for and torch's restricted unpickler refuses; nothing is built."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:
+        return ""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _unwrap(path: Path, raw: Any) -> dict[str, Tensor]:
+    for _ in WRAPPERS:  # no deeper: a pickle may hold itself
+        if isinstance(raw, Mapping):
+            raw = next((raw[name] for name in WRAPPERS if isinstance(raw.get(name), Mapping)), raw)
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{path} holds a {type(raw).__name__}, expected a state dict: tensors by name")
+    state = {name: value.detach() for name, value in raw.items() if isinstance(value, Tensor)}
+    for name, tensor in state.items():
+        if not isinstance(name, str) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ValueError(f"{path} holds {str(name)[:60]!r}, a {tensor.layout} tensor on {tensor.device}: not read")
+    if not state:
+        raise ValueError(f"{path} holds no tensors, only {[str(name)[:60] for name in islice(raw, 5)]}")
+    return state
+
+
+def _stripped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+# --- shards ---------------------------------------------------------------------------------------------------------
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """`weight_map` names each tensor's file, which lies beside the index and holds just the tensors named for it."""
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
+        raise ValueError(f"{index} has no weight_map of tensor names to file names")
+    state: dict[str, Tensor] = {}
+    for file in sorted(set(where.values())):
+        if file != Path(file).name or not file.endswith((SAFETENSORS, *PICKLES)):
+            raise ValueError(f"{index} points to {file!r}: expected the name of a weight file beside it")
+        shard = read_state(index.parent / file)
+        named = {name for name, place in where.items() if place == file}
+        if wrong := sorted(shard.keys() ^ named):
+            raise ValueError(f"{index} and {file} disagree about {len(wrong)} tensors, such as {wrong[0]!r}")
+        state |= shard
+    return state

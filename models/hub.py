@@ -1,0 +1,138 @@
+"""Files of public repositories: `hub:owner/name[/path][@revision]` through huggingface_hub and its cache."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ivmix.models.folder import choose
+
+
+@dataclass(frozen=True)
+class Place:
+    """`path` is a folder of the repository or a file in it; empty: the repository itself."""
+
+    repo: str
+    path: str
+    revision: str | None
+
+    def __str__(self) -> str:
+        return f"hub:{self.repo}{self.path and '/' + self.path}{'@' + self.revision if self.revision else ''}"
+
+
+def parse(source: str) -> Place:
+    """
+    >>> parse("hub:guoyww/animatediff/mm_sd_v15_v2.ckpt@main")
+    Place(repo='guoyww/animatediff', path='mm_sd_v15_v2.ckpt', revision='main')
+    """
+    match = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)/?(?:@([\w./-]+))?", source)
+    if match is None or ".." in source.split("/"):
+        raise ValueError(f"source {source!r}: expected hub:owner/name, hub:owner/name/folder or …/file, then @revision")
+    return Place(match[1], match[2].removeprefix("/"), match[3])
+
+
+def fetch(source: str, part: str, variant: str | None = None) -> Path:
+    """The local file of weights that `source` names, with its config.json beside it if the source is a folder.
+
+    Downloads what the cache lacks, after saying on stderr what and from where. Raises ValueError for a source that is
+    none, FileNotFoundError with the repository, the files and what to do for anything that cannot be had.
+    """
+    import huggingface_hub
+
+    place = parse(source)
+    try:
+        info = huggingface_hub.HfApi().model_info(place.repo, revision=place.revision, files_metadata=True, timeout=20)
+    except Exception as error:  # no network, no such repository, no permission: the cache may still hold the files
+        return _from_cache(place, part, variant, error)
+    sizes = {file.rfilename: file.size for file in info.siblings or ()}
+    wanted = _wanted(place, sizes, part, variant)
+    missing = {n: sizes[n] for n in wanted if not isinstance(_cached(place.repo, n, info.sha), str)}
+    if missing:
+        _announce(place, missing)
+    try:
+        local = [huggingface_hub.hf_hub_download(place.repo, name, revision=info.sha) for name in wanted]
+    except Exception as error:
+        raise FileNotFoundError(_advice(place, list(missing), error)) from None
+    return Path(local[0])
+
+
+def _wanted(place: Place, names: Mapping[str, object], part: str, variant: str | None) -> list[str]:
+    """The file of weights, then what belongs to it: config.json, shards."""
+    if place.path in names:
+        chosen, config = place.path, []
+    else:
+        prefix = place.path and place.path + "/"
+        here = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        if not here:
+            raise FileNotFoundError(f"{place}: the repository holds no such folder or file, only {_few(names)}")
+        chosen = prefix + choose(here, part, variant, place)
+        config = [str(PurePosixPath(chosen).with_name("config.json"))]
+        if config[0] not in names:
+            raise FileNotFoundError(f"{place} holds no {config[0]}: name a single file, such as {place}/{chosen}")
+    if not chosen.endswith(".json"):
+        return [chosen, *config]
+    stem, _, rest = chosen.partition(".")  # an index, and shards called stem[.variant]-00001-of-00002.extension
+    extension = "bin" if ".bin." in f".{rest}" else "safetensors"
+    shard = re.compile(rf"{re.escape(stem)}(\.[\w-]+?)?-\d+-of-\d+\.{extension}")
+    of_variant = f".{variant}" if variant else ""
+    shards = [n for n in names if (m := shard.fullmatch(n)) and (m[1] or "") == of_variant]
+    return [chosen, *config, *shards]
+
+
+def _cached(repo: str, name: str, revision: str | None) -> object:
+    import huggingface_hub
+
+    return huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+
+
+def _from_cache(place: Place, part: str, variant: str | None, error: Exception) -> Path:
+    """What an earlier download left, when the hub does not answer."""
+    import huggingface_hub
+
+    try:
+        root = Path(
+            huggingface_hub.snapshot_download(place.repo, revision=place.revision, local_files_only=True)
+        )
+        names = {path.relative_to(root).as_posix(): None for path in root.rglob("*") if path.is_file()}
+        return root / _wanted(place, names, part, variant)[0]
+    except Exception:
+        pass
+    if PurePosixPath(place.path).suffix in (".safetensors", ".ckpt", ".pth", ".pt", ".bin"):
+        files = [place.path]
+    else:
+        prefix = (place.path or part) + "/"
+        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+        files = [prefix + "config.json", f"{prefix}{stem}{'.' + variant if variant else ''}.safetensors"]
+    raise FileNotFoundError(_advice(place, files, error)) from None
+
+
+def _advice(place: Place, files: list[str], error: Exception) -> str:
+    import huggingface_hub
+
+    kind, url = type(error).__name__, f"https://huggingface.co/{place.repo}"
+    reason = {
+        "GatedRepoError": f"gated: accept its licence at {url} and run `hf auth login`",
+        "RepositoryNotFoundError": "no such repository, or a private one: check the name, or run `hf auth login`",
+        "RevisionNotFoundError": f"the repository has no revision {place.revision}",
+        "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
+    }.get(kind, f"{kind}: {(str(error).strip() or 'no reason given').splitlines()[0][:200]}")
+    return (
+        f"{place} cannot be had ({reason}), and the cache {huggingface_hub.constants.HF_HUB_CACHE} lacks "
+        f"{', '.join(files)}. Where there is a network, run `hf download {place.repo} {' '.join(files)}`; then bring "
+        "that cache here, or put these files into a folder and give its path instead"
+    )
+
+
+def _announce(place: Place, missing: Mapping[str, int | None]) -> None:
+    known = [size for size in missing.values() if size is not None]
+    size = f"{sum(known) / 1e6:,.1f} MB" if len(known) == len(missing) else "of unknown size"
+    sys.stderr.write(
+        f"downloading {', '.join(missing)} ({size}) from https://huggingface.co/{place.repo}\n"
+    )
+    sys.stderr.flush()
+
+
+def _few(names: Mapping[str, object], shown: int = 8) -> str:
+    weights = [name for name in names if name.endswith((".safetensors", ".ckpt", ".pth", ".pt", ".bin"))]
+    return ", ".join(weights[:shown]) or "no weights"

@@ -1,0 +1,400 @@
+"""Other people's names for the same weights: tables from every public layout to diffusers' names, which are ours.
+
+A rule is a pair of templates. In braces stand what they share: alternatives, `{weight|bias}`; a word of `WORDS`,
+`{rest}`; or a number, where `{1+3i+j}` in one list is level `{i}`, layer `{j}` in the other. `{q,k,v}` cuts a fused
+tensor in equal parts. A template matches a key as a whole, and each key must match exactly one rule: order cannot
+matter. A rule without a target drops its keys on purpose; whatever no rule names is an error.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+LEVELS, LAYERS = 4, 3  # i < 4 and j < 3: what the formulas of the tables range over
+WORDS = {
+    "n": r"\d+",
+    "rest": r".+",
+    "block": r"down_blocks\.\d+|up_blocks\.\d+|mid_block",
+    "resnet": r"(?:norm1|conv1|norm2|conv2)\.(?:weight|bias)",
+    "transformer": r"(?:norm|proj_in|proj_out|transformer_blocks)\..+",
+    "all but 23": r"(?!23\.)\d+",
+}
+
+
+def number(formula: str, i: int, j: int) -> int:
+    """`number("1+3i+j", 2, 1)` is 8."""
+    terms = re.findall(r"([+-]?)(\d*)([ij]?)", formula)
+    return sum(int(sign + (digits or "1")) * {"i": i, "j": j, "": 1}[v] for sign, digits, v in terms if digits or v)
+
+
+@cache
+def numbers(formula: str) -> dict[str, dict[str, int]]:
+    """What a formula in i, j or both can be -> the i and j it stands for."""
+    grid = [(i, j) for i in range(LEVELS if "i" in formula else 1) for j in range(LAYERS if "j" in formula else 1)]
+    found = [(number(formula, i, j), {"i": i, "j": j}) for i, j in grid]
+    return {str(n): {name: ij[name] for name in "ij" if name in formula} for n, ij in found if n >= 0}
+
+
+class Template:
+    """Text with fields in braces: a pattern to match keys with, and a form to fill."""
+
+    def __init__(self, text: str) -> None:
+        self.parts = re.split(r"\{(.*?)\}", text)  # literal, field, literal, …, literal
+        self.fields = self.parts[1::2]
+
+    @staticmethod
+    def is_formula(field: str) -> bool:
+        return re.fullmatch(r"[ij\d+-]+", field) is not None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        def alternatives(field: str) -> str:
+            if self.is_formula(field):
+                return "|".join(numbers(field))
+            return WORDS.get(field) or "|".join(map(re.escape, re.split(r"[|,]", field)))
+
+        texts = [f"({alternatives(part)})" if k % 2 else re.escape(part) for k, part in enumerate(self.parts)]
+        return re.compile("".join(texts))
+
+    def match(self, key: str) -> dict[str, str | int] | None:
+        """What stands in each field, or None; a formula gives `i` and `j`."""
+        match = self.pattern.fullmatch(key)
+        if match is None:
+            return None
+        values: dict[str, str | int] = {}
+        for field, text in zip(self.fields, match.groups(), strict=True):
+            for name, value in (numbers(field)[text] if self.is_formula(field) else {field: text}).items():
+                if values.setdefault(name, value) != value:
+                    return None
+        return values
+
+    def fill(self, values: Mapping[str, str | int]) -> str:
+        def text(field: str) -> str:
+            if self.is_formula(field):
+                return str(number(field, int(values.get("i", 0)), int(values.get("j", 0))))
+            return str(values[field])
+
+        return "".join(text(part) if k % 2 else part for k, part in enumerate(self.parts))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`source` in another layout is `target` in ours, or dropped. `linear`: a 1x1 convolution is taken as a matrix."""
+
+    source: str
+    target: str | None
+    linear: bool = False
+
+    @cached_property
+    def templates(self) -> tuple[Template, Template | None]:
+        return Template(self.source), None if self.target is None else Template(self.target)
+
+    def targets(self, key: str) -> list[str] | None:
+        """Our names of a key: none for one that is dropped, several for a fused one; None if the rule is another's."""
+        source, target = self.templates
+        values = source.match(key)
+        if values is None or target is None:
+            return None if values is None else []
+        fused = next((field for field in target.fields if "," in field), None)
+        return [target.fill({**values, **({fused: name} if fused else {})}) for name in (fused or "-").split(",")]
+
+    def sources(self, key: str) -> list[str]:
+        """The other way: what the other layout may call our `key`."""
+        source, target = self.templates
+        values = target.match(key) if target else None
+        return [] if values is None else [source.fill(values)]
+
+
+class LayoutError(ValueError):
+    """Keys that fit no layout, or a part that a file does not hold."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of naming one part of a model. `anchor` is a key that no file of another layout has."""
+
+    name: str
+    part: str  # "unet", "motion", "vae" or "text_encoder"
+    anchor: str
+    rules: tuple[Rule, ...]
+
+    def look_up(self, key: str) -> tuple[Rule, list[str]] | None:
+        """The rule for `key` and our names: none for one that is dropped. None if no rule knows the key."""
+        hits = [(rule, names) for rule in self.rules if (names := rule.targets(key)) is not None]
+        if len(hits) > 1:
+            raise AssertionError(f"{key!r} matches {len(hits)} rules of {self.name}")  # a fault of the table
+        return hits[0] if hits else None
+
+    def sources(self, key: str) -> list[str]:
+        """What this layout may call our `key`: one name but for what it stores twice, or in two forms."""
+        return [name for rule in self.rules for name in rule.sources(key)]
+
+    def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state under our names. Raises LayoutError for an unknown key, or one weight stored with two values."""
+        ours: dict[str, Tensor] = {}
+        for key, tensor in state.items():
+            hit = self.look_up(key)
+            if hit is None:
+                raise LayoutError(f"{key!r} is no key of {self.name}")
+            rule, names = hit
+            if rule.linear and tensor.ndim > 2 and set(tensor.shape[2:]) == {1}:
+                tensor = tensor.reshape(tensor.shape[:2])
+            if len(names) > 1 and (tensor.ndim == 0 or tensor.shape[0] % len(names)):
+                raise LayoutError(f"{key!r} has shape {tuple(tensor.shape)}: expected {len(names)} equal parts")
+            for name, piece in zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=False):
+                twin = ours.setdefault(name, piece)
+                if twin is not piece and not (twin.shape == piece.shape and (twin.is_meta or torch.equal(twin, piece))):
+                    raise LayoutError(f"{key!r} is another tensor than its twin: both are {name}")
+        return ours
+
+
+def same(*sources: str, linear: bool = False) -> tuple[Rule, ...]:
+    return tuple(Rule(source, source, linear) for source in sources)
+
+
+def drop(*sources: str) -> tuple[Rule, ...]:
+    return tuple(Rule(source, None) for source in sources)
+
+
+# --- UNets ----------------------------------------------------------------------------------------------------------
+
+# SD 1.5 stores the projections around a transformer as 1x1 convolutions, ModelScope's original those over time.
+DIFFUSERS_UNET = (
+    *same(
+        "{conv_in|conv_norm_out|conv_out}.{weight|bias}",
+        "{time|fps}_embedding.linear_{1|2}.{weight|bias}",
+        "{block}.{resnets|temp_convs|motion_modules}.{n}.{rest}",
+        "{block}.{down|up}samplers.0.conv.{weight|bias}",
+    ),
+    *same("{block}.{attentions|temp_attentions}.{n}.{transformer}", "transformer_in.{transformer}", linear=True),
+)
+
+RESNET = {
+    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.0": "norm2",
+    "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
+}  # fmt: skip
+
+
+def resnet(source: str, target: str, leaves: Iterable[str] = RESNET) -> tuple[Rule, ...]:
+    leaf = "{weight|bias}"
+    return tuple(Rule(f"{source}.{theirs}.{leaf}", f"{target}.{RESNET[theirs]}.{leaf}") for theirs in leaves)
+
+
+EQUAL_WIDTHS = [theirs for theirs in RESNET if theirs != "skip_connection"]
+
+# LDM counts every layer of a side: input_blocks.0 is conv_in, then two layers and a downsampler a level.
+LDM_COMMON = (
+    Rule("time_embed.0.{weight|bias}", "time_embedding.linear_1.{weight|bias}"),
+    Rule("time_embed.2.{weight|bias}", "time_embedding.linear_2.{weight|bias}"),
+    Rule("input_blocks.0.0.{weight|bias}", "conv_in.{weight|bias}"),
+    *resnet("input_blocks.{1+3i+j}.0", "down_blocks.{i}.resnets.{j}"),
+    Rule("input_blocks.{1+3i+j}.1.{transformer}", "down_blocks.{i}.attentions.{j}.{transformer}", linear=True),
+    *resnet("middle_block.0", "mid_block.resnets.0", EQUAL_WIDTHS),
+    Rule("middle_block.1.{transformer}", "mid_block.attentions.0.{transformer}", linear=True),
+    *resnet("output_blocks.{3i+j}.0", "up_blocks.{i}.resnets.{j}"),
+    Rule("output_blocks.{3i+j}.1.{transformer}", "up_blocks.{i}.attentions.{j}.{transformer}", linear=True),
+    Rule("output_blocks.{2+3i}.{1|2|3}.conv.{weight|bias}", "up_blocks.{i}.upsamplers.0.conv.{weight|bias}"),
+    Rule("out.0.{weight|bias}", "conv_norm_out.{weight|bias}"),
+    Rule("out.2.{weight|bias}", "conv_out.{weight|bias}"),
+)
+LDM_UNET = (
+    *LDM_COMMON,
+    *resnet("middle_block.2", "mid_block.resnets.1", EQUAL_WIDTHS),
+    Rule("input_blocks.{3+3i}.0.op.{weight|bias}", "down_blocks.{i}.downsamplers.0.conv.{weight|bias}"),
+)
+
+# ModelScope and its heir VideoCrafter2: in every resnet a convolution over time, after every attention one over time.
+SPACE_TIME = (
+    *LDM_COMMON,
+    Rule("input_blocks.{1+3i+j}.0.temopral_conv.{rest}", "down_blocks.{i}.temp_convs.{j}.{rest}"),
+    Rule("input_blocks.{1+3i+j}.2.{transformer}", "down_blocks.{i}.temp_attentions.{j}.{transformer}", linear=True),
+    *resnet("middle_block.3", "mid_block.resnets.1", EQUAL_WIDTHS),
+    Rule("middle_block.0.temopral_conv.{rest}", "mid_block.temp_convs.0.{rest}"),
+    Rule("middle_block.3.temopral_conv.{rest}", "mid_block.temp_convs.1.{rest}"),
+    Rule("middle_block.2.{transformer}", "mid_block.temp_attentions.0.{transformer}", linear=True),
+    Rule("output_blocks.{3i+j}.0.temopral_conv.{rest}", "up_blocks.{i}.temp_convs.{j}.{rest}"),
+    Rule("output_blocks.{3i+j}.2.{transformer}", "up_blocks.{i}.temp_attentions.{j}.{transformer}", linear=True),
+)
+MODELSCOPE_UNET = (
+    *SPACE_TIME,
+    Rule("input_blocks.0.1.{transformer}", "transformer_in.{transformer}", linear=True),
+    Rule("input_blocks.{3+3i}.op.{weight|bias}", "down_blocks.{i}.downsamplers.0.conv.{weight|bias}"),
+)
+VIDEOCRAFTER_UNET = (
+    *SPACE_TIME,
+    Rule("init_attn.0.{transformer}", "transformer_in.{transformer}", linear=True),
+    Rule("input_blocks.{3+3i}.0.op.{weight|bias}", "down_blocks.{i}.downsamplers.0.conv.{weight|bias}"),
+    Rule("fps_embedding.0.{weight|bias}", "fps_embedding.linear_1.{weight|bias}"),
+    Rule("fps_embedding.2.{weight|bias}", "fps_embedding.linear_2.{weight|bias}"),
+)
+
+# --- AnimateDiff's motion modules -----------------------------------------------------------------------------------
+
+ADAPTER = same("{block}.motion_modules.{n}.{transformer}")
+_THEIRS = "{block}.motion_modules.{n}.temporal_transformer"
+_BLOCK, _OUR_BLOCK = f"{_THEIRS}.transformer_blocks.0", "{block}.motion_modules.{n}.transformer_blocks.0"
+ANIMATEDIFF = (
+    Rule(f"{_THEIRS}.{{norm|proj_in|proj_out}}.{{weight|bias}}",
+         "{block}.motion_modules.{n}.{norm|proj_in|proj_out}.{weight|bias}"),
+    Rule(f"{_BLOCK}.attention_blocks.0.to_{{rest}}", f"{_OUR_BLOCK}.attn1.to_{{rest}}"),
+    Rule(f"{_BLOCK}.attention_blocks.1.to_{{rest}}", f"{_OUR_BLOCK}.attn2.to_{{rest}}"),
+    Rule(f"{_BLOCK}.attention_blocks.{{0|1}}.pos_encoder.pe", f"{_OUR_BLOCK}.pos_embed.pe"),  # one table, stored twice
+    Rule(f"{_BLOCK}.norms.0.{{weight|bias}}", f"{_OUR_BLOCK}.norm1.{{weight|bias}}"),
+    Rule(f"{_BLOCK}.norms.1.{{weight|bias}}", f"{_OUR_BLOCK}.norm2.{{weight|bias}}"),
+    Rule(f"{_BLOCK}.ff_norm.{{weight|bias}}", f"{_OUR_BLOCK}.norm3.{{weight|bias}}"),
+    Rule(f"{_BLOCK}.ff.{{rest}}", f"{_OUR_BLOCK}.ff.{{rest}}"),
+)  # fmt: skip
+
+# --- VAEs -----------------------------------------------------------------------------------------------------------
+
+_CODER, _ATTENTION = "{encoder|decoder}", "{encoder|decoder}.mid_block.attentions.0"
+VAE_COMMON = same(
+    "{quant_conv|post_quant_conv}.{weight|bias}",
+    f"{_CODER}.{{conv_in|conv_out}}.{{weight|bias}}",
+)
+DIFFUSERS_VAE_COMMON = (
+    *VAE_COMMON,
+    *same(
+        f"{_CODER}.conv_norm_out.{{weight|bias}}",
+        f"{_CODER}.{{block}}.resnets.{{n}}.{{resnet}}",
+        f"{_CODER}.{{block}}.resnets.{{n}}.conv_shortcut.{{weight|bias}}",
+        f"{_CODER}.{{block}}.{{down|up}}samplers.0.conv.{{weight|bias}}",
+        f"{_ATTENTION}.group_norm.{{weight|bias}}",
+    ),
+)
+DIFFUSERS_VAE = (
+    *DIFFUSERS_VAE_COMMON,
+    *same(f"{_ATTENTION}.{{to_q|to_k|to_v|to_out.0}}.{{weight|bias}}", linear=True),
+)
+OLD_VAE = (
+    *DIFFUSERS_VAE_COMMON,
+    *(Rule(f"{_ATTENTION}.{theirs}.{{weight|bias}}", f"{_ATTENTION}.{ours}.{{weight|bias}}", linear=True)
+      for theirs, ours in {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}.items()),
+)  # fmt: skip
+LDM_VAE = (
+    *VAE_COMMON,
+    Rule("encoder.down.{i}.block.{j}.{resnet}", "encoder.down_blocks.{i}.resnets.{j}.{resnet}"),
+    Rule("encoder.down.{i}.block.{j}.nin_shortcut.{weight|bias}",
+         "encoder.down_blocks.{i}.resnets.{j}.conv_shortcut.{weight|bias}"),
+    Rule("encoder.down.{i}.downsample.conv.{weight|bias}",
+         "encoder.down_blocks.{i}.downsamplers.0.conv.{weight|bias}"),
+    Rule("decoder.up.{3-i}.block.{j}.{resnet}", "decoder.up_blocks.{i}.resnets.{j}.{resnet}"),  # counted from the end
+    Rule("decoder.up.{3-i}.block.{j}.nin_shortcut.{weight|bias}",
+         "decoder.up_blocks.{i}.resnets.{j}.conv_shortcut.{weight|bias}"),
+    Rule("decoder.up.{3-i}.upsample.conv.{weight|bias}", "decoder.up_blocks.{i}.upsamplers.0.conv.{weight|bias}"),
+    Rule(f"{_CODER}.mid.block_{{1+j}}.{{resnet}}", f"{_CODER}.mid_block.resnets.{{j}}.{{resnet}}"),
+    Rule(f"{_CODER}.mid.attn_1.norm.{{weight|bias}}", f"{_ATTENTION}.group_norm.{{weight|bias}}"),
+    Rule(f"{_CODER}.mid.attn_1.{{q|k|v}}.{{weight|bias}}", f"{_ATTENTION}.to_{{q|k|v}}.{{weight|bias}}", linear=True),
+    Rule(f"{_CODER}.mid.attn_1.proj_out.{{weight|bias}}", f"{_ATTENTION}.to_out.0.{{weight|bias}}", linear=True),
+    Rule(f"{_CODER}.norm_out.{{weight|bias}}", f"{_CODER}.conv_norm_out.{{weight|bias}}"),
+    *drop("loss.{rest}"),
+)  # fmt: skip
+
+# --- text encoders --------------------------------------------------------------------------------------------------
+
+_TEXT = ("embeddings.{token|position}_embedding.weight", "encoder.layers.{n}.{rest}", "final_layer_norm.{weight|bias}")
+TRANSFORMERS_TEXT = (
+    *same(*(f"text_model.{key}" for key in _TEXT)),
+    *drop("text_model.embeddings.position_ids"),  # 0, 1, 2, …: written before transformers 4.31
+)
+BARE_TEXT = (  # transformers 5, and single files that were merged by tools
+    *(Rule(key, f"text_model.{key}") for key in _TEXT),
+    *drop("embeddings.position_ids"),
+)
+_LAYER, _OUR_LAYER = "transformer.resblocks.{all but 23}", "text_model.encoder.layers.{all but 23}"
+OPEN_CLIP_TEXT = (
+    Rule("token_embedding.weight", "text_model.embeddings.token_embedding.weight"),
+    Rule("positional_embedding", "text_model.embeddings.position_embedding.weight"),
+    Rule(f"{_LAYER}.ln_{{1|2}}.{{weight|bias}}", f"{_OUR_LAYER}.layer_norm{{1|2}}.{{weight|bias}}"),
+    Rule(f"{_LAYER}.attn.in_proj_{{weight|bias}}", f"{_OUR_LAYER}.self_attn.{{q,k,v}}_proj.{{weight|bias}}"),
+    Rule(f"{_LAYER}.attn.out_proj.{{weight|bias}}", f"{_OUR_LAYER}.self_attn.out_proj.{{weight|bias}}"),
+    Rule(f"{_LAYER}.mlp.c_fc.{{weight|bias}}", f"{_OUR_LAYER}.mlp.fc1.{{weight|bias}}"),
+    Rule(f"{_LAYER}.mlp.c_proj.{{weight|bias}}", f"{_OUR_LAYER}.mlp.fc2.{{weight|bias}}"),
+    Rule("ln_final.{weight|bias}", "text_model.final_layer_norm.{weight|bias}"),
+    # ViT-H's last layer is not used: the models here were trained on what leaves the last but one.
+    *drop("transformer.resblocks.23.{rest}", "text_projection", "logit_scale", "attn_mask", "visual.{rest}"),
+)
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+LAYOUTS = (
+    Layout("diffusers UNet", "unet", "conv_in.weight", DIFFUSERS_UNET),
+    Layout("LDM UNet", "unet", "middle_block.2.in_layers.0.weight", LDM_UNET),
+    Layout("ModelScope UNet", "unet", "input_blocks.0.1.norm.weight", MODELSCOPE_UNET),
+    Layout("VideoCrafter2 UNet", "unet", "init_attn.0.norm.weight", VIDEOCRAFTER_UNET),
+    Layout("diffusers MotionAdapter", "motion", "down_blocks.0.motion_modules.0.norm.weight", ADAPTER),
+    Layout("AnimateDiff motion module", "motion", "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight",
+           ANIMATEDIFF),
+    Layout("diffusers VAE", "vae", "decoder.mid_block.attentions.0.to_q.weight", DIFFUSERS_VAE),
+    Layout("diffusers VAE, old names", "vae", "decoder.mid_block.attentions.0.query.weight", OLD_VAE),
+    Layout("LDM VAE", "vae", "decoder.mid.attn_1.q.weight", LDM_VAE),
+    Layout("transformers text", "text_encoder", "text_model.embeddings.token_embedding.weight", TRANSFORMERS_TEXT),
+    Layout("transformers text, no prefix", "text_encoder", "embeddings.token_embedding.weight", BARE_TEXT),
+    Layout("open_clip text", "text_encoder", "token_embedding.weight", OPEN_CLIP_TEXT),
+)  # fmt: skip
+
+# A file with several parts puts one of these before the keys of each; what else it may hold is dropped.
+PREFIXES = (
+    "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.", "cond_stage_model.model.",
+)  # fmt: skip
+EXTRAS = drop(
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "{sqrt|sqrt_one_minus|log_one_minus}_alphas_cumprod",
+    "{sqrt_recip|sqrt_recipm1}_alphas_cumprod", "posterior_{variance|log_variance_clipped|mean_coef1|mean_coef2}",
+    "scale_arr", "model_ema.{rest}", "{control_model|adapter}.{rest}",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """A part of a file: the layout its keys are in, and the prefix they stand behind."""
+
+    layout: Layout
+    prefix: str
+    keys: tuple[str, ...]  # with the prefix
+
+    def take(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This part of the file's state, under our names."""
+        return self.layout.convert({key.removeprefix(self.prefix): state[key] for key in self.keys})
+
+
+def find(keys: Collection[str]) -> dict[str, Found]:
+    """The parts of a file by name. Raises LayoutError, with the nearest layout and the first keys unknown to it."""
+    behind: dict[str, list[str]] = {}
+    for key in keys:
+        behind.setdefault(next((prefix for prefix in PREFIXES if key.startswith(prefix)), ""), []).append(key)
+    if len(behind) > 1 or "" not in behind:
+        alone = behind.pop("", [])
+        _check_known("a single file of several parts", len(keys), [k for k in alone if not _is_extra(k)])
+    parts: dict[str, Found] = {}
+    for prefix, members in behind.items():
+        layout = detect([key.removeprefix(prefix) for key in members], prefix)
+        if layout.part in parts:
+            raise LayoutError(f"two parts are a {layout.part}, behind {parts[layout.part].prefix!r} and {prefix!r}")
+        parts[layout.part] = Found(layout, prefix, tuple(members))
+    return parts
+
+
+def detect(keys: Collection[str], prefix: str = "") -> Layout:
+    """The layout that knows every one of `keys`. Raises LayoutError."""
+    anchored = [layout for layout in LAYOUTS if layout.anchor in keys]
+    sample = list(islice(keys, 500))  # enough to tell which layout is nearest
+    nearest = max(anchored or LAYOUTS, key=lambda layout: sum(layout.look_up(key) is not None for key in sample))
+    _check_known(nearest.name, len(keys), [prefix + key for key in keys if nearest.look_up(key) is None])
+    if not anchored:
+        raise LayoutError(f"nearest layout {nearest.name}, but the key {prefix + nearest.anchor!r} is missing")
+    return nearest
+
+
+def _is_extra(key: str) -> bool:
+    return any(rule.targets(key) is not None for rule in EXTRAS)
+
+
+def _check_known(name: str, total: int, unknown: list[str], shown: int = 5) -> None:
+    if unknown:
+        first = ", ".join(key[:100] for key in unknown[:shown])
+        raise LayoutError(f"nearest layout {name}, which knows {total - len(unknown)} of {total} keys, not: {first}")

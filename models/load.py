@@ -1,0 +1,234 @@
+"""The one loader: a network from a folder, a single file of any public layout, or the hub.
+
+The layout is found from the keys, the config read from config.json or told from the shapes, the network built on meta,
+and the memory-mapped weights checked and assigned: a network is loaded whole, or not at all.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ivmix.models import hub, infer
+from ivmix.models.build import build, check_sizes, check_state, give, shapes_of
+from ivmix.models.files import read_state
+from ivmix.models.folder import Config, check_entries, choose, one_number, read_json
+from ivmix.models.layouts import LayoutError, find
+from ivmix.models.temporal import MotionConfig
+from ivmix.models.text import CLIPText, CLIPTextConfig
+from ivmix.models.unet import UNet, UNetConfig
+from ivmix.models.vae import VAE, VAEConfig
+
+N = TypeVar("N", bound=nn.Module)
+Source = str | Path
+Device = torch.device | str
+
+
+def load_unet(
+    source: Source,
+    *,
+    motion: Source | None = None,
+    config: UNetConfig | None = None,
+    variant: str | None = None,
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> UNet:
+    """A UNet from `source`: diffusers' folder (or a pipeline's, whose subfolder `unet` is taken), a single file as
+    Stable Diffusion, ModelScope or VideoCrafter2 publish it, or `hub:owner/name[/path][@revision]`.
+
+    `motion` joins AnimateDiff's motion modules, the authors' file or a MotionAdapter, to the spatial weights. `config`
+    overrides config.json, or what the shapes tell. `variant` names a file of a folder ("fp16": a name, which says
+    nothing of its dtype); of a single file, "ema" takes the averaged copy. Frozen, in evaluation mode, on `device` as
+    `dtype` (default: as stored; then memory-mapped, so leave the file as it is). Raises FileNotFoundError or ValueError:
+    StateError for weights that do not fit, LayoutError for keys of no known layout.
+    """
+    spatial = read("unet", source, variant)
+    config = config or spatial.config(UNetConfig, infer.unet)
+    if motion is None:
+        return assemble(UNet, config, [spatial], device, dtype)
+    if infer.is_motion(spatial.shapes):
+        raise ValueError(f"motion={str(motion)!r}, but {spatial.path} has motion modules of its own: leave motion out")
+    modules = read("motion", motion, None)
+    if not isinstance(config.temporal, MotionConfig):
+        config = replace(config, temporal=_motion_config(modules, config))
+    return assemble(UNet, config, [spatial, modules], device, dtype)
+
+
+def load_vae(
+    source: Source,
+    *,
+    config: VAEConfig | None = None,
+    variant: str | None = None,
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> VAE:
+    """The VAE of `source`, which may be any that `load_unet` takes (subfolder `vae`), or a VAE's own file.
+
+    A file without config.json is taken for Stable Diffusion 1's or 2's, whose latents are scaled by 0.18215: weights do
+    not tell. Options and errors as in `load_unet`.
+    """
+    weights = read("vae", source, variant)
+    return assemble(VAE, config or weights.config(VAEConfig, infer.vae), [weights], device, dtype)
+
+
+def load_text_encoder(
+    source: Source,
+    *,
+    config: CLIPTextConfig | None = None,
+    variant: str | None = None,
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> CLIPText:
+    """The text encoder of `source`, which may be any that `load_unet` takes (subfolder `text_encoder`), or one of
+    transformers or of open_clip (whose last layer is left out). Options and errors as in `load_unet`.
+    """
+    weights = read("text_encoder", source, variant)
+    return assemble(CLIPText, config or weights.config(CLIPTextConfig, infer.text), [weights], device, dtype)
+
+
+PARTS: dict[type[nn.Module], str] = {UNet: "unet", VAE: "vae", CLIPText: "text_encoder"}
+
+
+def load_folder(
+    network: type[N], config: type[Config], folder: Source, device: Device = "cpu", dtype: torch.dtype | None = None
+) -> N:
+    """Any network that `save_folder` wrote, of these classes or others; options and errors as in `load_unet`."""
+    weights = read(PARTS.get(network, ""), folder, None)
+    return assemble(network, weights.config(config, None), [weights], device, dtype)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One part of a source, under our names. `config_file` is None for a single file."""
+
+    path: Path
+    state: dict[str, Tensor]
+    config_file: Path | None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {key: tuple(value.shape) for key, value in self.state.items()}
+
+    def config(self, kind: Any, tell: Callable[[infer.Shapes], Any] | None) -> Any:
+        """The config of config.json, or for a single file what `tell` makes of the shapes."""
+        if self.config_file is not None:
+            return read_config(kind, self.config_file)
+        try:
+            if tell is None:
+                raise ValueError("there is no config.json")
+            return tell(self.shapes)
+        except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            what = f"{self.path} does not tell its config ({reason})"
+            raise ValueError(f"{what}: give config=, a {kind.__name__}") from None
+
+
+def read(part: str, source: Source, variant: str | None) -> Weights:
+    """`part` of a source under our names; a network without layouts of its own, `part` "", as it is stored."""
+    path, config = locate(part, source, variant)
+    state = read_state(path)
+    if config is None and variant is not None:
+        state = _averaged(path, state, variant)
+    if not part:
+        return Weights(path, state, config)
+    try:
+        found = find(state)
+        if part not in found:
+            held = ", ".join(f"a {name} ({other.layout.name})" for name, other in found.items())
+            raise LayoutError(f"it holds no {part}, but {held or 'nothing known'}")
+        return Weights(path, found[part].take(state), config)
+    except LayoutError as error:
+        raise LayoutError(f"{path}: {error}. `ivmix inspect --keys` shows all it holds") from None
+
+
+def locate(part: str, source: Source, variant: str | None) -> tuple[Path, Path | None]:
+    """The local file of weights, or index of shards, and the config.json that belongs to it if a folder was named."""
+    if str(source).startswith("hub:"):
+        path = hub.fetch(str(source), part, variant)
+        config = path.with_name("config.json")
+        return path, None if str(source).partition("@")[0].endswith(path.name) else config
+    place = Path(source)
+    if not place.is_dir():
+        if not place.exists():
+            raise FileNotFoundError(f"no file or folder {place}")
+        return place, None
+    inside = (p for p in (place, place / part) if p.is_dir())
+    names = {path.relative_to(place).as_posix() for folder in inside for path in folder.iterdir()}
+    path = place / choose(names, part, variant, place)
+    return path, path.with_name("config.json")
+
+
+def read_config(kind: type[Config], path: Path) -> Any:
+    """A config.json as a `kind`. Raises ValueError naming what it lacks, or why it describes no such network."""
+    raw = read_json(path)
+    try:
+        check_sizes(raw)
+        return kind.from_dict(raw)
+    except KeyError as missing:
+        raise ValueError(f"{path} lacks the entry {missing}") from None
+    except (AttributeError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} describes no {kind.__name__.removesuffix('Config')}: {error}") from None
+
+
+def _averaged(path: Path, state: dict[str, Tensor], variant: str) -> dict[str, Tensor]:
+    """The state with the UNet's running averages in its place: `model_ema.` and the UNet's key without its dots."""
+    if variant != "ema":
+        raise ValueError(f"variant={variant!r} chooses a file of a folder, but {path} is one: only 'ema' may be in it")
+    prefix = "model.diffusion_model."
+    names = {key: "model_ema." + key.removeprefix("model.").replace(".", "") for key in state if key.startswith(prefix)}
+    if lacking := [name for name in names.values() if name not in state] or ([] if names else ["model_ema.*"]):
+        raise ValueError(f"variant='ema', but {path} holds no averaged UNet, such as {lacking[0]}: leave variant out")
+    return state | {key: state[name] for key, name in names.items()}
+
+
+def _motion_config(modules: Weights, spatial: UNetConfig) -> MotionConfig:
+    """Told by the shapes, and by a MotionAdapter's config.json if there is one."""
+    try:
+        config = infer.motion(modules.shapes)
+    except (KeyError, IndexError) as missing:
+        raise ValueError(f"{modules.path} does not tell how many frames it knows: no {missing}") from None
+    if modules.config_file is None:
+        return config
+    raw = read_json(modules.config_file)
+    try:
+        check_entries(raw, {"_class_name": "MotionAdapter", "motion_norm_num_groups": spatial.norm_num_groups})
+        return replace(config, num_attention_heads=one_number(raw, "motion_num_attention_heads"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{modules.config_file} describes no MotionAdapter for this UNet: {error}") from None
+
+
+# --- building -------------------------------------------------------------------------------------------------------
+
+
+def assemble(
+    network: type[N], config: Any, pieces: Iterable[Weights], device: Device, dtype: torch.dtype | None
+) -> N:
+    """The network with the weights of all pieces; motion modules are looked for in the last of several."""
+    pieces = list(pieces)
+    try:
+        module = build(network, config)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        where = pieces[0].config_file or f"the config of {pieces[0].path}"
+        raise ValueError(f"{where} describes no {network.__name__}: {error}") from None
+    wanted = shapes_of(module)
+    if len(pieces) == 1:
+        check_state(pieces[0].path, pieces[0].state, wanted, network.__name__)
+    else:
+        spatial, modules = pieces
+        own = {key: shape for key, shape in wanted.items() if ".motion_modules." in key}
+        rest = {key: shape for key, shape in wanted.items() if key not in own}
+        check_state(spatial.path, spatial.state, rest, network.__name__)
+        check_state(modules.path, modules.state, own, f"the UNet of {spatial.path}")
+    state = {key: value for piece in pieces for key, value in piece.state.items()}
+    for piece in pieces:
+        piece.state.clear()
+    try:
+        return give(module, state, device, dtype)
+    except ValueError as error:
+        raise ValueError(f"{' and '.join(str(piece.path) for piece in pieces)}: {error}") from None
