@@ -1,6 +1,7 @@
 """Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
 from ivmix.models.folder import save_folder
+from ivmix.models.inspection import Inspection, inspect
 from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
 from ivmix.models.lora import LoRA, merge_loras, read_lora
 from ivmix.models.temporal import MotionConfig
@@ -14,12 +15,14 @@ __all__ = [
     "CLIPText",
     "CLIPTextConfig",
     "Condition",
+    "Inspection",
     "LoRA",
     "MotionConfig",
     "Tokenizer",
     "UNet",
     "UNetConfig",
     "VAEConfig",
+    "inspect",
     "load_folder",
     "load_text_encoder",
     "load_unet",

@@ -59,6 +59,17 @@ def motion(shapes: Shapes) -> MotionConfig:
     return MotionConfig(8, shapes[table][1], any(key.startswith("mid_block.motion_modules.") for key in shapes))
 
 
+def around(shapes: Shapes) -> UNetConfig:
+    """A UNet that motion modules fit into, as far as they tell; its text and heads are Stable Diffusion 1's."""
+    levels = count(shapes, "down_blocks.{}.motion_modules.0.norm.weight")
+    return UNetConfig(
+        block_out_channels=first(shapes, "down_blocks.{}.motion_modules.0.norm.weight", levels),
+        attention_levels=(False,) * levels,
+        layers_per_block=count(shapes, "down_blocks.0.motion_modules.{}.norm.weight"),
+        temporal=motion(shapes),
+    )
+
+
 def vae(shapes: Shapes) -> VAEConfig:
     """The scaling factor is Stable Diffusion 1's and 2's: no weight tells it."""
     levels = count(shapes, "encoder.down_blocks.{}.resnets.0.conv2.weight")

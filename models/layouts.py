@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import islice
+from itertools import islice, product
 
 import torch
 from torch import Tensor
@@ -104,10 +104,14 @@ class Rule:
         return [target.fill({**values, **({fused: name} if fused else {})}) for name in (fused or "-").split(",")]
 
     def sources(self, key: str) -> list[str]:
-        """The other way: what the other layout may call our `key`."""
+        """The other way: what the other layout calls our `key`, or may call it."""
         source, target = self.templates
         values = target.match(key) if target else None
-        return [] if values is None else [source.fill(values)]
+        if values is None:
+            return []
+        free = [field for field in source.fields if "|" in field and field not in values]
+        choices = product(*(field.split("|") for field in free))
+        return [source.fill({**values, **dict(zip(free, choice, strict=True))}) for choice in choices]
 
 
 class LayoutError(ValueError):
@@ -129,6 +133,13 @@ class Layout:
         if len(hits) > 1:
             raise AssertionError(f"{key!r} matches {len(hits)} rules of {self.name}")  # a fault of the table
         return hits[0] if hits else None
+
+    def names(self, key: str) -> list[str]:
+        """Our names for a key; none if it is dropped. Raises LayoutError for an unknown key."""
+        hit = self.look_up(key)
+        if hit is None:
+            raise LayoutError(f"{key!r} is no key of {self.name}")
+        return hit[1]
 
     def sources(self, key: str) -> list[str]:
         """What this layout may call our `key`: one name but for what it stores twice, or in two forms."""

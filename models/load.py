@@ -42,8 +42,8 @@ def load_unet(
     `motion` joins AnimateDiff's motion modules, the authors' file or a MotionAdapter, to the spatial weights. `config`
     overrides config.json, or what the shapes tell. `variant` names a file of a folder ("fp16": a name, which says
     nothing of its dtype); of a single file, "ema" takes the averaged copy. Frozen, in evaluation mode, on `device` as
-    `dtype` (default: as stored; then memory-mapped, so leave the file as it is). Raises FileNotFoundError or ValueError:
-    StateError for weights that do not fit, LayoutError for keys of no known layout.
+    `dtype` (default: as stored; then memory-mapped, so leave the file as it is). Raises FileNotFoundError, or
+    ValueError: StateError for weights that do not fit, LayoutError for keys of no known layout.
     """
     spatial = read("unet", source, variant)
     config = config or spatial.config(UNetConfig, infer.unet)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ivmix._version import __version__
-from ivmix.cli import compare, evaluate, pairs, sample, train
+from ivmix.cli import compare, evaluate, inspect, pairs, sample, train
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,20 +16,19 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ivmix {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (sample, compare, evaluate, pairs, train):
+    for module in (sample, compare, evaluate, inspect, pairs, train):
         module.add(commands)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 done, 2 bad input (one line on stderr), 130 interrupted."""
+    """Exit status 0 done, 1 `inspect` found a fault, 2 bad input (one line on stderr), 130 interrupted."""
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, OSError, FloatingPointError) as error:
         sys.stderr.write(f"ivmix {options.command}: error: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"ivmix {options.command}: interrupted; nothing half-written is left\n")
         return 130
-    return 0
