@@ -1,7 +1,9 @@
-"""Networks: one UNet for image and video, its VAE and text encoder, loaded from diffusers-style folders."""
+"""Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
-from ivmix.models.folder import load_folder, save_folder
-from ivmix.models.prompts import encode_prompts, parse_weights
+from ivmix.models.folder import save_folder
+from ivmix.models.inspection import Inspection, inspect
+from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
+from ivmix.models.lora import LoRA, merge_loras, read_lora
 from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.tokenizer import Tokenizer
@@ -13,13 +15,19 @@ __all__ = [
     "CLIPText",
     "CLIPTextConfig",
     "Condition",
+    "Inspection",
+    "LoRA",
     "MotionConfig",
     "Tokenizer",
     "UNet",
     "UNetConfig",
     "VAEConfig",
-    "encode_prompts",
+    "inspect",
     "load_folder",
-    "parse_weights",
+    "load_text_encoder",
+    "load_unet",
+    "load_vae",
+    "merge_loras",
+    "read_lora",
     "save_folder",
 ]
