@@ -12,20 +12,26 @@ from torch import Tensor
 
 from ivmix._version import __version__
 from ivmix.media import to_frames
-from ivmix.pair import Pair, Side, load_pair
+from ivmix.models.compile import Mode
+from ivmix.pair import Pair, Side, Swaps, load_pair
 from ivmix.progress import progress_bar
 from ivmix.sampling import Sampling
 from ivmix.sampling import sampling as read_sampling
 from ivmix.solvers import Guided, Run, Schedule, initial_noise, integrate, normal_noise
 
+PIXELS = 2**20  # decoded at a time: four frames of 512x512, some 8 GB in Stable Diffusion's VAE
+
 
 @dataclass(frozen=True)
 class Record:
-    """All that reproduces a result, and what it cost. `seeds` has one entry a prompt, `pair` is a name or a folder."""
+    """All that reproduces a result, and what it cost. `seeds` has one entry a prompt, `pair` is a name or a folder,
+    `swaps` what was put in place of its models."""
 
     ivmix: str
     torch: str
     pair: str
+    swaps: dict[str, Any]
+    compile: str
     prompts: list[str]
     negative_prompt: str
     image_negative_prompt: str
@@ -68,10 +74,15 @@ class TextToVideo:
 
     @classmethod
     def from_pair(
-        cls, name_or_folder: str = "sprites", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        name_or_folder: str = "sprites",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        swaps: Swaps = Swaps(),  # noqa: B008 - immutable
+        compile: Mode = "off",
     ) -> "TextToVideo":
-        """Loads an embedded pair by name, or any folder with a pair.json."""
-        return cls(load_pair(name_or_folder, device, dtype))
+        """Loads a pair by name, or any folder with a pair.json; see `ivmix.pair.load_pair`."""
+        return cls(load_pair(name_or_folder, device, dtype, swaps, compile))
 
     @torch.no_grad()
     def __call__(
@@ -144,10 +155,11 @@ class TextToVideo:
                 nfe = dict(run.nfe)  # the same for every batch: evaluations are counted per clip
                 forwards = dict(run.forwards)
         z = torch.cat(latents)
-        video_frames = to_frames(pair.vae.decode(z.to(pair.dtype)).float())
+        at_once = max(1, PIXELS // (height * width))
+        video_frames = to_frames(pair.vae.decode(z.to(pair.dtype), frames_per_batch=at_once).float())
         record = Record(
-            __version__, torch.__version__, pair.source, prompts, negative, image_negative, seeds, frames,
-            height, width, sampling.to_dict(), str(pair.device),
+            __version__, torch.__version__, pair.source, pair.swaps.to_dict(), pair.compile, prompts, negative,
+            image_negative, seeds, frames, height, width, sampling.to_dict(), str(pair.device),
             str(pair.dtype).removeprefix("torch."), nfe, forwards, round(time.perf_counter() - began, 3),
         )  # fmt: skip
         return Result(video_frames, z, record)

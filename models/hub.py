@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +21,31 @@ class Place:
         return f"hub:{self.repo}{self.path and '/' + self.path}{'@' + self.revision if self.revision else ''}"
 
 
+TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+
+
+class MissingError(FileNotFoundError):
+    """Files of a repository that can be had neither from the hub nor from its cache, and why."""
+
+    def __init__(self, place: Place, files: Sequence[str], reason: str) -> None:
+        self.place, self.files, self.reason = place, tuple(files), reason
+        super().__init__(
+            f"{place} cannot be had ({reason}), and the cache {cache()} lacks {', '.join(files)}. Where there is a "
+            f"network, run `{self.command}`; then bring that cache here, or put these files into a folder and give its "
+            "path instead"
+        )
+
+    @property
+    def command(self) -> str:
+        return f"hf download {self.place.repo} {' '.join(self.files)}"
+
+
+def cache() -> str:
+    import huggingface_hub
+
+    return huggingface_hub.constants.HF_HUB_CACHE
+
+
 def parse(source: str) -> Place:
     """
     >>> parse("hub:guoyww/animatediff/mm_sd_v15_v2.ckpt@main")
@@ -35,7 +60,7 @@ def parse(source: str) -> Place:
 def fetch(source: str, part: str, variant: str | None = None) -> Path:
     """The local file of weights that `source` names, with its config.json beside it if the source is a folder.
 
-    Downloads what the cache lacks, after saying on stderr what and from where. Raises ValueError for a source that is
+    `part` is "unet", "vae", "text_encoder", "motion", or "tokenizer": then it is one of a tokenizer's files. Downloads what the cache lacks, after saying on stderr what and from where. Raises ValueError for a source that is
     none, FileNotFoundError with the repository, the files and what to do for anything that cannot be had.
     """
     import huggingface_hub
@@ -53,7 +78,7 @@ def fetch(source: str, part: str, variant: str | None = None) -> Path:
     try:
         local = [huggingface_hub.hf_hub_download(place.repo, name, revision=info.sha) for name in wanted]
     except Exception as error:
-        raise FileNotFoundError(_advice(place, list(missing), error)) from None
+        raise MissingError(place, list(missing), _reason(place, error)) from None
     return Path(local[0])
 
 
@@ -66,6 +91,10 @@ def _wanted(place: Place, names: Mapping[str, object], part: str, variant: str |
         here = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         if not here:
             raise FileNotFoundError(f"{place}: the repository holds no such folder or file, only {_few(names)}")
+        if part == "tokenizer":
+            if not (files := [prefix + name for name in TOKENIZER if name in here]):
+                raise FileNotFoundError(f"{place} holds no tokenizer: expected {TOKENIZER[0]}, or {' and '.join(TOKENIZER[1:3])}")
+            return files
         chosen = prefix + choose(here, part, variant, place)
         config = [str(PurePosixPath(chosen).with_name("config.json"))]
         if config[0] not in names:
@@ -101,27 +130,22 @@ def _from_cache(place: Place, part: str, variant: str | None, error: Exception) 
     if PurePosixPath(place.path).suffix in (".safetensors", ".ckpt", ".pth", ".pt", ".bin"):
         files = [place.path]
     else:
-        prefix = (place.path or part) + "/"
+        folder = place.path or ("" if part == "motion" else part)  # an adapter has a repository to itself
+        prefix = folder and folder + "/"
         stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
-        files = [prefix + "config.json", f"{prefix}{stem}{'.' + variant if variant else ''}.safetensors"]
-    raise FileNotFoundError(_advice(place, files, error)) from None
+        weights = f"{stem}{'.' + variant if variant else ''}.safetensors"
+        files = [prefix + name for name in (TOKENIZER[1:] if part == "tokenizer" else ("config.json", weights))]
+    raise MissingError(place, files, _reason(place, error)) from None
 
 
-def _advice(place: Place, files: list[str], error: Exception) -> str:
-    import huggingface_hub
-
+def _reason(place: Place, error: Exception) -> str:
     kind, url = type(error).__name__, f"https://huggingface.co/{place.repo}"
-    reason = {
+    return {
         "GatedRepoError": f"gated: accept its licence at {url} and run `hf auth login`",
         "RepositoryNotFoundError": "no such repository, or a private one: check the name, or run `hf auth login`",
         "RevisionNotFoundError": f"the repository has no revision {place.revision}",
         "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
     }.get(kind, f"{kind}: {(str(error).strip() or 'no reason given').splitlines()[0][:200]}")
-    return (
-        f"{place} cannot be had ({reason}), and the cache {huggingface_hub.constants.HF_HUB_CACHE} lacks "
-        f"{', '.join(files)}. Where there is a network, run `hf download {place.repo} {' '.join(files)}`; then bring "
-        "that cache here, or put these files into a folder and give its path instead"
-    )
 
 
 def _announce(place: Place, missing: Mapping[str, int | None]) -> None:

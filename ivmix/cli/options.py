@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-MODEL = {"pair": "sprites", "device": "cpu", "dtype": "float32"}
+MODEL = {"pair": "sprites", "device": "cpu", "dtype": "float32", "compile": "off"}
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
@@ -15,6 +15,21 @@ def add_model(command: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help=f"cpu, cuda, cuda:1, … (default: {MODEL['device']})")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16", "float64"),
                        help=f"of the networks; the state is at least float32 (default: {MODEL['dtype']})")  # fmt: skip
+    group.add_argument("--compile", choices=("off", "auto", "inductor"),
+                       help="auto: CUDA graphs on a GPU, which need no Triton; inductor: torch.compile "
+                            f"(default: {MODEL['compile']})")  # fmt: skip
+    group = command.add_argument_group(
+        "models", "In place of the pair's own: a folder as diffusers writes it, a single file in any layout that "
+        "`ivmix inspect` knows, or hub:owner/name[/path][@revision]."
+    )  # fmt: skip
+    group.add_argument("--image-model", metavar="SOURCE", help="UNet, text encoder, tokenizer, as far as it has them")
+    group.add_argument("--video-model", metavar="SOURCE", help="likewise, and its VAE; with --motion, the spatial half")
+    group.add_argument("--motion", metavar="SOURCE", help="AnimateDiff's motion modules, for the video model")
+    group.add_argument("--vae", metavar="SOURCE", help="decodes the latents of both")
+    for name in ("lora", "image-lora", "video-lora"):
+        models = {"lora": "both models"}.get(name, f"the {name.partition('-')[0]} model")
+        group.add_argument(f"--{name}", action="append", metavar="SOURCE[:WEIGHT]",
+                           help=f"added to {models}; may be repeated")  # fmt: skip
 
 
 def add_prompts(command: argparse.ArgumentParser) -> None:
@@ -67,14 +82,30 @@ def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("sampler", *OPTIONS) if getattr(options, name) is not None}
 
 
-def load_model(options: argparse.Namespace, kept: Mapping[str, str] | None = None) -> Any:
-    """The `TextToVideo` that --pair, --device and --dtype name; what is not given is as in `kept`, or the default."""
+def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given in place of a pair's models, in the form of `ivmix.pair.Swaps`."""
+    given = {name: getattr(options, name) for name in ("image_model", "video_model", "motion", "vae")}
+    for side in ("image_lora", "video_lora"):
+        given[side] = [*(options.lora or ()), *(getattr(options, side) or ())]
+    return {name: value for name, value in given.items() if value}
+
+
+def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = None) -> Any:
+    """The `TextToVideo` that the options of `add_model` name; what is not given is as in `kept`, or the default."""
     import torch
 
+    from ivmix.pair import Swaps
     from ivmix.text_to_video import TextToVideo
 
-    named = {**MODEL, **(kept or {}), **{name: value for name in MODEL if (value := getattr(options, name))}}
-    return TextToVideo.from_pair(named["pair"], check_device(named["device"]), getattr(torch, named["dtype"]))
+    kept = kept or {}
+    named: dict[str, Any] = {n: getattr(options, n) or kept.get(n) or default for n, default in MODEL.items()}
+    swaps = Swaps.from_dict({**kept.get("swaps", {}), **given_swaps(options)})
+    device, dtype = check_device(named["device"]), getattr(torch, named["dtype"])
+    model = TextToVideo.from_pair(named["pair"], device, dtype, swaps, named["compile"])
+    if named["compile"] != "off":
+        call = model.pair.video.call
+        say(f"networks run by {call.path}: {call.reason}")
+    return model
 
 
 def check_device(name: str) -> Any:

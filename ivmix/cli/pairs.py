@@ -7,19 +7,29 @@ from typing import Any
 
 def add(commands: Any) -> None:
     command = commands.add_parser(
-        "pairs", help="list the pairs that can be named", description="Lists the embedded pairs."
+        "pairs",
+        help="list the pairs that can be named",
+        description="Lists the pairs that --pair knows by name: the embedded one, and those of public checkpoints, whose "
+        "files are downloaded from the Hugging Face hub at first use. Their default scales are the papers'.",
     )
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.models.folder import read_json
-    from ivmix.pair import EMBEDDED
+    from ivmix.pair import EMBEDDED, PUBLIC, describe
 
-    for name, folder in sorted(EMBEDDED.items()):
-        raw = read_json(folder / "pair.json")
-        size = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
-        sys.stdout.write(
-            f"{name}: {raw['frames']} frames of {raw['height']}x{raw['width']}, {size:.1f} MB, {raw['licence']}, "
-            f"default sampler {raw['defaults']['sampler']}\n  {folder}\n"
-        )
+    blocks = []
+    for name in (*EMBEDDED, *PUBLIC):
+        raw, folder, _ = describe(name)
+        size = f"{raw['frames']} frames of {raw['height']}x{raw['width']}, default sampler {raw['defaults']['sampler']}"
+        lines = [f"{name}: {size}"]
+        if name in EMBEDDED:
+            weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+            lines += [f"  embedded, {weights / 1e6:.1f} MB, {raw['licence']}", f"  {folder}"]
+        else:
+            lines += [f"  {raw['about']}", f"  {raw['licence']}"]
+            for source, known in raw["files"].items():
+                entry = source + (f" ({known['variant']})" if "variant" in known else "")
+                lines.append(f"  {entry}" + (f", {known['bytes'] / 1e9:.2g} GB" if "bytes" in known else ""))
+        blocks.append("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(blocks))

@@ -72,7 +72,7 @@ class Kept:
 
     prompt: str
     call: dict[str, Any] = field(default_factory=dict)  # seed, sizes, negative prompts
-    model: dict[str, str] = field(default_factory=dict)  # pair, device, dtype
+    model: dict[str, Any] = field(default_factory=dict)  # pair, what is swapped in it, device, dtype, compile
     sampling: dict[str, Any] = field(default_factory=dict)  # in the form of a pair's defaults
 
 
@@ -84,7 +84,7 @@ def recall(path: Path) -> Kept:
     try:
         (prompt,), (seed,) = raw["prompts"], raw["seeds"]
         call = {name: raw[name] for name in ("frames", "height", "width", "negative_prompt", "image_negative_prompt")}
-        model = {name: str(raw[name]) for name in ("pair", "device", "dtype")}
+        model = {name: raw[name] for name in ("pair", "device", "dtype", "compile", "swaps")}
         options = dict(raw["sampling"])
         name = options.pop("sampler")
     except (KeyError, TypeError, ValueError):
