@@ -169,9 +169,9 @@ def names_of_modules(network: nn.Module) -> dict[str, str]:
     for key, weight in network.named_parameters():
         if key.endswith(".weight") and weight.ndim > 1:
             path = key.removesuffix(".weight")
-            for theirs in {key, *(source for layout in layouts for source in layout.sources(key))}:
-                flat = theirs.removesuffix(".weight").replace(".", "_")
-                if names.setdefault(flat, path) != path:
+            for source in {key, *(source for layout in layouts for source in layout.sources(key))}:
+                flat = source.removesuffix(".weight").replace(".", "_")
+                if source.endswith(".weight") and names.setdefault(flat, path) != path:
                     raise AssertionError(f"{flat} may be {names[flat]} or {path}")  # a fault of the networks or tables
     return names
 

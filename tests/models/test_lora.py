@@ -39,6 +39,12 @@ def changed(network: nn.Module, merged: nn.Module) -> set[str]:
     return {key for key, parameter in network.named_parameters() if theirs[key] is not parameter}
 
 
+@pytest.fixture(scope="module")
+def full_size() -> dict[str, nn.Module]:
+    """AnimateDiff v2's UNet and its text encoder, on meta."""
+    return {"unet": build(UNet, UNetConfig(temporal=V2)), "text_encoder": build(CLIPText, CLIPTextConfig())}
+
+
 @pytest.fixture
 def unet(image_config: UNetConfig, randomised: Callable[..., UNet]) -> UNet:
     return randomised(UNet(image_config))
@@ -171,8 +177,8 @@ def test_every_key_of_a_public_file_reaches_a_weight_it_fits(
          "mid_block.motion_modules.0.transformer_blocks.0.attn2.to_out.0"),
     ],
 )  # fmt: skip
-def test_a_published_key_names_this_module(key: str, path: str) -> None:
-    network = build(CLIPText, CLIPTextConfig()) if "text" in path else build(UNet, UNetConfig(temporal=V2))
+def test_a_published_key_names_this_module(key: str, path: str, full_size: dict[str, nn.Module]) -> None:
+    network = full_size["text_encoder" if "text" in path else "unet"]
     weight = network.get_parameter(f"{path}.weight")
     ones = [1, 1] if "proj_in" in path and "lora_unet" in key else [1] * (weight.ndim - 2)
     down, up = (4, *weight.shape[1:], *ones) if weight.ndim == 2 else (4, *weight.shape[1:]), (len(weight), 4, *ones)
@@ -226,7 +232,9 @@ def test_every_family_gives_the_same_bits(
 # ---- sums
 
 
-def test_a_merged_layer_is_the_layer_plus_the_two_small_ones(unet: UNet, normal: Callable[..., Tensor]) -> None:
+def test_a_merged_layer_is_the_layer_plus_the_two_small_ones(
+    unet: UNet, normal: Callable[..., Tensor], difference: Callable[[Tensor, Tensor], float]
+) -> None:
     """The definition of LoRA: y = layer(x) + weight · alpha / rank · up(down(x)), linear or convolution."""
     convolutions = ["resnets.0.conv1", "downsamplers.0.conv"]
     paths = [TO_Q, "down_blocks.0.attentions.0.proj_in", "down_blocks.1.resnets.0.conv_shortcut"]
@@ -240,7 +248,7 @@ def test_a_merged_layer_is_the_layer_plus_the_two_small_ones(unet: UNet, normal:
         else:
             small = F.conv2d(F.conv2d(x, down, None, layer.stride, layer.padding), up)
         wanted = layer(x) + 0.7 * alpha / 3 * small
-        torch.testing.assert_close(merged.get_submodule(path)(x), wanted, rtol=0, atol=1e-13)
+        assert difference(merged.get_submodule(path)(x), wanted) < 1e-14          # a few units of float64
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -259,7 +267,9 @@ def test_several_loras_are_summed_high_and_rounded_once(
     assert ((merged.double() - exact).abs() <= 0.5 * torch.finfo(dtype).eps * exact.abs() + 8 * wide).all()
 
 
-def test_merging_is_linear_in_the_weights(unet: UNet, normal: Callable[..., Tensor]) -> None:
+def test_merging_is_linear_in_the_weights(
+    unet: UNet, normal: Callable[..., Tensor], difference: Callable[[Tensor, Tensor], float]
+) -> None:
     paths = attention_paths(unet)
     a, b = (written(peft, factors(unet, paths, lambda *s, seed, k=k: normal(*s, seed=seed + k))) for k in (0, 1000))
 
@@ -268,8 +278,8 @@ def test_merging_is_linear_in_the_weights(unet: UNet, normal: Callable[..., Tens
         return torch.cat([(new[f"{p}.weight"] - old[f"{p}.weight"]).flatten() for p in paths])
 
     wanted = 0.7 * delta((a, 1.0)) - 1.5 * delta((b, 1.0))
-    torch.testing.assert_close(delta((a, 0.7), (b, -1.5)), wanted, rtol=0, atol=1e-13)
-    torch.testing.assert_close(delta((a, 0.4), (b, -1.5), (a, 0.3)), wanted, rtol=0, atol=1e-13)
+    assert difference(delta((a, 0.7), (b, -1.5)), wanted) < 1e-14
+    assert difference(delta((a, 0.4), (b, -1.5), (a, 0.3)), wanted) < 1e-14
 
 
 def test_weight_zero_changes_nothing(unet: UNet, normal: Callable[..., Tensor]) -> None:
