@@ -49,7 +49,7 @@ from ivmix.solvers import Network, Schedule
 N = TypeVar("N", UNet, CLIPText)
 FORMAT = 1
 EMBEDDED = {"sprites": Path(__file__).parent / "sprites" / "pair"}
-PUBLIC = {path.stem: path for path in sorted((Path(__file__).parent / "pairs").glob("*.json"))}
+PUBLIC = {path.stem: path for path in sorted((Path(__file__).parent / "pairs").glob("*.json"), key=lambda p: p.stem)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,7 @@ class Sampling:
     """The option every sampler has, and what it says of a run."""
 
     name: ClassVar[str]
+    lead: ClassVar[Literal["image", "video"]] = "video"  # whose schedule the run begins on
     steps: int
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ class Sampling:
         return image, video
 
     def grid(self, schedule: Schedule) -> Tensor:
-        """The decreasing levels (steps + 1,) of a run, from the video network's schedule."""
+        """The decreasing levels (steps + 1,) of a run, from the lead's schedule."""
         raise NotImplementedError
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
@@ -124,6 +125,7 @@ class ImageAlone(Solved):
     """The image model frame by frame, at guidance scale `image_guidance`."""
 
     name: ClassVar[str] = "image"
+    lead: ClassVar[Literal["image", "video"]] = "image"
     image_guidance: GuidanceRamp
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:

@@ -130,7 +130,8 @@ class TextToVideo:
         for side, other in ((pair.image, image_negative), (pair.video, negative)):
             side.tokenizer([*prompts, other])  # words that cannot be read are found before the first batch
 
-        image_schedule, schedule = sampling.schedules(pair.image.schedule, pair.video.schedule)
+        image_schedule, video_schedule = sampling.schedules(pair.image.schedule, pair.video.schedule)
+        schedule = image_schedule if sampling.lead == "image" else video_schedule
         sigmas = sampling.grid(schedule)
         self._announce_reach(sampling, sigmas)
         batches = [slice(i, i + batch_size) for i in range(0, len(prompts), batch_size)]
@@ -145,7 +146,7 @@ class TextToVideo:
 
             for rows in batches:
                 image = self._guided(pair.image, image_schedule, prompts[rows], image_negative)
-                video = self._guided(pair.video, schedule, prompts[rows], negative)
+                video = self._guided(pair.video, video_schedule, prompts[rows], negative)
                 fields, legs = sampling.plan(image, video, sigmas)
                 z = initial_noise(seeds[rows], shape).to(torch.promote_types(pair.dtype, torch.float32))
                 x = schedule.start(z, legs[0].source).to(pair.device)

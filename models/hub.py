@@ -60,8 +60,9 @@ def parse(source: str) -> Place:
 def fetch(source: str, part: str, variant: str | None = None) -> Path:
     """The local file of weights that `source` names, with its config.json beside it if the source is a folder.
 
-    `part` is "unet", "vae", "text_encoder", "motion", or "tokenizer": then it is one of a tokenizer's files. Downloads what the cache lacks, after saying on stderr what and from where. Raises ValueError for a source that is
-    none, FileNotFoundError with the repository, the files and what to do for anything that cannot be had.
+    `part` is "unet", "vae", "text_encoder", "motion", or "tokenizer", of which any file stands for all. Downloads what
+    the cache lacks, after saying on stderr what and from where. Raises ValueError for a source that is none,
+    FileNotFoundError with the repository, the files and what to do for anything that cannot be had.
     """
     import huggingface_hub
 
@@ -93,7 +94,7 @@ def _wanted(place: Place, names: Mapping[str, object], part: str, variant: str |
             raise FileNotFoundError(f"{place}: the repository holds no such folder or file, only {_few(names)}")
         if part == "tokenizer":
             if not (files := [prefix + name for name in TOKENIZER if name in here]):
-                raise FileNotFoundError(f"{place} holds no tokenizer: expected {TOKENIZER[0]}, or {' and '.join(TOKENIZER[1:3])}")
+                raise FileNotFoundError(f"{place} holds no tokenizer.json, and no vocab.json with merges.txt")
             return files
         chosen = prefix + choose(here, part, variant, place)
         config = [str(PurePosixPath(chosen).with_name("config.json"))]

@@ -1,13 +1,30 @@
-"""A pair is a folder: it loads whole or says what is wrong with it."""
+"""A pair is a description whose sources load whole, or one error that says what is wrong with it."""
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from ivmix.pair import EMBEDDED, load_pair, locate
+from ivmix import TextToVideo
+from ivmix.models import (
+    VAE,
+    CLIPText,
+    CLIPTextConfig,
+    MotionConfig,
+    Tokenizer,
+    UNet,
+    UNetConfig,
+    VAEConfig,
+    hub,
+    save_folder,
+)
+from ivmix.pair import EMBEDDED, PUBLIC, Swaps, describe, load_pair, read_weighted
+from ivmix.sampling import SAMPLERS, sampling
+from ivmix.solvers import Schedule
 
 SPRITES = EMBEDDED["sprites"]
 
@@ -22,10 +39,17 @@ def rewrite(folder: Path, **changes) -> None:
     (folder / "pair.json").write_text(json.dumps(raw | changes))
 
 
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    first, second = a.state_dict(), b.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+# --- descriptions ---------------------------------------------------------------------------------------------------
+
+
 def test_the_embedded_pair_loads_by_name_and_by_folder(copy):
     by_name, by_folder = load_pair("sprites"), load_pair(copy)
-    for a, b in zip(by_name.video.unet.parameters(), by_folder.video.unet.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert same(by_name.video.unet, by_folder.video.unet)
     assert by_name.video.unet.config.temporal is not None
     assert by_name.image.unet.config.temporal is None
 
@@ -49,8 +73,8 @@ def test_dtype_is_the_callers_and_nothing_needs_gradients():
 
 @pytest.mark.parametrize("name", ["", "spirits", "/no/such/folder", "sprites/../sprites"])
 def test_an_unknown_pair_names_those_that_exist(name, tmp_path):
-    with pytest.raises(ValueError, match="expected one of sprites, or a folder with"):
-        locate(tmp_path if name == "" else name)
+    with pytest.raises(ValueError, match=r"expected one of sprites, animatediff, .*, or a folder with"):
+        describe(tmp_path if name == "" else name)
 
 
 def test_a_missing_network_is_named(copy):
@@ -59,11 +83,12 @@ def test_a_missing_network_is_named(copy):
         load_pair(copy)
 
 
-def test_a_missing_entry_is_named(copy):
+@pytest.mark.parametrize(("side", "entry"), [("video", "prediction"), ("image", "unet"), (None, "fps")])
+def test_a_missing_entry_is_named(copy, side, entry):
     raw = json.loads((copy / "pair.json").read_text())
-    del raw["video"]["prediction"]
+    del (raw[side] if side else raw)[entry]
     (copy / "pair.json").write_text(json.dumps(raw))
-    with pytest.raises(ValueError, match="lacks the entry 'prediction'"):
+    with pytest.raises(ValueError, match=f"lacks the entry '{entry}'"):
         load_pair(copy)
 
 
@@ -86,3 +111,187 @@ def test_a_pair_file_that_is_no_json_is_refused(copy):
 def test_sizes_the_networks_cannot_take_are_refused(frames, height, width, message):
     with pytest.raises(ValueError, match=message):
         load_pair("sprites").latent_shape(frames, height, width)
+
+
+# --- public pairs ---------------------------------------------------------------------------------------------------
+
+BETAS = {"animatediff": ("scaled_linear", "linear"), "videocrafter2": ("scaled_linear", "fading")}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_pair_is_described_whole(name):
+    raw, _, source = describe(name)
+    assert source == raw["name"] == name
+    sources = {raw["vae"]}
+    for side, kind in zip(("image", "video"), BETAS.get(name, ("scaled_linear", "scaled_linear")), strict=True):
+        sources |= {
+            value for part, value in raw[side].items() if part in ("unet", "text_encoder", "tokenizer", "motion")
+        }
+        schedule = Schedule.from_config(raw[side]["schedule"])
+        assert (raw[side]["schedule"]["kind"], raw[side]["prediction"]) == (kind, "epsilon")
+        assert len(schedule.timesteps) == 1000
+    assert all(str(hub.parse(source)) == source for source in sources)
+    assert raw["files"].keys() <= sources
+    for sampler in SAMPLERS:
+        assert sampling(raw["defaults"], {"sampler": sampler}).name == sampler
+
+
+def test_public_schedules_begin_where_their_models_were_trained():
+    """alpha_bar at the last level, as published to three digits; VideoCrafter2's x0 fades to 0.7."""
+    for name, side, alpha_bar in (
+        ("animatediff", "image", 0.00466),
+        ("animatediff", "video", 0.00158),
+        ("animatediff-paper", "video", 0.00466),
+        ("modelscope", "video", 0.00466),
+        ("videocrafter2", "video", 0.00466 * 0.7**2),
+    ):
+        schedule = Schedule.from_config(describe(name)[0][side]["schedule"])
+        assert float(schedule.alpha[-1] ** 2) == pytest.approx(alpha_bar, rel=2e-3)
+
+
+def test_without_a_network_one_error_names_every_file_and_what_to_do(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    def refuse(*_, **__):
+        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(FileNotFoundError) as caught:
+        load_pair("animatediff")
+    text = str(caught.value)
+    for part in ("vae", "unet", "text_encoder"):
+        assert f"hf download stable-diffusion-v1-5/stable-diffusion-v1-5 {part}/config.json {part}/" in text
+    assert "hf download guoyww/animatediff-motion-adapter-v1-5-3 config.json diffusion_pytorch_model.safe" in text
+    assert "diffusion_pytorch_model.fp16.safetensors" in text
+    assert "tokenizer/vocab.json tokenizer/merges.txt" in text
+    assert "--image-model, --video-model, --motion and --vae" in text
+
+
+# --- models in place of a pair's own --------------------------------------------------------------------------------
+
+WORDS = ("a", "red", "cat", "runs")
+UNET = UNetConfig(
+    block_out_channels=(32, 64), attention_levels=(True, False), layers_per_block=1, cross_attention_dim=32,
+    num_attention_heads=4, norm_num_groups=8,
+)  # fmt: skip
+MOTION = MotionConfig(num_attention_heads=4, max_frames=8)
+VAE_CONFIG = VAEConfig(block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8)
+TEXT = CLIPTextConfig(len(WORDS) + 2, 32, 64, 1, 4, 8)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory) -> Path:
+    """A pipeline's folder of small random networks, as diffusers lays it out."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    torch.manual_seed(0)
+    save_folder(UNet(UNET), folder / "unet")
+    save_folder(VAE(VAE_CONFIG), folder / "vae")
+    save_folder(CLIPText(TEXT), folder / "text_encoder")
+    Tokenizer.from_words(WORDS, 8).save(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory) -> Path:
+    """Motion modules for that pipeline's UNet, in one file."""
+    torch.manual_seed(1)
+    network = UNet(replace(UNET, temporal=MOTION))
+    state = {k: torch.randn_like(v) / 8 for k, v in network.state_dict().items() if ".motion_modules." in k}
+    path = tmp_path_factory.mktemp("modules") / "mm.safetensors"
+    save_file(state | {k: v for k, v in network.state_dict().items() if k.endswith(".pe")}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def own(pipeline, modules) -> Swaps:
+    return Swaps(str(pipeline), str(pipeline), str(modules))
+
+
+CALL = {"frames": 3, "height": 16, "width": 16, "steps": 3}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_public_pair_samples_from_local_files_alone(own, sampler):
+    result = TextToVideo.from_pair("animatediff", swaps=own)("a red cat runs", sampler=sampler, **CALL)
+    assert result.frames.shape == (1, 3, 16, 16, 3)
+    assert result.latents.isfinite().all()
+    assert Swaps.from_dict(json.loads(json.dumps(result.record.swaps))) == own
+
+
+def test_one_set_of_spatial_weights_serves_both_models_where_they_are_the_same(own, pipeline):
+    pair = load_pair("animatediff", swaps=own)
+    assert pair.image.unet is pair.video.unet
+    assert pair.image.text_encoder is pair.video.text_encoder
+    # as an image model it computes what the spatial network alone computes
+    alone = load_pair("modelscope", swaps=Swaps(str(pipeline), str(pipeline))).image
+    z, t = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor(500.0)
+    both = [side.network().forward(z, t, side.condition(["a cat"])) for side in (pair.image, alone)]
+    assert torch.equal(*both)
+    assert not torch.equal(pair.video.network().forward(z, t, pair.video.condition(["a cat"])), both[0])
+
+
+def lora(path: Path, module: str, width: int) -> str:
+    torch.manual_seed(2)
+    save_file(
+        {f"{module}.lora_A.weight": torch.randn(2, width), f"{module}.lora_B.weight": torch.randn(width, 2)}, path
+    )
+    return str(path)
+
+
+def test_a_lora_changes_the_model_it_is_for_and_not_the_other(own, tmp_path):
+    style = lora(tmp_path / "style.safetensors", "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", 32)
+    plain = load_pair("animatediff", swaps=own)
+    for side, other in (("image", "video"), ("video", "image")):
+        pair = load_pair("animatediff", swaps=replace(own, **{f"{side}_lora": (f"{style}:0.5",)}))
+        assert same(getattr(pair, other).unet, plain.video.unet)
+        assert not same(getattr(pair, side).unet, plain.video.unet)
+        assert getattr(pair, side).text_encoder is pair.video.text_encoder
+
+
+def test_a_lora_of_the_text_encoder_changes_the_features(own, tmp_path):
+    words = lora(tmp_path / "words.safetensors", "text_encoder.text_model.encoder.layers.0.self_attn.q_proj", 32)
+    plain, pair = (load_pair("animatediff", swaps=replace(own, image_lora=added)) for added in ((), (words,)))
+    assert pair.image.unet is pair.video.unet
+    assert not same(pair.image.text_encoder, plain.image.text_encoder)
+    assert same(pair.video.text_encoder, plain.video.text_encoder)
+
+
+def test_a_models_vae_comes_with_the_video_model_unless_another_is_given(own, pipeline, tmp_path):
+    torch.manual_seed(5)
+    save_folder(VAE(VAE_CONFIG), tmp_path / "vae")
+    first, other = (
+        load_pair("animatediff", swaps=own),
+        load_pair("animatediff", swaps=replace(own, vae=str(tmp_path / "vae"))),
+    )
+    assert not same(first.vae, other.vae)
+
+
+@pytest.mark.parametrize(
+    ("swaps", "message"),
+    [
+        ({"image_model": "{modules}"}, "image model .*mm.safetensors: expected a UNet, found motion; .*--motion"),
+        ({"video_model": "{pipeline}/vae"}, "video model .*vae: expected a UNet, found vae"),
+        ({"image_model": "/no/such"}, "no file.*/no/such"),
+        ({"motion": "{pipeline}/unet"}, "motion"),
+        ({"image_lora": ("/no/such.safetensors",)}, "no file.*/no/such"),
+        ({"image_lora": ("{modules}",)}, "mm.safetensors"),
+    ],
+)
+def test_a_model_that_is_none_is_one_clear_error(own, pipeline, modules, swaps, message):
+    fill = {"pipeline": pipeline, "modules": modules}
+    given = {
+        k: v.format(**fill) if isinstance(v, str) else tuple(x.format(**fill) for x in v) for k, v in swaps.items()
+    }
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        load_pair("animatediff", swaps=replace(own, **given))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "weight"),
+    [("x.ckpt", "x.ckpt", 1.0), ("x.ckpt:0.8", "x.ckpt", 0.8), ("C:/x.ckpt", "C:/x.ckpt", 1.0), ("hub:a/b/c.ckpt:-.5", "hub:a/b/c.ckpt", -0.5)],
+)  # fmt: skip
+def test_a_loras_weight_follows_the_last_colon(monkeypatch, text, source, weight):
+    monkeypatch.setattr("ivmix.pair.read_lora", lambda given: given)
+    assert read_weighted(text) == (source, weight)

@@ -9,8 +9,8 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "pairs",
         help="list the pairs that can be named",
-        description="Lists the pairs that --pair knows by name: the embedded one, and those of public checkpoints, whose "
-        "files are downloaded from the Hugging Face hub at first use. Their default scales are the papers'.",
+        description="Lists the pairs that --pair knows by name: the embedded one, and those of public checkpoints, "
+        "whose files are downloaded from the Hugging Face hub at first use. Their default scales are the papers'.",
     )
     command.set_defaults(run=run)
 
