@@ -22,6 +22,7 @@ from ivmix.solvers import (
     Schedule,
     UniPC3,
     View,
+    as_affine,
     integrate,
     normal_noise,
     plain,
@@ -95,6 +96,17 @@ def test_multistep_memory_stays_in_its_lane(pair, x):
     torch.testing.assert_close(integrate(pair, legs, x).x, state, rtol=0, atol=1e-13)
 
 
+def test_networks_that_take_turns_do_not_share_memory(pair, x):
+    solver, memory, state = DPMSolverPP2M(), {"video": None, "image": None}, x
+    legs = [
+        replace(leg, network=("video", "image")[leg.step % 2]) for leg in plain(SIGMAS, guidance=2.0, solver=solver)
+    ]
+    for leg in legs:
+        field = pair[leg.network].at(2.0)
+        state, memory[leg.network] = solver.step(field, state, leg.source, leg.target, memory[leg.network])
+    torch.testing.assert_close(integrate(pair, legs, x).x, state, rtol=0, atol=1e-13)
+
+
 def test_no_state_survives_a_run(pair, x):
     legs = plain(SIGMAS, 2.0, DPMSolverPP2M())
     first = integrate(pair, legs, x).x
@@ -138,10 +150,25 @@ def test_the_state_is_at_least_float32(dtype, pair, x):
     torch.testing.assert_close(run.x.double(), double, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("solver", [Euler(), Heun(), UniPC3()], ids=lambda solver: type(solver).__name__)
+def test_a_denoisers_output_is_read_in_the_states_dtype(solver, x):
+    def half(y, sigma):
+        return torch.tanh(y).half()
+
+    legs = plain(SIGMAS, solver=solver)
+    run = integrate(half, legs, x.float()).x
+    assert run.dtype == torch.float32
+    for wide in (lambda y, sigma: half(y, sigma).float(), 1.0 * as_affine(half, "video")):
+        assert torch.equal(run, integrate(wide, legs, x.float()).x)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_network_that_fails_names_its_step(bad, pair, x):
     def failing(z, t, condition):
-        return torch.full_like(z, bad) if t < 400 else torch.zeros_like(z)
+        y = torch.zeros_like(z)
+        if t < 400:
+            y[-1, -1, -1, -1, -1] = bad  # one value is enough
+        return y
 
     network = Network(failing, SCHEDULE, "epsilon", "video")
     with pytest.raises(NotFiniteError, match=r"step 5 \(number 6 of 8, from sigma 1.069 to 0.6932; video\)") as caught:

@@ -1,5 +1,6 @@
 """The presets against recorded runs of the authors' loops, on closed-form networks, in float64 (tests/solvers/data)."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,10 @@ def test_tables_have_50_entries_whatever_the_steps():
         ({"variant": "sora"}, "variant"),
         ({"steps": 1}, "steps"),
         ({"steps": 60, "interval": (0, 59)}, "interval"),
+        ({"interval": (0.0, 1.0)}, "first and last mixed step"),  # those of IVMixed
+        ({"interval": (5, 2)}, "first and last mixed step"),
+        ({"interval": (-5, 2)}, "first and last mixed step"),
+        ({"guidance": math.nan}, "guidance"),
         ({"variant": "modelscope", "zz": 3}, "zz"),
         ({"variant": "videocrafter", "zz": 0}, "zz"),
         ({"variant": "videocrafter", "steps": 999, "interval": (0, 9)}, "steps"),
@@ -175,3 +180,5 @@ def test_tables_have_50_entries_whatever_the_steps():
 def test_bad_options_are_refused(options, name):
     with pytest.raises(ValueError, match=name):
         Official(**{"variant": "animatediff", **options})
+    with pytest.raises(TypeError, match="image_guidance: got 3"):
+        Official("animatediff", image_guidance=3.0)
