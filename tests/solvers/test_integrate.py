@@ -68,18 +68,20 @@ def test_the_trace_shows_states_and_levels(pair, x):
     torch.testing.assert_close(again.x, run.x, rtol=0, atol=0)
 
 
-def test_mixing_a_network_with_itself_at_guidance_zero_is_only_a_detour(pair, x, slopes):
-    """With gamma = 0 and one network, the legs of a step go out and come back along one field."""
+@pytest.mark.parametrize("solver", [Euler(), Heun(), RK4()], ids=lambda solver: type(solver).__name__)
+def test_mixing_a_network_with_itself_at_guidance_zero_is_only_a_detour(solver, pair, x, slopes):
+    """With gamma = 0 and one network, the legs of a step go out and come back along one field; what they leave behind
+    shrinks at the inner solver's order or, where its leading errors there and back cancel, one faster."""
     video = pair["video"].uncond
     fields = {"image": video, "video": video}
 
     def error(n):
         sigmas = Schedule.ve(0.2, 8.0).grid(n, "uniform-lam")
-        sampler = IVMixed(guidance=None, image_guidance=None, video_guidance=None)
+        sampler = IVMixed(guidance=None, image_guidance=None, video_guidance=None, solver=solver, step_solver=solver)
         mixed = integrate(fields, sampler.legs(sigmas), 8 * x).x
-        return (mixed - integrate(video, plain(sigmas), 8 * x).x).norm()
+        return (mixed - integrate(video, plain(sigmas, solver=solver), 8 * x).x).norm()
 
-    assert slopes(error, [80, 160]) == pytest.approx([1.0], abs=0.15)
+    assert slopes(error, [80, 160]) == pytest.approx([solver.order + (solver.order > 1)], abs=0.15)
 
 
 def test_multistep_memory_stays_in_its_lane(pair, x):
