@@ -86,7 +86,7 @@ def test_without_its_temporal_layers_it_is_diffusers_image_unet(
 
 
 class TimeAndFrameRate(nn.Module):
-    """diffusers' time embedding, plus its embedding of a frame rate: a video UNet's ear for fps, from diffusers' parts."""
+    """diffusers' time embedding plus its embedding of a frame rate, all of diffusers' parts."""
 
     def __init__(self, diffusers: ModuleType, time_embedding: nn.Module, channels: int, fps: float) -> None:
         super().__init__()
