@@ -4,7 +4,7 @@ from ivmix.models.folder import save_folder
 from ivmix.models.inspection import Inspection, inspect
 from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
 from ivmix.models.lora import LoRA, merge_loras, read_lora
-from ivmix.models.temporal import MotionConfig
+from ivmix.models.temporal import MotionConfig, SpaceTimeConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.tokenizer import Tokenizer
 from ivmix.models.unet import Condition, UNet, UNetConfig
@@ -18,6 +18,7 @@ __all__ = [
     "Inspection",
     "LoRA",
     "MotionConfig",
+    "SpaceTimeConfig",
     "Tokenizer",
     "UNet",
     "UNetConfig",

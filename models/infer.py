@@ -6,7 +6,7 @@ public model with these sizes; where none is known, the caller must give a confi
 
 from collections.abc import Mapping
 
-from ivmix.models.temporal import MotionConfig
+from ivmix.models.temporal import MotionConfig, SpaceTimeConfig
 from ivmix.models.text import CLIPTextConfig
 from ivmix.models.unet import UNetConfig
 from ivmix.models.vae import VAEConfig
@@ -44,9 +44,15 @@ def unet(shapes: Shapes) -> UNetConfig:
         attention_levels=tuple(f"down_blocks.{i}.attentions.0.norm.weight" in shapes for i in range(levels)),
         layers_per_block=count(shapes, "down_blocks.0.resnets.{}.conv1.weight"),
         cross_attention_dim=context,
-        num_attention_heads=heads,  # type: ignore[arg-type]
-        temporal=motion(shapes) if is_motion(shapes) else None,
+        num_attention_heads=heads,
+        temporal=temporal(shapes),
     )
+
+
+def temporal(shapes: Shapes) -> MotionConfig | SpaceTimeConfig | None:
+    if "transformer_in.norm.weight" in shapes:
+        return SpaceTimeConfig(fps="fps_embedding.linear_1.weight" in shapes)
+    return motion(shapes) if is_motion(shapes) else None
 
 
 def is_motion(shapes: Shapes) -> bool:

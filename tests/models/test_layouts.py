@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from ivmix.models import VAE, CLIPText, CLIPTextConfig, MotionConfig, UNet, UNetConfig, VAEConfig
+from ivmix.models import VAE, CLIPText, CLIPTextConfig, MotionConfig, UNet, UNetConfig, VAEConfig, infer
 from ivmix.models.build import build, shapes_of
 from ivmix.models.layouts import EXTRAS, LAYOUTS, Found, Layout, LayoutError, Rule, Template, find, numbers
+from ivmix.models.unet import MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
 
 Shapes = dict[str, tuple[int, ...]]
 Manifest = Callable[[str], tuple[Shapes, int]]
@@ -55,6 +56,11 @@ VIT_H = CLIPTextConfig(
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "sd15_unet_ldm": (UNet, UNetConfig()),
     "sd15_unet_diffusers": (UNet, UNetConfig()),
+    "sd21_base_unet_diffusers": (UNet, SD21_BASE),
+    "modelscope_unet_orig": (UNet, MODELSCOPE),
+    "modelscope_unet3d_diffusers": (UNet, MODELSCOPE),
+    "videocrafter2_unet_orig": (UNet, VIDEOCRAFTER2),
+    "videocrafter2_unet_diffusers": (UNet, VIDEOCRAFTER2),
     "sd15_vae_ldm": (VAE, VAEConfig()),
     "sd15_vae_diffusers": (VAE, VAEConfig()),
     "sd15_vae_diffusers_old": (VAE, VAEConfig()),
@@ -110,6 +116,15 @@ def test_a_public_file_gives_every_weight_of_our_network_its_shape(name: str, ma
     found, ours = converted(shapes)
     of_motion = found.layout.part == "motion"
     assert ours == {k: s for k, s in wanted(*NETWORKS[name]).items() if ".motion_modules." in k or not of_motion}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_config_is_told_by_the_shapes_alone(name: str, manifest: Manifest) -> None:
+    found, ours = converted(manifest(name)[0])
+    tell = {"unet": infer.unet, "motion": infer.around, "vae": infer.vae, "text_encoder": infer.text}
+    told, (_, config) = tell[found.layout.part](ours), NETWORKS[name]
+    assert (told.temporal, told.block_out_channels) == (config.temporal, config.block_out_channels) \
+        if found.layout.part == "motion" else told == config
 
 
 @pytest.mark.parametrize(("other", "diffusers"), SAME)
