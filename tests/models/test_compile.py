@@ -268,7 +268,7 @@ def test_inference_mode_and_no_grad_share_one_recording(
     graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments]
 ) -> None:
     for seed in range(6):
-        with torch.inference_mode(seed % 2 == 0):
+        with torch.inference_mode(seed % 2 == 1):  # the second call records
             given = arguments(seed)
             assert torch.equal(graphs(*given), network(*given))
     assert tape.recorded == 1
@@ -285,8 +285,10 @@ def test_the_longest_unused_shape_goes_first(
         graphs(*arguments(b=1))
         graphs(*arguments(b=3, f=min(f, 6), h=8 if f < 7 else 16))
     assert len(graphs.programs) == SHAPES
+    before = tape.replays
     graphs(*arguments(b=1))
-    assert tape.recorded == 2  # was in use all the time
+    assert tape.replays == before + 1  # was in use all the time
+    assert tape.recorded == 2
     graphs(*arguments(b=2))
     graphs(*arguments(b=2))
     assert tape.recorded == 3  # had gone
@@ -444,7 +446,7 @@ def test_networks_compile_whole_and_compute_the_same(
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
     match name:
         case "video":
-            calls = [(arguments(), {}), (arguments(b=1, f=5, h=16), {}), (arguments(), {"temporal": False})]
+            calls = [(arguments(b=1, f=5, h=16), {}), (arguments(), {"temporal": False})]
         case "image":
             function = image = randomised(UNet(image_config))
             z, t, _ = arguments()
