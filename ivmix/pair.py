@@ -20,6 +20,7 @@ import torch
 
 from ivmix.models import VAE, CLIPText, CLIPTextConfig, Condition, Tokenizer, UNet, UNetConfig, VAEConfig, load_folder
 from ivmix.models.folder import read_json
+from ivmix.models.prompts import encode_prompts
 from ivmix.solvers import Network, Schedule
 
 FORMAT = 1
@@ -38,9 +39,8 @@ class Side:
     prediction: Any  # "epsilon", "x0", "v" or "flow"
 
     def condition(self, prompts: Sequence[str]) -> Condition:
-        """Reads the prompts once: what this side's network is told at every step."""
-        tokens = self.tokenizer(prompts).to(self.unet.conv_in.weight.device)
-        return self.unet.condition(self.text_encoder(tokens))
+        """Reads the prompts and their weights once: what this side's network is told at every step."""
+        return self.unet.condition(encode_prompts(self.tokenizer, self.text_encoder, prompts))
 
     def network(self) -> Network:
         """The adapter of one run. An image model takes a video as it is: without motion modules, frames are a batch."""
