@@ -99,11 +99,21 @@ def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     assert "hub:guoyww/animatediff-motion-adapter-v1-5-3, 1.7 GB" in said
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_prompt_too_long_is_one_line_that_shows_the_words_cut_off(tmp_path, capsys):
+    assert main(["sample", f"{PROMPT} a blue cross", "-o", str(tmp_path / "out.gif"), *QUICK]) == 0
+    assert capsys.readouterr().err == (
+        "ivmix sample: warning: a prompt is longer than the 6 tokens that are read; cut off: 'blue cross'\n"
+    )
+    assert names(tmp_path) == ["out.gif", "out.gif.json"]
+
+
 BAD = [
     ([""], "the prompt is empty"),
     ([], "give either a prompt or --from"),
     (["a purple circle moving left"], "outside the vocabulary"),
-    (["a red circle " * 3000], "tokens, at most 6 fit"),
+    (["a pink circle " * 3000], "outside the vocabulary: 'pink pink"),
+    (["a [red:0.5] circle"], "would edit it during the run"),
     (["красный круг"], "outside the vocabulary"),
     (["a red \x07 circle"], "control character"),
     ([PROMPT, "--guidance", "nan"], "guidance=nan"),
