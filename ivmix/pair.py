@@ -66,7 +66,7 @@ class Side:
     call: Compiled  # of the UNet
 
     def condition(self, prompts: Sequence[str]) -> Condition:
-        """Reads the prompts once: what this side's network is told at every step."""
+        """Reads the prompts and their weights once: what this side's network is told at every step."""
         return self.unet.condition(encode_prompts(self.tokenizer, self.text_encoder, prompts), fps=self.fps)
 
     def network(self, schedule: Schedule | None = None) -> Network:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ivmix._version import __version__
 from ivmix.media import to_frames
 from ivmix.models.compile import Mode
+from ivmix.models.prompts import read_prompts
 from ivmix.pair import Pair, Side, Swaps, load_pair
 from ivmix.progress import progress_bar
 from ivmix.sampling import Sampling
@@ -103,6 +104,9 @@ class TextToVideo:
     ) -> Result:
         """One clip a prompt. Sample k starts from noise of seed + k, or of `seed[k]`, whatever the batch it runs in.
 
+        Prompts may hold weights, "a (red:1.3) circle" (`ivmix.models.prompts`); what is too long loses its end, and a
+        warning says so.
+
         `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image model; defaults are
         the pair's. What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose
         defaults are again the pair's. `batch_size` clips run together; `callback(step, total, run)` follows every step
@@ -128,7 +132,7 @@ class TextToVideo:
         negative = pair.defaults["negative_prompt"] if negative_prompt is None else negative_prompt
         image_negative = negative if image_negative_prompt is None else image_negative_prompt
         for side, other in ((pair.image, image_negative), (pair.video, negative)):
-            side.tokenizer([*prompts, other])  # words that cannot be read are found before the first batch
+            read_prompts(side.tokenizer, [*prompts, other])  # what cannot be read is found before the first batch
 
         image_schedule, video_schedule = sampling.schedules(pair.image.schedule, pair.video.schedule)
         schedule = image_schedule if sampling.lead == "image" else video_schedule

@@ -10,8 +10,8 @@ from torch.overrides import TorchFunctionMode
 
 N = TypeVar("N", bound=nn.Module)
 
-MOST_TENSORS = 20_000  # of a network; the largest public one here has a tenth of it
-LARGEST_SIZE = 10**7   # of any number in a config
+MOST_TENSORS = 5_000  # of a network; the largest public one here has a third of it
+LARGEST_SIZE = 10**6   # of any number in a config
 
 
 class Blueprint(TorchFunctionMode):

@@ -148,17 +148,25 @@ class Graphs:
 
 
 class Recorder:
-    """Records CUDA graphs that share one pool of memory: safe, as no result stays there when the next graph runs."""
+    """Records CUDA graphs on one stream, in one pool of memory: safe, as no result stays there when the next one runs.
 
-    pool: Any = None
+    The last graph is kept for its pool: CUDA's allocator takes no new graph into a pool that no graph uses any more.
+    """
+
+    stream: Any = None
+    last: Any = None
 
     def __call__(self, function: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Callable[[], None]]:
         if device.type != "cuda":
             raise RuntimeError(f"the network has moved to {device}")
-        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        if self.stream is None or self.stream.device != device:
+            self.stream, self.last = torch.cuda.Stream(device), None
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(device), torch.cuda.graph(graph, self.pool, capture_error_mode="thread_local"):
+        pool = self.last.pool() if self.last else None
+        # The outer `with` restores the caller's stream where a recording fails; torch.cuda.graph then does not.
+        with torch.cuda.stream(self.stream), torch.cuda.graph(graph, pool, self.stream, "thread_local"):
             output = function()
+        self.last = graph
         return output, graph.replay
 
 

@@ -86,7 +86,8 @@ def fetch(source: str, part: str, variant: str | None = None) -> Path:
 def _wanted(place: Place, names: Mapping[str, object], part: str, variant: str | None) -> list[str]:
     """The file of weights, then what belongs to it: config.json, shards."""
     if place.path in names:
-        chosen, config = place.path, []
+        beside = str(PurePosixPath(place.path).with_name("adapter_config.json"))  # PEFT's: what scales a LoRA
+        chosen, config = place.path, [beside] if beside in names else []
     else:
         prefix = place.path and place.path + "/"
         here = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ivmix.solvers.denoiser import Denoiser, level
+from ivmix.solvers.denoiser import Denoiser, level, like
 
 Number = float | Tensor
 Weight = Number | Callable[[Tensor], Number]
@@ -196,7 +196,7 @@ class _Opaque:
     reach: tuple[float, float] = (0.0, float("inf"))
 
     def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
-        return [self.denoise(x, sigma) for _ in conditions]
+        return [like(x, self.denoise(x, sigma), self.name).to(x.dtype) for _ in conditions]
 
 
 def _accumulate(total: Tensor | None, weight: Number, x0: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ivmix.solvers.affine import Affine, Weight
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided, guide, scale_at
-from ivmix.solvers.ivmixed import Reach, check_interval, check_period, parse_pattern
+from ivmix.solvers.ivmixed import Reach, check_interval, check_period, check_reach, parse_pattern
 from ivmix.solvers.legs import progress
 
 _SLACK = 1e-9  # two grids' roundings of one node; far below any step
@@ -136,7 +136,7 @@ def composite(
         drift += leg(letter, +1.0)
     for letter in up.replace("R", ""):
         drift -= leg(letter, -1.0)
-    gate = u.gate(interval, _common(reach))
+    gate = u.gate(interval, _common(check_reach(reach)))
     mean = drift / (1 + churn)
     if not callable(gate):
         return Composite(mean, float(churn))

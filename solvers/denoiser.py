@@ -10,6 +10,7 @@ at `sigma = inf` the state is z itself, pure noise of unit variance, everywhere 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,3 +31,14 @@ def level(sigma: float | Tensor) -> Tensor:
     if not value.item() >= 0:
         raise ValueError(f"sigma: got {value.item():g}, expected a number >= 0")
     return value
+
+
+def like(x: Tensor, y: Any, name: str) -> Tensor:
+    """`y`, which `name` returned for `x`: a tensor of x's shape, or an error that says what it is."""
+    if not isinstance(y, Tensor):
+        raise TypeError(
+            f"{name} returned a {type(y).__name__}, expected a tensor; of a module's output object, its .sample"
+        )
+    if y.shape != x.shape:
+        raise ValueError(f"{name} returned shape {tuple(y.shape)} for input {tuple(x.shape)}")
+    return y

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ivmix.solvers.affine import Affine, count_rows, value_at
 from ivmix.solvers.composite import Composite
-from ivmix.solvers.denoiser import Denoiser, Noise, level
+from ivmix.solvers.denoiser import Denoiser, Noise, level, like
 from ivmix.solvers.guidance import Guided, guide
 from ivmix.solvers.legs import Leg
 from ivmix.solvers.noise import draw
@@ -173,9 +173,7 @@ class _Player:
             else:
                 x_heard = x * self._alpha(leg.source) / self._alpha(leg.told)  # the same z, read at the level told
                 x0 = x - sigma * (x_heard - evaluate(x_heard, heard)) / heard
-            if x0.shape != x.shape:
-                raise ValueError(f"fields[{leg.network!r}] returned shape {tuple(x0.shape)} for {tuple(x.shape)}")
-            return x0
+            return like(x, x0, f"fields[{leg.network!r}]").to(x.dtype)
 
         return counted
 
@@ -191,6 +189,8 @@ class _Player:
 
 def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
     """Everything that can be known to be wrong before the first evaluation."""
+    if not isinstance(legs, Sequence):
+        raise TypeError(f"legs: got a {type(legs).__name__}, expected a list, as plain(sigmas) makes it")
     if not legs:
         raise ValueError("legs: got none, expected at least one")
     if not x.is_floating_point():

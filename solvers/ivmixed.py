@@ -58,6 +58,12 @@ def check_period(period: int | None) -> int | None:
     return period
 
 
+def check_reach(reach: Reach | None) -> Reach | None:
+    if reach and (unknown := sorted(reach.keys() - {"image", "video"})):
+        raise ValueError(f"reach: got the names {unknown}, expected 'image', 'video' or both")
+    return reach
+
+
 def inside(u: float, interval: tuple[float, float]) -> bool:
     """Whether progress `u` is in [a, b), or in [a, 1] where b = 1."""
     begin, end = interval
@@ -116,6 +122,7 @@ class IVMixed:
           1 step      video  4 -> 2 +7.5
           2 step      video  2 -> 0 +7.5
         """
+        check_reach(reach)
         levels: list[float] = check_grid(sigmas).tolist()
         n, plan = len(levels) - 1, []
         for i in range(n):

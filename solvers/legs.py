@@ -48,6 +48,10 @@ class Leg:
     step: int
     view: View | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, Solver):
+            raise TypeError(f"solver: got {self.solver!r}, expected an instance of a solver, such as Euler()")
+
     def __str__(self) -> str:
         scale = "" if self.guidance is None else f" {self.guidance:+g}"
         told = "" if self.told == self.source else f" (told {self.told:.4g})"

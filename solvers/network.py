@@ -57,6 +57,7 @@ import torch
 from torch import Tensor
 
 from ivmix.solvers.affine import Affine, Atom
+from ivmix.solvers.denoiser import like
 from ivmix.solvers.schedule import Schedule
 
 Forward = Callable[[Tensor, Tensor, Any], Tensor]
@@ -109,6 +110,8 @@ class Network:
     join: Callable[[Sequence[Any]], Any] = field(default=join_conditions, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.schedule, Schedule):
+            raise TypeError(f"schedule: got a {type(self.schedule).__name__}, expected a Schedule")
         if self.prediction not in ("epsilon", "x0", "v", "flow"):
             raise ValueError(f"prediction: got {self.prediction!r}, expected 'epsilon', 'x0', 'v' or 'flow'")
         if self.timesteps not in ("fractional", "nearest"):
@@ -133,8 +136,7 @@ class Network:
         z = x if alpha == 0 else alpha * x
         rows = torch.cat([z] * len(conditions)) if len(conditions) > 1 else z
         y = self.forward(rows.to(self.dtype or x.dtype), t, self.join(tuple(conditions)))
-        if y.shape != rows.shape:
-            raise ValueError(f"network {self.name!r} returned shape {tuple(y.shape)} for input {tuple(rows.shape)}")
+        y = like(rows, y, f"network {self.name!r}")
         return [self._x0(x, z, y_row, sigma, alpha) for y_row in y.to(x.dtype).chunk(len(conditions))]
 
     def _x0(self, x: Tensor, z: Tensor, y: Tensor, sigma: Tensor, alpha: float) -> Tensor:
@@ -163,9 +165,11 @@ def framewise(forward: Forward, repeat: Callable[[Any, int], Any] | None = None)
     widen = remember(lambda given: repeat(*given)) if repeat else lambda given: given[0]
 
     def forward_frames(z: Tensor, t: Tensor, condition: Any) -> Tensor:
-        batch, _, frames, _, _ = z.shape
-        y = forward(z.transpose(1, 2).flatten(0, 1), t, widen((condition, frames)))  # (b f) c h w
-        return y.unflatten(0, (batch, frames)).transpose(1, 2)
+        if z.ndim != 5:
+            raise ValueError(f"x: got shape {tuple(z.shape)}, expected b c f h w for a framewise network")
+        rows = z.transpose(1, 2).flatten(0, 1)  # (b f) c h w
+        y = like(rows, forward(rows, t, widen((condition, z.shape[2]))), "the framewise network")
+        return y.unflatten(0, (z.shape[0], z.shape[2])).transpose(1, 2)
 
     return forward_frames
 

@@ -6,6 +6,7 @@ than the state is at, or move z between levels it is not at. None of this is rec
 2410.04171) and checked against recorded runs.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +87,13 @@ class Official:
         most = 998 if self.variant == "videocrafter" else 1000
         if not (isinstance(self.steps, int) and 2 <= self.steps <= most):
             raise ValueError(f"steps: got {self.steps!r}, expected a whole number from 2 to {most}")
+        for name in ("image_guidance", "video_guidance"):
+            if not isinstance(getattr(self, name), GuidanceRamp):
+                raise TypeError(f"{name}: got {getattr(self, name)!r}, expected a GuidanceRamp")
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            raise ValueError(f"guidance: got {self.guidance}, expected a finite number, or None")
+        if not (all(isinstance(i, int) for i in self.interval) and 0 <= self.interval[0] <= self.interval[1]):
+            raise ValueError(f"interval: got {self.interval}, expected the numbers of the first and last mixed step")
         if min(self.interval[1], self.steps - 1) >= 50:
             raise ValueError(f"interval: got {self.interval}, but the guidance tables end at step 49")
         if self.zz is not None and (self.variant == "modelscope" or self.zz < 1):

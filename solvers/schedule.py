@@ -101,6 +101,8 @@ class Schedule:
     @classmethod
     def cosine(cls, s: float = 0.008, n: int = 1000, beta_max: float = 0.999) -> "Schedule":
         """alpha_bar = cos²((k/n + s)/(1 + s)·pi/2), with betas capped at `beta_max` (arXiv 2102.09672, eq. 17)."""
+        if not 0 <= s < math.inf:
+            raise ValueError(f"s: got {s}, expected a finite number >= 0")
         if not 0 < beta_max < 1:
             raise ValueError(f"beta_max: got {beta_max}, expected 0 < beta_max < 1")
         curve = torch.cos((torch.arange(n + 1, dtype=torch.float64) / n + s) / (1 + s) * math.pi / 2) ** 2

@@ -69,6 +69,19 @@ def test_a_record_remembers_its_pair_and_dtype(tmp_path):
     assert first.read_bytes() == again.read_bytes()
 
 
+def test_a_record_remembers_models_put_in_the_place_of_the_pairs_own(tmp_path, capsys):
+    """The image model's degraded frames of the empty prompt tell: with it as the video model, sharpness is another."""
+    models = ["--video-model", str(EMBEDDED["sprites"] / "image"), "--compile", "auto"]
+    plain, first, again = (tmp_path / f"{name}.webp" for name in ("plain", "first", "again"))
+    assert main(["sample", PROMPT, "-o", str(plain), *QUICK]) == 0
+    assert main(["sample", PROMPT, "-o", str(first), *QUICK, *models]) == 0
+    assert "networks run by eager: the network is on cpu" in capsys.readouterr().err
+    assert main(["sample", "--from", f"{first}.json", "-o", str(again), "--quiet"]) == 0
+    record = json.loads(Path(f"{again}.json").read_text())
+    assert (record["swaps"], record["compile"]) == ({"video_model": models[1]}, "auto")
+    assert first.read_bytes() == again.read_bytes() != plain.read_bytes()
+
+
 def test_compare_writes_a_video_a_sheet_and_the_figures(tmp_path, capsys):
     assert main(["compare", PROMPT, "-o", str(tmp_path / "cmp.mp4"), "--steps", "3", "--quiet"]) == 0
     assert names(tmp_path) == ["cmp.json", "cmp.mp4", "cmp.png"]
@@ -78,16 +91,29 @@ def test_compare_writes_a_video_a_sheet_and_the_figures(tmp_path, capsys):
     assert "degradation" in printed
 
 
-def test_pairs_lists_the_embedded_pair(capsys):
+def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     assert main(["pairs"]) == 0
-    assert "sprites: 8 frames of 32x32" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "sprites: 8 frames of 32x32" in said
+    assert "videocrafter2: 16 frames of 320x512" in said
+    assert "hub:guoyww/animatediff-motion-adapter-v1-5-3, 1.7 GB" in said
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_prompt_too_long_is_one_line_that_shows_the_words_cut_off(tmp_path, capsys):
+    assert main(["sample", f"{PROMPT} a blue cross", "-o", str(tmp_path / "out.gif"), *QUICK]) == 0
+    assert capsys.readouterr().err == (
+        "ivmix sample: warning: a prompt is longer than the 6 tokens that are read; cut off: 'blue cross'\n"
+    )
+    assert names(tmp_path) == ["out.gif", "out.gif.json"]
 
 
 BAD = [
     ([""], "the prompt is empty"),
     ([], "give either a prompt or --from"),
     (["a purple circle moving left"], "outside the vocabulary"),
-    (["a red circle " * 3000], "tokens, at most 6 fit"),
+    (["a pink circle " * 3000], "outside the vocabulary: 'pink pink"),
+    (["a [red:0.5] circle"], "would edit it during the run"),
     (["красный круг"], "outside the vocabulary"),
     (["a red \x07 circle"], "control character"),
     ([PROMPT, "--guidance", "nan"], "guidance=nan"),
@@ -105,6 +131,12 @@ BAD = [
     ([PROMPT, "--frames", "17"], "frames=17"),
     ([PROMPT, "--frames", "0"], "frames=0"),
     (["--from", "no-such.json"], "no file no-such.json"),
+    ([PROMPT, "--image-model", "no-such-model"], "no-such-model"),
+    ([PROMPT, "--motion", "no-such-motion"], "no-such-motion"),
+    ([PROMPT, "--vae", "no-such-vae"], "no-such-vae"),
+    ([PROMPT, "--video-model", "hub:a"], "source 'hub:a'"),
+    ([PROMPT, "--lora", "no-such-lora.safetensors:0.5"], "no-such-lora"),
+    ([PROMPT, "--sampler", "official", "--variant", "sora"], "variant: got 'sora'"),
 ]
 
 

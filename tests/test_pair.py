@@ -290,8 +290,14 @@ def test_a_model_that_is_none_is_one_clear_error(own, pipeline, modules, swaps, 
 
 @pytest.mark.parametrize(
     ("text", "source", "weight"),
-    [("x.ckpt", "x.ckpt", 1.0), ("x.ckpt:0.8", "x.ckpt", 0.8), ("C:/x.ckpt", "C:/x.ckpt", 1.0), ("hub:a/b/c.ckpt:-.5", "hub:a/b/c.ckpt", -0.5)],
-)  # fmt: skip
+    [
+        ("x.ckpt", "x.ckpt", 1.0),
+        ("x.ckpt:0.8", "x.ckpt", 0.8),
+        ("C:/x.ckpt", "C:/x.ckpt", 1.0),
+        ("hub:a/b/c.ckpt", "hub:a/b/c.ckpt", 1.0),
+        ("hub:a/b/c.ckpt:-.5", "hub:a/b/c.ckpt", -0.5),
+    ],
+)
 def test_a_loras_weight_follows_the_last_colon(monkeypatch, text, source, weight):
     monkeypatch.setattr("ivmix.pair.read_lora", lambda given: given)
     assert read_weighted(text) == (source, weight)

@@ -1,5 +1,7 @@
 """Prompts to videos on the embedded pair: the same bytes every time, the same sample in every batch, clear errors."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -110,7 +112,9 @@ def test_latents_decode_to_the_frames(model):
         ("a purple circle moving left", "outside the vocabulary: 'purple'.*the words known are"),
         ("un círculo rojo", "outside the vocabulary"),
         ("赤い円が左に動く", "outside the vocabulary"),
-        pytest.param("a red circle " * 2000, "tokens, at most 6 fit", id="thousands of words"),
+        pytest.param("a pink circle " * 2000, "outside the vocabulary", id="thousands of words"),
+        ("a (red:1.3.1) circle", "the weight '1.3.1' in the prompt is not a number"),
+        ("a (pink:1.3) circle", "outside the vocabulary: 'pink'"),
         ("a red\ncircle moving left", "control character"),
         ("a red\x00circle", "control character"),
         (7, "expected text"),
@@ -120,6 +124,26 @@ def test_a_prompt_that_cannot_be_drawn_is_one_clear_short_error(model, prompt, m
     with pytest.raises(ValueError, match=message) as caught:
         model([prompt])
     assert len(str(caught.value)) < 500
+
+
+def test_a_prompt_too_long_is_cut_with_one_warning_that_shows_the_words(model):
+    long, call = f"{PROMPTS[0]} a blue cross", {"batch_size": 1, "sampler": "composite", "steps": 2}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # as Python starts
+        frames = model([long, PROMPTS[1]], **call).frames
+    assert [str(w.message).partition("cut off: ")[2] for w in caught] == ["'blue cross'"]
+    assert np.array_equal(frames, model([f"{PROMPTS[0]} a", PROMPTS[1]], **call).frames)
+
+
+def test_a_weight_of_one_changes_no_byte_and_another_changes_the_clip(model):
+    call = {"sampler": "composite", "steps": 3}
+    plain, one, more = (
+        model(prompt, **call).frames
+        for prompt in (PROMPTS[0], "a (red:1.0) [(circle)] moving left", "a (red:1.3) circle moving left")
+    )
+    assert np.array_equal(plain, one)
+    assert not np.array_equal(plain, more)
+    assert np.abs(plain.astype(float) - more).mean() < 30  # still that clip, of 255
 
 
 def test_a_bad_prompt_of_a_later_batch_is_found_before_sampling(model):

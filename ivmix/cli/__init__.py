@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
 from ivmix._version import __version__
@@ -22,10 +23,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 done, 1 `inspect` found a fault, 2 bad input (one line on stderr), 130 interrupted."""
+    """Exit status 0 done, 1 `inspect` found a fault, 2 bad input, 130 interrupted. Errors and warnings are single lines
+    on stderr."""
     options = parser().parse_args(arguments)
+
+    def tell(message: Warning | str, *_: object) -> None:
+        sys.stderr.write(f"ivmix {options.command}: warning: {message}\n")
+
     try:
-        return options.run(options) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = tell  # type: ignore[assignment]
+            return options.run(options) or 0
     except (ValueError, OSError, FloatingPointError) as error:
         sys.stderr.write(f"ivmix {options.command}: error: {error}\n")
         return 2

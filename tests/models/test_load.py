@@ -35,9 +35,12 @@ BY_NAME = {layout.name: layout for layout in LAYOUTS}
 State = dict[str, Tensor]
 
 SPATIAL = UNetConfig(
-    block_out_channels=(8, 16, 16), attention_levels=(True, True, False), cross_attention_dim=12,
-    num_attention_heads=(2, 4, 4), norm_num_groups=4,
+    block_out_channels=(8, 16), attention_levels=(True, False), cross_attention_dim=12, num_attention_heads=(2, 4),
+    norm_num_groups=4,
 )  # fmt: skip
+DEEPER = replace(  # upsamplers with and without an attention before them
+    SPATIAL, block_out_channels=(8, 16, 16), attention_levels=(True, True, False), num_attention_heads=(2, 4, 4)
+)
 MOTION = MotionConfig(max_frames=6, mid_block=True)
 AUTOENCODER = VAEConfig(block_out_channels=(4, 4, 8, 8), norm_num_groups=4)
 TEXT = CLIPTextConfig(
@@ -77,12 +80,12 @@ def same(network: nn.Module, state: State) -> bool:
 Make = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unet(randomised: Make) -> UNet:
     return randomised(UNet(SPATIAL), dtype=torch.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def video(unet: UNet, randomised: Make) -> UNet:
     """The same spatial weights with motion modules."""
     network = randomised(UNet(replace(SPATIAL, temporal=MOTION)), seed=1, dtype=torch.float32)
@@ -90,12 +93,12 @@ def video(unet: UNet, randomised: Make) -> UNet:
     return network
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def vae(randomised: Make) -> VAE:
     return randomised(VAE(AUTOENCODER), seed=2, dtype=torch.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def text(randomised: Make) -> CLIPText:
     return randomised(CLIPText(TEXT), seed=3, dtype=torch.float32)
 
@@ -124,15 +127,23 @@ def modules(video: UNet) -> State:
 def test_a_unet_comes_back_from_every_layout(
     layout: str, prefix: str, temporal: Any, convolutions: int, randomised: Make, tmp_path: Path
 ) -> None:
-    config = replace(SPATIAL, temporal=temporal)
+    config = replace(DEEPER, temporal=temporal)
     network = randomised(UNet(config), dtype=torch.float32)
     state = public(BY_NAME[layout], network.state_dict(), prefix, convolutions)
     save_file(state, tmp_path / "a.safetensors")
-    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "a.ckpt")
-    for name in ("a.safetensors", "a.ckpt"):
-        loaded = load_unet(tmp_path / name, config=config)
-        assert loaded.config == config
-        assert same(loaded, network.state_dict())
+    loaded = load_unet(tmp_path / "a.safetensors", config=config)
+    assert loaded.config == config
+    assert same(loaded, network.state_dict())
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "module", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_forward_module."])
+def test_a_pickle_of_tensors_comes_back_however_it_is_wrapped(
+    wrapper: str | None, prefix: str, text: CLIPText, tmp_path: Path
+) -> None:
+    state = {prefix + key: value for key, value in text.state_dict().items()}
+    torch.save({wrapper: state, "epoch": 3, "note": "x"} if wrapper else state, tmp_path / "a.ckpt")
+    assert same(load_text_encoder(tmp_path / "a.ckpt", config=TEXT), text.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -167,7 +178,8 @@ def test_a_text_encoder_comes_back_from_every_layout(
 ) -> None:
     state = public(BY_NAME[layout], text.state_dict(), prefix)
     if layout == "open_clip text":  # what comes with it and is left out
-        state |= {f"{prefix}logit_scale": torch.zeros(()), f"{prefix}transformer.resblocks.23.ln_1.weight": torch.ones(8)}
+        last = f"{prefix}transformer.resblocks.23.ln_1.weight"
+        state |= {f"{prefix}logit_scale": torch.zeros(()), last: torch.ones(8)}
     save_file(state, tmp_path / "a.safetensors")
     assert same(load_text_encoder(tmp_path / "a.safetensors", config=TEXT), text.state_dict())
 
@@ -207,7 +219,7 @@ def test_the_averaged_copy_is_taken_when_asked_for(
     assert same(load_unet(tmp_path / "full.safetensors", config=SPATIAL), unet.state_dict())
     assert same(load_unet(tmp_path / "full.safetensors", config=SPATIAL, variant="ema"), average)
     save_file(state, tmp_path / "pruned.safetensors")
-    with pytest.raises(ValueError, match=r"holds no averaged UNet, such as model_ema\.diffusion_modelinput.*: leave var"):
+    with pytest.raises(ValueError, match=r"holds no averaged UNet, such as model_ema\.diffusion_modelinput.*: leave"):
         load_unet(tmp_path / "pruned.safetensors", config=SPATIAL, variant="ema")
     with pytest.raises(ValueError, match=r"variant='fp16' chooses a file of a folder"):
         load_unet(tmp_path / "pruned.safetensors", config=SPATIAL, variant="fp16")
@@ -242,7 +254,7 @@ def test_a_motion_adapter_s_folder_says_how_many_heads_it_has(unet: UNet, video:
     loaded = load_unet(tmp_path / "unet", motion=tmp_path / "adapter")
     assert loaded.config.temporal == replace(MOTION, num_attention_heads=4)
     (tmp_path / "adapter" / "config.json").write_text(json.dumps(raw | {"motion_norm_num_groups": 32}))
-    with pytest.raises(ValueError, match=r"describes no MotionAdapter for this UNet: motion_norm_num_groups is 32, only 4"):
+    with pytest.raises(ValueError, match=r"no MotionAdapter for this UNet: motion_norm_num_groups is 32, only 4"):
         load_unet(tmp_path / "unet", motion=tmp_path / "adapter")
 
 
@@ -257,14 +269,14 @@ def test_motion_modules_of_other_widths_and_incomplete_ones_are_refused(
     unet: UNet, video: UNet, randomised: Make, tmp_path: Path
 ) -> None:
     save_folder(unet, tmp_path / "unet")
-    wider = UNet(replace(SPATIAL, block_out_channels=(16, 16, 16), temporal=MOTION))
+    wider = UNet(replace(SPATIAL, block_out_channels=(16, 16), temporal=MOTION))
     save_file(modules(wider), tmp_path / "wider.safetensors")
-    with pytest.raises(StateError, match=r"wider\.safetensors does not fit the UNet of .*norm\.bias is \(16,\), expected"):
+    with pytest.raises(StateError, match=r"wider\.safetensors does not fit the UNet of .*bias is \(16,\), expected"):
         load_unet(tmp_path / "unet", motion=tmp_path / "wider.safetensors")
     state = modules(video)
     del state["up_blocks.0.motion_modules.1.proj_in.bias"]
     save_file(state, tmp_path / "less.safetensors")
-    with pytest.raises(StateError, match=r"less\.safetensors does not fit .*missing up_blocks\.0\.motion_modules\.1\.proj_in"):
+    with pytest.raises(StateError, match=r"less\.safetensors does not .*missing up_blocks\.0\.motion_modules\.1\.proj"):
         load_unet(tmp_path / "unet", motion=tmp_path / "less.safetensors")
     save_folder(video, tmp_path / "video")
     with pytest.raises(ValueError, match=r"has motion modules of its own: leave motion out"):
@@ -289,7 +301,8 @@ def test_two_position_tables_that_differ_are_no_motion_module(unet: UNet, video:
 def test_a_single_file_needs_no_config_if_its_sizes_are_public_ones(
     randomised: Make, tmp_path: Path
 ) -> None:
-    unet = randomised(UNet(UNetConfig(block_out_channels=(32, 64), attention_levels=(True, False))), dtype=torch.float16)
+    config = UNetConfig(block_out_channels=(32, 64), attention_levels=(True, False))
+    unet = randomised(UNet(config), dtype=torch.float16)
     vae = randomised(VAE(VAEConfig(block_out_channels=(32, 32, 32, 64))), dtype=torch.float16)
     sizes = {"vocab_size": 20, "intermediate_size": 16, "num_hidden_layers": 1, "max_position_embeddings": 7}
     text = randomised(CLIPText(CLIPTextConfig(**sizes)), dtype=torch.float16)  # type: ignore[arg-type]
@@ -303,7 +316,7 @@ def test_a_single_file_needs_no_config_if_its_sizes_are_public_ones(
 def test_sizes_that_do_not_tell_the_config_ask_for_one(unet: UNet, vae: VAE, text: CLIPText, tmp_path: Path) -> None:
     save_file(single_file(unet, vae, text), tmp_path / "a.safetensors")
     for load, reason in (
-        (load_unet, r"levels of \(8, 16, 16\) channels.*give config=, a UNetConfig"),
+        (load_unet, r"levels of \(8, 16\) channels.*give config=, a UNetConfig"),
         (load_vae, r"levels of \(4, 4, 8, 8\) channels.*give config=, a VAEConfig"),
         (load_text_encoder, r"a text encoder of 8 channels.*give config=, a CLIPTextConfig"),
     ):
@@ -315,7 +328,7 @@ def test_a_config_that_the_weights_contradict_is_refused(unet: UNet, tmp_path: P
     save_file(unet.state_dict(), tmp_path / "a.safetensors")
     with pytest.raises(StateError, match=r"does not fit UNet: .*expected \(16, 20\)"):
         load_unet(tmp_path / "a.safetensors", config=replace(SPATIAL, cross_attention_dim=20))
-    with pytest.raises(ValueError, match=r"the config of .* describes no UNet: channels=8 is not a multiple of heads=3"):
+    with pytest.raises(ValueError, match=r"config of .* describes no UNet: channels=8 is not a multiple of heads=3"):
         load_unet(tmp_path / "a.safetensors", config=replace(SPATIAL, num_attention_heads=3))
 
 
@@ -342,9 +355,9 @@ def test_a_variant_is_a_file_name_and_the_dtype_is_in_the_tensors(vae: VAE, tmp_
     save_file(vae.state_dict(), tmp_path / "diffusion_pytorch_model.fp16.safetensors")  # as AnimateDiff's adapters are
     assert same(load_vae(tmp_path, variant="fp16"), vae.state_dict())
     (tmp_path / WEIGHTS).unlink()
-    with pytest.raises(FileNotFoundError, match=r"no weight file for vae: .* are diffusion_pytorch_model\.fp16\.safetens"):
+    with pytest.raises(FileNotFoundError, match=r"no weight file for vae: .* are diffusion_pytorch_model\.fp16\."):
         load_vae(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no weight file for vae, variant bf16: expected .*\.bf16\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"no weight file for vae, variant bf16: expected .*\.bf16\."):
         load_vae(tmp_path, variant="bf16")
 
 
@@ -401,7 +414,7 @@ def test_weights_are_as_stored_or_as_asked_for(dtype: torch.dtype, vae: VAE, tmp
 def test_two_stored_dtypes_ask_which_it_shall_be(unet: UNet, video: UNet, tmp_path: Path) -> None:
     save_folder(unet, tmp_path / "unet", torch.float16)
     save_file(modules(video), tmp_path / "mm.safetensors")
-    with pytest.raises(ValueError, match=r"unet.* and .*mm\.safetensors: .* as torch\.float16 and torch\.float32: say whi"):
+    with pytest.raises(ValueError, match=r"and .*mm\.safetensors: .* as torch\.float16 and torch\.float32: say"):
         load_unet(tmp_path / "unet", motion=tmp_path / "mm.safetensors")
     loaded = load_unet(tmp_path / "unet", motion=tmp_path / "mm.safetensors", dtype=torch.float16)
     assert {value.dtype for value in loaded.state_dict().values()} == {torch.float16}
@@ -570,7 +583,7 @@ def test_a_download_that_breaks_off_is_one_clear_error(repository: Hub, monkeypa
         raise fault("ChunkedEncodingError", "connection broken")
 
     monkeypatch.setattr(repository, "hf_hub_download", broken)
-    with pytest.raises(FileNotFoundError, match=r"\(ChunkedEncodingError: connection broken\), and the cache /cache lacks"):
+    with pytest.raises(FileNotFoundError, match=r"\(ChunkedEncodingError: connection broken\), and the cache"):
         load_unet("hub:owner/name")
 
 
@@ -586,5 +599,5 @@ def test_a_repository_without_what_is_asked_for_says_what_it_has(repository: Hub
     with pytest.raises(FileNotFoundError, match=r"no weight file for unet, variant bf16"):
         load_unet("hub:owner/name", variant="bf16")
     (repository.root / "unet" / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no unet/config.json: name a single file, such as hub:owner/name/"):
+    with pytest.raises(FileNotFoundError, match=r"no unet/config.json: name a single file, such as hub:owner/name/"):
         load_unet("hub:owner/name/unet")

@@ -41,6 +41,18 @@ def test_order_of_the_bare_pair(pair, slopes):
         assert slope == pytest.approx(pair.order, abs=0.15)
 
 
+@pytest.mark.parametrize(
+    ("pair", "companion"),
+    [
+        (BogackiShampine32, (7 / 24, 1 / 4, 1 / 3, 1 / 8)),
+        (DormandPrince54, (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)),
+    ],
+)
+def test_errors_are_the_distance_to_the_published_companion(pair, companion):
+    last = (*pair.tableau.rows[-1], 0.0)
+    assert pair.tableau.error == pytest.approx([a - b for a, b in zip(last, companion, strict=True)], abs=1e-15)
+
+
 @every_pair
 @pytest.mark.parametrize("ends", [(10.0, 0.1), (0.1, 10.0)], ids=["sampling", "inversion"])
 def test_the_error_follows_the_tolerance(pair, ends, commuting, x):
@@ -87,6 +99,7 @@ def test_an_easy_interval_costs_one_attempt_and_the_next_remembers(pair, x):
     _, memory = pair.step(hard, x, 4.0, 2.0)
     assert 0 < memory < 1.0
     assert pair.step(hard, x, 2.0, 2.0, memory)[1] == memory
+    assert pair.step(straight, x, 2.0, 1.99, 1.0)[1] == 1.0  # a short interval is no reason for short steps
 
 
 def test_the_worst_sample_of_a_batch_sets_the_pace(x):
@@ -96,6 +109,8 @@ def test_the_worst_sample_of_a_batch_sets_the_pace(x):
     solver, grid = BogackiShampine32(), torch.tensor([4.0, 2.0])
     both = integrate(denoise, plain(grid, solver=solver), x)
     calm = integrate(lambda y, sigma: y, plain(grid, solver=solver), x)
+    alone = integrate(lambda y, sigma: y - sigma * torch.sin(30 * sigma), plain(grid, solver=solver), x)
+    assert both.nfe == alone.nfe
     assert both.nfe["video"] > calm.nfe["video"]
 
 

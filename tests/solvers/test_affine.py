@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ivmix.solvers import Network, Schedule, as_affine
+from ivmix.solvers import Guided, Network, Schedule, as_affine
 from ivmix.solvers.analytic import Gaussian, GaussianNetwork
 
 VIDEO = GaussianNetwork("video", {"": Gaussian(0.0, 1.0), "cat": Gaussian(1.0, 2.0)})
@@ -65,7 +65,7 @@ def test_reach_is_what_all_networks_accept():
     low, high = Schedule.scaled_linear(), Schedule.ve(0.1, 5.0)
     one = Network(lambda z, t, c: z, low, "epsilon", "a")(None)
     two = Network(lambda z, t, c: z, high, "epsilon", "b")(None)
-    assert (one + two).reach == (0.1, 5.0)
+    assert (one + two).reach == Guided(one, two).reach == Guided(two, one).reach == (0.1, 5.0)
 
 
 @pytest.mark.parametrize("other", ["two", None, VIDEO("")])

@@ -76,6 +76,20 @@ def test_networks_that_return_another_shape(reshape, x):
         integrate(lambda y, sigma: reshape(y), plain(SIGMAS), x)
 
 
+def test_what_is_no_plan_and_no_solver(pair, x):
+    for given in (IVMixed(), SIGMAS):
+        with pytest.raises(TypeError, match=rf"legs: got a {type(given).__name__}, expected a list, as plain"):
+            integrate(pair, given, x)
+    for build in (lambda sigmas: plain(sigmas, solver=RK4), IVMixed(solver=RK4).legs, IVMixed(step_solver=RK4).legs):
+        with pytest.raises(TypeError, match=r"solver: got .*RK4.*, expected an instance of a solver"):
+            build(SIGMAS)
+
+
+def test_denoisers_that_return_no_tensor(x):
+    with pytest.raises(TypeError, match=r"fields\['video'\] returned a NoneType, expected a tensor"):
+        integrate(lambda y, sigma: None, plain(SIGMAS), x)
+
+
 def test_noise_of_another_shape(x):
     with pytest.raises(ValueError, match=r"noise: got shape \(1, 7\), expected the state's, \(2, 3, 4, 2, 1\)"):
         integrate(network(lambda z, t: z), plain(SIGMAS, solver=DDIM()), x, noise=lambda *_: torch.zeros(1, 7))

@@ -21,7 +21,7 @@ from ivmix.solvers import (
     normal_noise,
     plain,
 )
-from ivmix.solvers.analytic import Gaussian, GaussianNetwork, reference
+from ivmix.solvers.analytic import Gaussian, GaussianNetwork, exponential, reference
 
 HIGH, LOW = 8.0, 0.2
 
@@ -137,6 +137,8 @@ def test_out_of_reach_the_field_is_the_videos(pair):
     assert limit.cost(5.0) == limit.cost(0.5) == {"video": 2}
     assert limit.cost(2.0) == {"video": 2, "image": 2}
     assert [w for w in limit.weights(5.0) if w] == [-6.5, 7.5]
+    both = composite(**pair, reference=grid(11), reach={"image": (1.0, 4.0), "video": (2.0, 5.0)}).denoise
+    assert ["image" in both.cost(sigma) for sigma in (4.5, 3.0, 1.5)] == [False, True, False]
 
 
 def test_progress_is_linear_in_log_sigma_between_nodes():
@@ -170,26 +172,40 @@ def test_a_deterministic_solver_on_churn_is_refused(pair, x):
         integrate(limit, plain(grid(5)), x)
 
 
-# R patterns: networks of one variance each, so that every entry of the state is an independent scalar process.
+# R patterns: mean and covariance over three frames, of networks that do not commute.
 
-SCALAR = {
-    "image": Guided(*(GaussianNetwork("image", {m: Gaussian(m, v)})(m) for m, v in ((0.2, 1.0), (1.0, 0.5)))),
-    "video": Guided(*(GaussianNetwork("video", {m: Gaussian(m, v)})(m) for m, v in ((-0.3, 1.4), (0.6, 0.9)))),
+
+def across(name, uncond, cond):
+    network = GaussianNetwork(name, {"": Gaussian(*uncond), "cat": Gaussian(*cond)})
+    return Guided(network(""), network("cat"))
+
+
+NOISY = {
+    "image": across("image", (0.2, 1.0), (torch.tensor([1.0, 0.2, -0.4]).reshape(1, 3, 1, 1), 0.5)),
+    "video": across("video", (-0.3, exponential(3, 1.4, 3.0)), (0.6, exponential(3, 0.9, 1.0))),
 }
 GENTLE = {"guidance": 1.5, "image_guidance": GuidanceRamp(0.5, 0.2, 1.0), "video_guidance": 0.4}
+EYE = torch.eye(3, dtype=torch.float64)
 
 
-def sde_moments(limit, mean, variance):
-    """Mean and variance at LOW of dx = (1 + k)·eps·dsigma + sqrt(2·k·sigma·|dsigma|)·xi; eps is affine in x."""
+def frames(rows):
+    """(n, 3) as a batch `b c f h w`."""
+    return rows.reshape(-1, 1, 3, 1, 1)
+
+
+def sde_moments(limit, mean, covariance):
+    """Mean and covariance (3, 1 + 3) at LOW of dx = (1 + k)·eps·dsigma + sqrt(2·k·sigma·|dsigma|)·xi, eps affine."""
 
     def denoise(state, sigma):  # reference integrates (y - denoise(y)) / sigma = dy/dsigma
         k = limit.churn(sigma) if callable(limit.churn) else limit.churn
-        at = torch.stack([state[0], torch.zeros(()), torch.ones(())]).double().reshape(3, 1, 1, 1, 1)
-        eps = ((at - limit.denoise(at, sigma)) / sigma).flatten()
-        slope = torch.stack([(1 + k) * eps[0], 2 * (1 + k) * (eps[2] - eps[1]) * state[1] - 2 * k * sigma])
-        return state - sigma * slope
+        at = frames(torch.cat([state[None, :, 0], 0 * EYE[:1], EYE]))
+        at_mean, at_zero, *at_units = ((at - limit.denoise(at, sigma)) / sigma).reshape(5, 3)
+        A, C = torch.stack(at_units, 1) - at_zero[:, None], state[:, 1:]
+        slope = [(1 + k) * at_mean[:, None], (1 + k) * (A @ C + C @ A.mT) - 2 * k * sigma * EYE]
+        return state - sigma * torch.cat(slope, 1)
 
-    return reference(denoise, torch.tensor([mean, variance], dtype=torch.float64), grid(11)[:-1], substeps=2)
+    start = torch.cat([torch.full_like(EYE[:, :1], mean), covariance], 1)
+    return reference(denoise, start, grid(11)[:-1], order=8, tolerance=1e-7)  # errors of 1e-2 are measured against it
 
 
 @pytest.mark.parametrize("sequence", ["down-first", "up-first", "composite"])
@@ -197,36 +213,46 @@ def sde_moments(limit, mean, variance):
 def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):
     """Exact moments of the scheme: it is affine in its draws, so a batch with one unit draw each gives the rest."""
     options = {**GENTLE, "interval": (0.2, 0.8)}
-    limit = composite(**SCALAR, pattern=pattern, **options, reference=grid(11))
-    truth = sde_moments(limit, 0.5, HIGH**2)
+    limit = composite(**NOISY, pattern=pattern, **options, reference=grid(11))
+    truth = sde_moments(limit, 0.5, HIGH**2 * EYE)
 
     def error(n):
         if sequence == "composite":
             fields, legs = limit, to_low(plain(grid(n), solver=DDIM(limit.eta)))
         else:
-            fields, legs = SCALAR, to_low(IVMixed(pattern, sequence, **options).legs(grid(n)))
-        draws = len(legs)  # at most
-        state = torch.full((draws + 2, 1, 1, 1, 1), 0.5, dtype=torch.float64)
-        state[-1] += HIGH  # the last row moves the start by one standard deviation, row j > 0 is the j-th draw
-        rows = iter(torch.eye(draws + 2, dtype=torch.float64)[1:])
-        end = integrate(fields, legs, state, noise=lambda *_: next(rows).reshape(state.shape)).x.flatten()
-        moments = torch.stack([end[0], ((end[1:] - end[0]) ** 2).sum()])
-        return (moments - truth).norm()
+            fields, legs = NOISY, to_low(IVMixed(pattern, sequence, **options).legs(grid(n)))
+        draws = sum(leg.network is None or sequence == "composite" for leg in legs)  # at most
+        # the first row has no noise at all, the next three a start moved by one standard deviation in one frame
+        state = frames(torch.full((1 + 3 * (1 + draws), 3), 0.5, dtype=torch.float64))
+        state[1:4] += frames(HIGH * EYE)
+        firsts = iter(range(4, len(state), 3))
+
+        def noise(sigma, sigma_next):
+            xi, first = torch.zeros_like(state), next(firsts)
+            xi[first : first + 3] = frames(EYE)
+            return xi
+
+        end = integrate(fields, legs, state, noise=noise).x.reshape(-1, 3)
+        spread = end[1:] - end[0]
+        return (torch.cat([end[0, :, None], spread.mT @ spread], 1) - truth).norm()
 
     assert slopes(error, [81, 161]) == pytest.approx([1.0], abs=0.05)
 
 
 def test_noise_patterns_have_the_moments_of_the_sde_when_sampled():
     n, samples = 121, 4096
-    limit = composite(**SCALAR, pattern="RV-IV", **GENTLE, reference=grid(n))
-    mean, variance = sde_moments(limit, 0.0, HIGH**2).tolist()
-    start = HIGH * torch.randn(1, samples, 1, 1, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    limit = composite(**NOISY, pattern="RV-IV", **GENTLE, reference=grid(n))
+    truth = sde_moments(limit, 0.0, HIGH**2 * EYE)
+    mean, covariance = truth[:, 0], truth[:, 1:]
+    start = HIGH * torch.randn(1, samples, 3, 1, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     legs = to_low(IVMixed("RV-IV", **GENTLE).legs(grid(n)))
-    end = integrate(SCALAR, legs, start, noise=normal_noise([7], start.shape[1:])).x
-    # Four standard errors, sqrt(variance/N) and variance·sqrt(2/N), plus the bias of n steps (below 3 %).
-    spread = math.sqrt(variance)
-    assert end.mean().item() == pytest.approx(mean, abs=4 * spread / math.sqrt(samples) + 0.03 * spread)
-    assert end.var().item() == pytest.approx(variance, rel=4 * math.sqrt(2 / samples) + 0.03)
+    end = integrate(NOISY, legs, start, noise=normal_noise([7], start.shape[1:])).x.reshape(samples, 3)
+    # Four standard errors, sqrt(C_ii/N) and sqrt((C_ii·C_jj + C_ij²)/N), plus the bias of n steps (below 3 %).
+    variance = covariance.diagonal()
+    scale = (variance[:, None] * variance).sqrt()
+    assert ((end.mean(0) - mean).abs() < (4 / math.sqrt(samples) + 0.03) * variance.sqrt()).all()
+    bound = 4 * ((scale**2 + covariance**2) / samples).sqrt() + 0.03 * scale
+    assert ((end.mT.cov() - covariance).abs() < bound).all()
 
 
 @pytest.mark.parametrize("pattern", ["I-V", "IV-IV", "VI-IV", "II-VV"])

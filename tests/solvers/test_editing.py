@@ -76,6 +76,11 @@ def test_strength_is_the_share_of_steps_kept(strength, first, pair, x):
     assert integrate(pair, kept, latents).nfe == {"video": 10 - first}
 
 
+def test_rounding_costs_no_step():
+    assert 0.29 * 100 < 29
+    assert len(tail(plain(SCHEDULE.grid(100)), 0.29)) == 29
+
+
 def test_a_weak_edit_stays_near_the_latents(commuting, x):
     """At strength 0.1 the state never leaves the neighbourhood of x0 that one level's noise spans."""
     legs = tail(plain(SCHEDULE.grid(20)), 0.1)

@@ -6,7 +6,18 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ivmix.solvers import Euler, GuidanceRamp, Heun, IVMixed, Leg, Schedule, parse_pattern, plain, planned_nfe
+from ivmix.solvers import (
+    Euler,
+    GuidanceRamp,
+    Heun,
+    IVMixed,
+    Leg,
+    Schedule,
+    composite,
+    parse_pattern,
+    plain,
+    planned_nfe,
+)
 
 SIGMAS = Schedule.scaled_linear().grid(10)
 sequences = pytest.mark.parametrize("sequence", ["down-first", "up-first"])
@@ -126,11 +137,20 @@ def test_levels_out_of_reach_are_plain_steps():
         IVMixed().legs(SIGMAS, reach={"video": (low, high)})
 
 
+def test_a_reach_of_unknown_networks_is_refused(pair):
+    for build in (IVMixed().legs, lambda sigmas, reach: composite(**pair, reference=sigmas, reach=reach)):
+        with pytest.raises(ValueError, match=r"reach: got the names \['imgae'\], expected 'image', 'video' or both"):
+            build(SIGMAS, reach={"imgae": (0.1, 5.0), "video": (0.0, 20.0)})
+
+
 def test_a_two_stage_solver_must_reach_both_ends():
     low, high = SIGMAS[7].item(), SIGMAS[3].item()
     legs = IVMixed(solver=Heun()).legs(SIGMAS, reach={"image": (low, high)})
     # down i -> i + 1 and up i + 2 -> i + 1: the same levels in all, i to i + 2
     assert [step for step in range(10) if len(moves(legs, step)) == 5] == [3, 4, 5]
+    for solver, first in ((Euler(), 2), (Heun(), 3)):  # up i + 1 -> i: Heun's method asks for i too
+        legs = IVMixed("I-V", solver=solver).legs(SIGMAS, reach={"image": (low, high)})
+        assert [step for step in range(10) if len(moves(legs, step)) == 3] == list(range(first, 7))
 
 
 def test_guidance_none_leaves_fields_as_they_are():

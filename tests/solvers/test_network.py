@@ -139,8 +139,10 @@ def test_network_runs_in_its_dtype_and_the_sum_in_the_states(x):
         seen.append((z.dtype, t.dtype, t.device.type))
         return z
 
-    denoise = 15.0 * Network(forward, VP, "epsilon", "video", dtype=torch.bfloat16)(None)
-    assert denoise(x, 1.0).dtype == x.dtype
+    network = Network(forward, VP, "x0", "video", dtype=torch.bfloat16)
+    x0 = (15.0 * network(None))(x, VP.sigmas[500])
+    # weighted in the state's precision: 15 times a bfloat16 value is none
+    assert torch.equal(x0, 15.0 * (VP.alpha[500] * x).bfloat16().double())
     assert seen == [(torch.bfloat16, torch.float64, "cpu")]
 
 
@@ -165,10 +167,36 @@ def test_a_wrong_shape_names_the_network(x):
         network(None)(x, 1.0)
 
 
+@dataclass
+class Output:
+    sample: torch.Tensor
+
+
+def test_an_output_object_is_refused_by_name(x):
+    """As diffusers' modules return it."""
+    network = Network(lambda z, t, c: Output(z), VP, "epsilon", "video")
+    with pytest.raises(TypeError, match=r"network 'video' returned a Output, expected a tensor; .* its \.sample"):
+        network(None)(x, 1.0)
+    network = Network(framewise(lambda z, t, c: Output(z)), VP, "epsilon", "image")
+    with pytest.raises(TypeError, match=r"the framewise network returned a Output, expected a tensor"):
+        network(None)(x, 1.0)
+
+
+def test_framewise_networks_want_videos_and_return_images(x):
+    network = Network(framewise(lambda z, t, c: z), VP, "epsilon", "image")
+    with pytest.raises(ValueError, match=r"x: got shape \(2, 3, 2, 1\), expected b c f h w"):
+        network(None)(x[:, :, 0], 1.0)
+    network = Network(framewise(lambda z, t, c: z[:2]), VP, "epsilon", "image")
+    with pytest.raises(ValueError, match=r"framewise network returned shape \(2, 3, 2, 1\) for input \(8, 3, 2, 1\)"):
+        network(None)(x, 1.0)
+
+
 def test_unknown_prediction_and_timesteps_are_refused():
     for options in ({"prediction": "eps"}, {"prediction": "v", "timesteps": "rounded"}):
         with pytest.raises(ValueError, match="expected"):
             Network(lambda z, t, c: z, VP, name="video", **options)
+    with pytest.raises(TypeError, match="schedule: got a str, expected a Schedule"):
+        Network(lambda z, t, c: z, "epsilon", VP, "video")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""The presets against recorded runs of the authors' loops, on closed-form networks, in float64 (tests/solvers/data)."""
+"""The presets against recorded runs of the authors' loops, on closed-form networks, in float64 (tests/data)."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from ivmix.solvers import GuidanceRamp, Guided, Network, Official, integrate, planned_nfe
 
 SCHEDULE = Official.schedule()
+DATA = Path(__file__).parent.parent / "data"
 
 
 def image(z, k, c):
@@ -29,7 +31,7 @@ def guided(network, recorded, side):
 
 @pytest.mark.parametrize("variant", ["animatediff", "modelscope"])
 def test_recorded_runs_are_reproduced_at_every_leg(variant):
-    recorded = load_file(Path(__file__).parent / "data" / f"official_{variant}.safetensors")
+    recorded = load_file(DATA / f"official_{variant}.safetensors")
     # the toy AnimateDiff run gives both networks the video network's embeddings
     image_side = "vdm" if variant == "animatediff" else "idm"
     fields = {
@@ -105,7 +107,7 @@ def replayed(recorded, steps, noise, zz):
 
 @pytest.mark.parametrize("zz", [None, 1, 1000])
 def test_videocrafter_is_its_table_replayed(zz):
-    recorded = load_file(Path(__file__).parent / "data" / "official_modelscope.safetensors")
+    recorded = load_file(DATA / "official_modelscope.safetensors")
     noise = torch.randn(9, *recorded["latents"].shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     fields = {
         "image": guided(Network(image, SCHEDULE, "epsilon", "image"), recorded, "idm"),
@@ -149,6 +151,29 @@ def test_zz_runs_the_direction_the_code_runs(zz, image_evaluations):
     assert sum(counts.values()) == 250
 
 
+@pytest.mark.parametrize(("variant", "scale"), [("animatediff", 2.0), ("videocrafter", 1.0)])
+def test_a_replaced_image_leg_has_its_own_variants_guidance(variant, scale):
+    given = {"image_guidance": GuidanceRamp(1.0), "video_guidance": GuidanceRamp(2.0)}
+    legs = Official(variant, steps=10, zz=1, **given).legs(SCHEDULE)
+    assert {round(abs(leg.guidance), 6) for leg in legs if leg.label.startswith("I")} == {scale}  # in float32
+
+
+@pytest.mark.parametrize(("variant", "first"), [("animatediff", 933), ("modelscope", 999)])
+def test_where_1000_is_no_multiple_of_the_steps(variant, first):
+    """15 steps: R = 66 but R2 = 133, so that the up leg of the image network is told one level less than it is at."""
+    legs = Official(variant, steps=15).legs(SCHEDULE)
+    times = [SCHEDULE.t([leg.told, leg.source, leg.target]).tolist() for leg in legs[:5]]
+    assert times == [
+        [first, first, first - 66],
+        [1932 - first, 1932 - first, 1866 - first],
+        [866, 867, 933],
+        [933, 933, 999],
+        [999, 999, 933],
+    ]
+    steps = [SCHEDULE.t(leg.told).item() for leg in legs if leg.label == "step"]
+    assert steps == torch.linspace(999, 0, 15, dtype=torch.float64).round().tolist()
+
+
 def test_the_interval_is_inclusive():
     legs = Official("modelscope", steps=10, interval=(0, 4)).legs(SCHEDULE)
     assert sum(planned_nfe(legs).values()) == 30
@@ -167,6 +192,10 @@ def test_tables_have_50_entries_whatever_the_steps():
         ({"variant": "sora"}, "variant"),
         ({"steps": 1}, "steps"),
         ({"steps": 60, "interval": (0, 59)}, "interval"),
+        ({"interval": (0.0, 1.0)}, "first and last mixed step"),  # those of IVMixed
+        ({"interval": (5, 2)}, "first and last mixed step"),
+        ({"interval": (-5, 2)}, "first and last mixed step"),
+        ({"guidance": math.nan}, "guidance"),
         ({"variant": "modelscope", "zz": 3}, "zz"),
         ({"variant": "videocrafter", "zz": 0}, "zz"),
         ({"variant": "videocrafter", "steps": 999, "interval": (0, 9)}, "steps"),
@@ -175,3 +204,5 @@ def test_tables_have_50_entries_whatever_the_steps():
 def test_bad_options_are_refused(options, name):
     with pytest.raises(ValueError, match=name):
         Official(**{"variant": "animatediff", **options})
+    with pytest.raises(TypeError, match="image_guidance: got 3"):
+        Official("animatediff", image_guidance=3.0)

@@ -45,6 +45,12 @@ def test_rescale_0_is_plain_guidance(pair, x):
     torch.testing.assert_close(ours, integrate(pair["video"].at(6.0), legs, x).x, rtol=1e-12, atol=1e-12)
 
 
+def test_a_scale_of_1_is_the_conditional_prediction_alone(pair, x):
+    rescaled = Rescaled(pair["video"], 1.0)
+    torch.testing.assert_close(rescaled(x, 2.0), pair["video"].cond(x, 2.0), rtol=1e-12, atol=1e-12)
+    assert rescaled.cost(2.0) == {"video": 1}
+
+
 def test_it_costs_one_batch_and_is_counted_so(x):
     calls = []
 

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,6 +67,23 @@ def test_stable_diffusion_levels():
     assert schedule.alpha[-1] ** 2 == pytest.approx(0.0046600951, rel=1e-6)
 
 
+def test_ddpms_betas_are_linear():
+    """arXiv 2006.11239: from 1e-4 to 0.02; the cumulative product ends at the well-known 4.04e-5."""
+    alpha_bar = SCHEDULES["linear"].alpha ** 2
+    betas = 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+    torch.testing.assert_close(betas, torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), rtol=0, atol=1e-14)
+    assert alpha_bar[-1].item() == pytest.approx(4.036e-5, rel=1e-3)
+
+
+def test_cosine_is_its_papers_formula_with_its_last_betas_capped():
+    """arXiv 2102.09672, eq. 17: alpha_bar = f(t)/f(0), f = cos²; its beta exceeds 0.999 at the very last step only."""
+    t = torch.arange(1001, dtype=torch.float64) / 1000
+    f = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
+    alpha_bar = SCHEDULES["cosine"].alpha ** 2
+    torch.testing.assert_close(alpha_bar[:-1], f[1:-1] / f[0], rtol=1e-10, atol=0)
+    assert 1 - (alpha_bar[-1] / alpha_bar[-2]).item() == pytest.approx(0.999, abs=1e-12)
+
+
 def test_t_is_linear_in_log_sigma_between_levels():
     schedule = SCHEDULES["scaled_linear"]
     low, high = schedule.sigma(torch.tensor([500.0, 501.0])).log()
@@ -119,6 +137,7 @@ def test_the_gap_below_an_infinite_level_is_refused():
         (lambda: Schedule.from_alpha_bar(torch.tensor([0.5, 0.9])), "sigma_vp / alpha"),
         (lambda: Schedule.from_alpha_bar(torch.tensor([1.0, 0.9])), "alpha_bar"),
         (lambda: Schedule.ve(2.0, 1.0), "sigma_min"),
+        (lambda: Schedule.cosine(-1.0), "s: got"),
         (lambda: Schedule(torch.arange(2.0), torch.ones(3), torch.ones(2)), "lengths"),
         (lambda: Schedule(torch.arange(2.0), torch.ones(2), torch.tensor([1.0, math.nan])), "sigma_vp"),
         (lambda: Schedule(torch.zeros(2), torch.ones(2), torch.tensor([1.0, 2.0])), "timesteps"),
@@ -131,14 +150,23 @@ def test_bad_schedules_are_refused(build, name):
         build()
 
 
-def test_a_broken_identity_is_interpolated_between_levels():
-    """alpha² + sigma_vp² of a rescaled schedule moves linearly in t, in its root; it does not fall back to 1."""
-    schedule = SCHEDULES["table"]
+@pytest.mark.parametrize(
+    ("path", "size"),
+    [
+        ("vp", lambda alpha, sigma: alpha * (1 + sigma**2).sqrt()),
+        ("ve", lambda alpha, sigma: alpha),
+        ("flow", lambda alpha, sigma: alpha * (1 + sigma)),
+    ],
+)
+def test_a_broken_identity_is_interpolated_between_levels(path, size):
+    """What is 1 for standard schedules (for "vp" the root of alpha² + sigma_vp²) moves linearly in t; it does not fall
+    back to 1."""
+    schedule = replace(SCHEDULES["table"], path=path)
     t = torch.tensor([0.5, 2.25], dtype=torch.float64)
-    root = torch.hypot(schedule.alpha, schedule.sigma_vp)
+    at = size(schedule.alpha, schedule.sigmas)
     sigma = schedule.sigma(t)
-    expected = torch.stack([(root[0] + root[1]) / 2, 0.75 * root[2] + 0.25 * root[3]])
-    torch.testing.assert_close(schedule.alpha_at(sigma) * (1 + sigma**2).sqrt(), expected, rtol=1e-12, atol=0)
+    expected = torch.stack([(at[0] + at[1]) / 2, 0.75 * at[2] + 0.25 * at[3]])
+    torch.testing.assert_close(size(schedule.alpha_at(sigma), sigma), expected, rtol=1e-12, atol=0)
 
 
 def test_zero_terminal_snr_is_its_papers_algorithm():

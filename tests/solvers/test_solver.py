@@ -1,6 +1,7 @@
 """Solvers one by one: identities to rounding and orders against closed forms."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from ivmix.solvers import (
     AdamsBashforth3,
     AdamsBashforth4,
     BogackiShampine32,
+    DormandPrince54,
     DPMSolverPP1,
     DPMSolverPP2M,
     DPMSolverPP2S,
@@ -25,6 +27,7 @@ from ivmix.solvers import (
     integrate,
     plain,
 )
+from ivmix.solvers.adaptive import Embedded
 from ivmix.solvers.analytic import flow
 
 # The order table: solver and steps. Local slopes of the error carry an O(1/n) bias; the steps are the fewest at which
@@ -111,6 +114,20 @@ def test_order_against_the_closed_form(solver, steps, ends, commuting, x, slopes
 
     for slope in slopes(error, steps):
         assert slope == pytest.approx(solver.order, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("solver", "degree"),
+    [(Euler(), 0), (Heun(), 1), (Midpoint(), 1), (RK4(), 3), (BogackiShampine32(), 2), (DormandPrince54(), 4)],
+    ids=name,
+)
+def test_a_slope_that_knows_only_sigma_is_integrated_by_quadrature(solver, degree, x):
+    """Which rule: constant, trapezoid, midpoint in sigma (not in log sigma), Simpson's, and those of the pairs."""
+    solver = replace(solver, rtol=1e9) if isinstance(solver, Embedded) else solver  # in one attempt
+    for power in range(degree + 2):
+        moved, _ = solver.step(lambda y, sigma, p=power: y - sigma * sigma**p, x, 3.0, 0.5)
+        wrong = (moved - x - (0.5 ** (power + 1) - 3.0 ** (power + 1)) / (power + 1)).abs().max()
+        assert (wrong < 1e-12) == (power <= degree)
 
 
 @pytest.mark.parametrize(("solver", "order"), RAMPS, ids=name)

@@ -1,0 +1,72 @@
+"""What `compile_network` gains on a pair's video network: its paths, interleaved call by call in one process.
+
+    python tests/benchmarks/compiled.py [--pair sprites] [--device cpu] [--dtype float32] [--rounds 30]
+
+On CUDA: eager, CUDA graphs, and Inductor where Triton is installed. On the CPU: eager twice, which shows the noise of
+the measurement, and Inductor. "first calls" is what a shape costs before its calls are as fast as they get (the first
+two calls, beyond what eager ones take). The ratio is eager time over the path's in the same round, median and
+quartiles over the rounds: above 1 is faster. "calls to earn it back" is the first divided by what a call saves.
+"""
+
+import argparse
+import importlib.util
+import time
+from collections.abc import Callable
+from statistics import median, quantiles
+
+import torch
+from torch import Tensor
+
+from ivmix.models.compile import compile_network
+from ivmix.pair import load_pair
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", default="sprites")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+
+    pair = load_pair(options.pair, options.device, getattr(torch, options.dtype))
+    network = pair.video.unet
+    condition = pair.video.condition(["", "a red circle moving left"])            # two rows, as under guidance
+    shape = pair.latent_shape(pair.frames, pair.height, pair.width)
+    z = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(pair.device, pair.dtype)
+
+    def seconds(forward: Callable[..., Tensor], step: int) -> float:
+        t = torch.tensor(999.0 - step, dtype=torch.float64)
+        began = time.perf_counter()
+        forward(z, t, condition)
+        if pair.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    paths = {"eager": network, "eager again": compile_network(network, "off")}
+    if pair.device.type == "cuda":
+        paths["auto"] = compile_network(network)
+    if pair.device.type != "cuda" or importlib.util.find_spec("triton"):
+        paths["inductor"] = compile_network(network, "inductor")
+    with torch.no_grad():
+        warm = min(seconds(network, step) for step in range(5))
+        first = {name: sum(seconds(forward, step) for step in range(2)) - 2 * warm for name, forward in paths.items()}
+        times: dict[str, list[float]] = {name: [] for name in paths}
+        for step in range(options.rounds):
+            for name, forward in paths.items():
+                times[name].append(seconds(forward, step))
+
+    device = torch.cuda.get_device_name() if pair.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{options.pair} {tuple(z.shape)} {options.dtype}, {device}, torch {torch.__version__}")
+    print("| path | first calls, s | a call, ms | eager / it | calls to earn it back |\n|---|---|---|---|---|")
+    for name, values in times.items():
+        ratios = [base / value for base, value in zip(times["eager"], values, strict=True)]
+        low, _, high = quantiles(ratios, n=4)
+        saved = median(times["eager"]) - median(values)
+        back = f"{first[name] / saved:.0f}" if saved > 0 and name not in ("eager", "eager again") else "-"
+        print(f"| {name} | {max(first[name], 0):.1f} | {1e3 * median(values):.1f} | {median(ratios):.2f} "
+              f"({low:.2f} - {high:.2f}) | {back} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,540 @@
+"""Compiling: what is picked, graphs' bookkeeping on a stand-in for CUDA, no graph breaks, one compilation a shape.
+
+A `Tape` stands in for a CUDA graph: it keeps the recorded function, and a replay computes it again from the memory it
+was recorded with, into the output it was recorded with. Whatever reads a graph's memory wrongly reads a tape's wrongly.
+The tests at the end need CUDA itself.
+"""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ivmix.models import VAE, CLIPText, CLIPTextConfig, Condition, MotionConfig, UNet, UNetConfig, VAEConfig
+from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
+
+Make = Callable[..., Tensor]
+Arguments = tuple[Tensor, Tensor, Condition]
+
+# Rounding in float64 (1e-16) through some thirty layers, where a traced graph may call other kernels for the same sum;
+# a wrong prompt, time or mask shows at 1e-3 and more.
+CLOSE = 1e-12
+
+
+@pytest.fixture
+def image_config(image_config: UNetConfig) -> UNetConfig:
+    return replace(image_config, block_out_channels=(8, 16), attention_levels=(True, False))
+
+
+@pytest.fixture
+def network(image_config: UNetConfig, motion: MotionConfig, randomised: Callable[..., UNet]) -> UNet:
+    return randomised(UNet(replace(image_config, temporal=motion)))
+
+
+@pytest.fixture
+def arguments(network: UNet, normal: Make) -> Callable[..., Arguments]:
+    """`arguments(seed, b, f, h)`: latents, a time as samplers give it, and a condition, all different for each seed."""
+
+    def make(seed: int = 0, b: int = 2, f: int = 3, h: int = 8) -> Arguments:
+        like = network.conv_in.weight
+        t = torch.tensor(100.5 * (seed + 1), dtype=torch.float64)
+        context = normal(b, 5, 12, seed=seed + 100).to(like)
+        return normal(b, 4, f, h, 8, seed=seed).to(like), t, network.condition(context)
+
+    return make
+
+
+@pytest.fixture
+def no_grad() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+# --- what is picked -------------------------------------------------------------------------------------------------
+
+
+def on(device: str) -> Any:
+    """As much of a network as picking looks at."""
+    return SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device(device))]))
+
+
+@pytest.mark.parametrize(
+    ("mode", "device", "triton", "path"),
+    [
+        ("auto", "cuda:0", False, "cuda graphs"),
+        ("auto", "cuda:0", True, "cuda graphs"),
+        ("auto", "cpu", True, "eager"),
+        ("auto", "mps", True, "eager"),
+        ("inductor", "cuda:0", True, "inductor"),
+        ("inductor", "cpu", False, "inductor"),
+        ("off", "cuda:0", True, "eager"),
+        ("off", "cpu", False, "eager"),
+    ],
+)
+def test_the_path_is_the_one_the_documentation_promises(
+    mode: Any, device: str, triton: bool, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if triton else None)
+    monkeypatch.setattr("ivmix.models.compile.traced", lambda network: network)
+    picked = compile_network(on(device), mode)
+    assert picked.path == path
+    assert picked.reason
+    assert isinstance(picked.forward, Graphs) == (path == "cuda graphs")
+
+
+def test_inductor_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "C++ compiler" in choose("inductor", "cpu")[1]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"mode='inductor'.*not installed.*pip install triton.*mode='auto'"):
+        compile_network(on("cuda:0"), "inductor")
+
+
+def test_an_unknown_mode_is_refused(network: UNet) -> None:
+    with pytest.raises(ValueError, match="mode='fast': expected 'auto', 'inductor' or 'off'"):
+        compile_network(network, "fast")  # type: ignore[arg-type]
+
+
+def test_without_a_gpu_auto_is_the_network_itself(network: UNet, arguments: Callable[..., Arguments]) -> None:
+    picked = compile_network(network)
+    assert picked.forward is network
+    assert torch.equal(picked(*arguments(), temporal=False), network(*arguments(), temporal=False))
+
+
+HIDDEN = """
+import builtins, importlib.abc, sys, torch
+
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "triton":
+            asked.append(name)
+            raise ModuleNotFoundError(name)
+
+asked = []
+sys.meta_path.insert(0, Hide())
+torch.cuda.is_available = lambda: True
+import ivmix.models.compile as c
+from ivmix.models import UNet, UNetConfig
+
+network = UNet(UNetConfig(block_out_channels=(8,), attention_levels=(True,), norm_num_groups=4, cross_attention_dim=8))
+
+class OnTheGPU:
+    def parameters(self):
+        yield type("Parameter", (), {"device": torch.device("cuda")})
+
+picked = c.compile_network(OnTheGPU())
+assert picked.path == "cuda graphs", picked
+
+def record(function, device):
+    output = function()
+    return output, lambda: output.copy_(function())
+
+picked.forward.network, picked.forward.record = network, record
+with torch.no_grad():
+    for seed in range(4):
+        torch.manual_seed(seed)
+        z, t, condition = torch.randn(1, 4, 2, 8, 8), torch.tensor(9.0 + seed), network.condition(torch.randn(1, 5, 8))
+        assert torch.equal(picked(z, t, condition), network(z, t, condition))
+assert None not in picked.forward.programs.values()
+assert not asked, f"asked for {asked}"
+slow = [m for m in sys.modules if m.startswith(("torch._dynamo", "torch._inductor", "triton"))]
+assert not slow, f"imported {slow}"
+print("graphs without triton")
+"""
+
+
+def test_auto_picks_and_runs_graphs_on_a_gpu_machine_without_triton() -> None:
+    done = subprocess.run([sys.executable, "-c", HIDDEN], capture_output=True, text=True)
+    assert done.stdout == "graphs without triton\n", done.stderr
+
+
+# --- graphs: whose memory is read and written when ------------------------------------------------------------------
+
+
+class Tape:
+    """Counts and keeps what a Recorder would have recorded."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replays = 0
+
+    def __call__(self, function: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Callable[[], None]]:
+        self.recorded += 1
+        output = function().fill_(torch.nan)  # recording computes nothing
+
+        def replay() -> None:
+            self.replays += 1
+            output.copy_(function())
+
+        return output, replay
+
+
+@pytest.fixture
+def tape() -> Tape:
+    return Tape()
+
+
+@pytest.fixture
+def graphs(network: UNet, tape: Tape, no_grad: None) -> Graphs:
+    return Graphs(network, tape)
+
+
+def test_a_shape_is_recorded_once_whatever_the_latents_the_time_and_the_prompt(
+    graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments]
+) -> None:
+    for seed in range(5):
+        z, t, condition = arguments(seed)
+        assert torch.equal(graphs(z, t, condition), network(z, t, condition))
+    assert (tape.recorded, tape.replays) == (1, 4)
+
+
+def test_shapes_and_views_have_their_own_recordings(
+    graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments]
+) -> None:
+    shapes = [{}, {"b": 1}, {"f": 1}, {"h": 16}]
+    for seed in range(3):
+        for shape in shapes:
+            for temporal in (True, False):
+                given = arguments(seed, **shape)
+                assert torch.equal(graphs(*given, temporal=temporal), network(*given, temporal=temporal))
+    assert (tape.recorded, tape.replays) == (8, 16)
+
+
+def test_an_earlier_result_outlives_the_next_replay(
+    graphs: Graphs, network: UNet, arguments: Callable[..., Arguments]
+) -> None:
+    held = [graphs(*arguments(seed)) for seed in range(5)]  # as a multistep solver holds them
+    for seed, y in enumerate(held):
+        assert torch.equal(y, network(*arguments(seed)))
+
+
+def test_arguments_are_not_kept_or_written_to(graphs: Graphs, arguments: Callable[..., Arguments]) -> None:
+    given = [arguments(seed) for seed in range(4)]
+    for z, t, condition in given:
+        graphs(z, t, condition)
+    for seed, (z, t, condition) in enumerate(given):
+        fresh = arguments(seed)
+        assert torch.equal(z, fresh[0])
+        assert torch.equal(t, fresh[1])
+        assert torch.equal(condition.keys_values[0][0], fresh[2].keys_values[0][0])
+
+
+def test_weights_changed_in_place_are_read_and_weights_that_moved_are_recorded_anew(
+    graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments], randomised: Callable[..., UNet]
+) -> None:
+    def check() -> None:
+        for seed in range(3):
+            assert torch.equal(graphs(*arguments(seed)), network(*arguments(seed)))
+
+    check()
+    network.conv_in.weight.mul_(2)
+    check()
+    assert tape.recorded == 1
+    network.conv_in.weight.data = network.conv_in.weight * 2
+    check()
+    assert tape.recorded == 2
+    network.load_state_dict({k: 1.1 * v for k, v in network.state_dict().items()}, assign=True)
+    check()
+    assert tape.recorded == 3
+    network.conv_out = randomised(nn.Conv2d(8, 4, 3, padding=1), seed=7)
+    check()
+    assert tape.recorded == 4
+
+
+def test_autograd_and_autocast_run_eagerly(
+    network: UNet, tape: Tape, arguments: Callable[..., Arguments]
+) -> None:
+    graphs = Graphs(network, tape)
+    for seed in range(3):
+        z, t, condition = arguments(seed)
+        y = graphs(z.requires_grad_(), t, condition)
+        (slope,) = torch.autograd.grad(y.sum(), z)
+        assert slope.abs().max() > 0
+    with torch.no_grad(), torch.autocast("cpu"):
+        for seed in range(3):
+            assert torch.equal(graphs(*arguments(seed)), network(*arguments(seed)))
+    assert tape.recorded == 0
+
+
+def test_inference_mode_and_no_grad_share_one_recording(
+    graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments]
+) -> None:
+    for seed in range(6):
+        with torch.inference_mode(seed % 2 == 1):  # the second call records
+            given = arguments(seed)
+            assert torch.equal(graphs(*given), network(*given))
+    assert tape.recorded == 1
+
+
+def test_the_longest_unused_shape_goes_first(
+    graphs: Graphs, tape: Tape, arguments: Callable[..., Arguments]
+) -> None:
+    for _ in range(2):
+        for b in (1, 2):
+            graphs(*arguments(b=b))
+    assert tape.recorded == 2
+    for f in range(1, SHAPES):
+        graphs(*arguments(b=1))
+        graphs(*arguments(b=3, f=min(f, 6), h=8 if f < 7 else 16))
+    assert len(graphs.programs) == SHAPES
+    before = tape.replays
+    graphs(*arguments(b=1))
+    assert tape.replays == before + 1  # was in use all the time
+    assert tape.recorded == 2
+    graphs(*arguments(b=2))
+    graphs(*arguments(b=2))
+    assert tape.recorded == 3  # had gone
+
+
+def test_what_cannot_be_recorded_runs_eagerly_and_says_so_once(
+    network: UNet, arguments: Callable[..., Arguments], no_grad: None
+) -> None:
+    graphs = Graphs(network, Recorder())  # of a network that is not on a GPU
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for seed in range(4):
+            assert torch.equal(graphs(*arguments(seed)), network(*arguments(seed)))
+    assert [str(w.message) for w in told] == ["no CUDA graph of UNet, it runs eagerly: the network has moved to cpu"]
+
+
+def test_refusals_are_the_networks_own(graphs: Graphs, arguments: Callable[..., Arguments]) -> None:
+    z, t, _ = arguments(b=2)
+    _, _, condition = arguments(b=1)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="z has 2 rows, the condition 1"):
+            graphs(z, t, condition)
+
+
+def test_recordings_share_stream_and_memory_and_a_failed_one_gives_the_stream_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch.cuda's names replaced: `torch.cuda.graph` too leaves its stream current when a recording fails."""
+    current = ["the caller's"]
+    seen: list[tuple[Any, ...]] = []
+
+    class Context:
+        def __init__(self, stream: Any) -> None:
+            self.stream, self.before = stream, current[0]
+
+        def __enter__(self) -> None:
+            current[0] = self.stream
+
+        def __exit__(self, *_: object) -> None:
+            current[0] = self.before
+
+    class Recording(Context):
+        def __init__(self, graph: Any, pool: Any, stream: Any, mode: str) -> None:
+            super().__init__(stream)
+            seen.append((pool, stream))
+
+        def __exit__(self, kind: Any, *_: object) -> None:
+            if kind:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            super().__exit__()
+
+    monkeypatch.setattr("torch.cuda.Stream", lambda device: SimpleNamespace(device=device))
+    monkeypatch.setattr("torch.cuda.stream", Context)
+    monkeypatch.setattr("torch.cuda.graph", Recording)
+    names = iter("abcd")
+
+    def graph() -> Any:
+        name = next(names)
+        return SimpleNamespace(pool=lambda: name, replay=None)
+
+    monkeypatch.setattr("torch.cuda.CUDAGraph", graph)
+
+    recorder, first, second = Recorder(), torch.device("cuda", 0), torch.device("cuda", 1)
+    recorder(lambda: torch.zeros(1), first)
+    with pytest.raises(RuntimeError, match="not permitted"):
+        recorder(lambda: 1 / 0, first)  # type: ignore[arg-type, return-value]
+    assert current == ["the caller's"]
+    recorder(lambda: torch.zeros(1), first)
+    recorder(lambda: torch.zeros(1), second)
+    assert [pool for pool, _ in seen] == [None, "a", "a", None]
+    assert [stream.device for _, stream in seen] == [first, first, first, second]
+    assert seen[0][1] is seen[1][1] is seen[2][1]
+
+
+class Devices(TorchDispatchMode):
+    """Every operation that reads or writes a tensor elsewhere than on `device`."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device, self.elsewhere = device, list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
+        if any(x.device.type != self.device for x in tensors):
+            self.elsewhere.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("name", ["video", "vae", "text"])
+def test_a_call_stays_on_its_device(name: str, network: UNet) -> None:
+    """A recording may not copy from the CPU or wait for a value, such as a shape that depends on data.
+
+    On the meta device there are no values, so a call that needs one raises.
+    """
+    call: Callable[[], Tensor]
+    with torch.device("meta"), torch.no_grad():
+        z, t = torch.randn(2, 4, 3, 8, 8), torch.tensor(5.0, dtype=torch.float64)
+        match name:
+            case "video":
+                unet = UNet(network.config)
+                condition = unet.condition(torch.randn(2, 5, 12))
+                call = partial(unet, z, t, condition)
+            case "vae":
+                vae = VAE(VAEConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4))
+                call = partial(vae.decode, z, frames_per_batch=4)
+            case _:
+                text = CLIPText(CLIPTextConfig(50, 8, 16, 2, 2))
+                call = partial(text, torch.zeros(2, 9, dtype=torch.int64))
+    with torch.no_grad(), Devices("meta") as seen:
+        call()
+    assert seen.elsewhere == []
+
+
+def test_a_call_that_leaves_its_device_would_be_seen() -> None:
+    with Devices("meta") as seen:
+        torch.zeros(2, device="cpu").to("meta")
+    assert len(seen.elsewhere) == 2
+    with pytest.raises(RuntimeError, match="meta"):
+        torch.zeros((), device="meta").item()
+
+
+# --- torch.compile: no graph breaks, one compilation a shape --------------------------------------------------------
+
+
+class Counter:
+    """A backend of torch.compile that runs what it is given as it is, and counts."""
+
+    def __init__(self) -> None:
+        self.compiled = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        self.compiled += 1
+        return graph.forward
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh", "no_grad")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("name", ["image", "video", "vae", "text"])
+def test_networks_compile_whole_and_compute_the_same(
+    name: str, backend: str, network: UNet, image_config: UNetConfig, randomised: Callable[..., Any], normal: Make,
+    vae_config: VAEConfig, arguments: Callable[..., Arguments], difference: Callable[[Tensor, Tensor], float],
+) -> None:  # fmt: skip
+    function: Callable[..., Tensor] = network
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    match name:
+        case "video":
+            calls = [(arguments(b=1, f=5, h=16), {}), (arguments(), {"temporal": False})]
+        case "image":
+            function = image = randomised(UNet(image_config))
+            z, t, _ = arguments()
+            calls = [((z, t, image.condition(normal(2, 5, 12))), {})]
+        case "vae":
+            function = randomised(VAE(vae_config)).decode
+            calls = [((normal(b, 4, 3, 8, 8), 4), {}) for b in (1, 2)]
+        case _:
+            function = randomised(CLIPText(CLIPTextConfig(50, 8, 16, 2, 2)))
+            calls = [((torch.arange(b * 9).reshape(b, 9),), {}) for b in (1, 3)]
+    compiled = torch.compile(function, fullgraph=True, backend=backend, dynamic=False)
+    for args, kwargs in calls:
+        assert difference(compiled(*args, **kwargs), function(*args, **kwargs)) <= CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh", "no_grad")
+def test_torch_compile_compiles_a_shape_once_whatever_the_latents_the_time_and_the_prompt(
+    network: UNet, arguments: Callable[..., Arguments], difference: Callable[[Tensor, Tensor], float]
+) -> None:
+    counter = Counter()
+    forward = traced(network, backend=counter)
+    for expected, shape in enumerate([{}, {"f": 2}], start=1):
+        for seed in range(4):
+            given = arguments(seed, **shape)
+            assert difference(forward(*given), network(*given)) <= CLOSE
+            assert counter.compiled == expected
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh", "no_grad")
+def test_more_shapes_than_torch_compile_takes_run_eagerly(
+    network: UNet, arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch,
+    difference: Callable[[Tensor, Tensor], float],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 1)
+    counter = Counter()
+    forward = traced(network, backend=counter)
+    for f in (1, 2, 3, 2):
+        given = arguments(f=f)
+        assert difference(forward(*given), network(*given)) <= CLOSE
+    assert counter.compiled == 1
+
+
+def test_torch_compile_is_left_alone_by_autograd(
+    network: UNet, arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: None)
+    z, t, condition = arguments()
+    y = traced(network)(z.requires_grad_(), t, condition)
+    assert y.requires_grad
+
+
+# --- on CUDA --------------------------------------------------------------------------------------------------------
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="records CUDA graphs: needs a CUDA device")
+
+
+@cuda
+@pytest.mark.usefixtures("no_grad")
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.float16, 1e-2)])
+def test_replays_on_cuda_equal_eager_calls_through_changes_of_shape_prompt_and_weights(
+    dtype: torch.dtype, close: float, network: UNet, arguments: Callable[..., Arguments],
+    difference: Callable[[Tensor, Tensor], float],
+) -> None:  # fmt: skip
+    """The same kernels on the same numbers; the tolerance leaves room for a library that chooses by alignment."""
+    picked = compile_network(network.to("cuda", dtype))
+    assert isinstance(picked.forward, Graphs)
+    shapes: list[dict[str, int]] = [{}, {"b": 1}, {"f": 5}, {"h": 16}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a recording that failed would warn
+        for _ in range(2):
+            held = {(seed, i): picked(*arguments(seed, **shapes[i])) for seed in range(4) for i in range(len(shapes))}
+            for (seed, i), y in held.items():
+                assert difference(y, network(*arguments(seed, **shapes[i]))) <= close
+            assert len(picked.forward.programs) == len(shapes)
+            assert None not in picked.forward.programs.values()
+            network.conv_in.weight.data = network.conv_in.weight * 2
+
+
+@cuda
+@pytest.mark.usefixtures("no_grad")
+def test_a_network_that_leaves_the_gpu_runs_eagerly(network: UNet, arguments: Callable[..., Arguments]) -> None:
+    picked = compile_network(network.to("cuda"))
+    for seed in range(3):
+        picked(*arguments(seed))
+    network.to("cpu")
+    assert torch.equal(picked(*arguments()), network(*arguments()))
+    with pytest.warns(UserWarning, match="the network has moved to cpu"):
+        assert torch.equal(picked(*arguments()), network(*arguments()))
