@@ -32,6 +32,7 @@ from ivmix.models import (
     LoRA,
     Tokenizer,
     UNet,
+    UNetConfig,
     compile_network,
     encode_prompts,
     hub,
@@ -44,6 +45,7 @@ from ivmix.models import (
 )
 from ivmix.models.compile import Compiled, Mode
 from ivmix.models.folder import read_json
+from ivmix.models.load import read_config
 from ivmix.solvers import Network, Schedule
 
 N = TypeVar("N", UNet, CLIPText)
@@ -190,6 +192,8 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps) -> dict[str, Any]:
         new[name] |= {part: held[part] for part in PARTS if part in held}
         if name == "video" and "vae" in held:
             new["vae"] = held["vae"]
+        if name == "video" and has_temporal_layers(held["unet"]):
+            new["video"].pop("motion", None)
     if swaps.motion is not None:
         new["video"]["motion"] = swaps.motion
     if swaps.vae is not None:
@@ -205,6 +209,17 @@ def contents(model: str) -> dict[str, str]:
     if not model.startswith("hub:") and (Path(model) / "unet").is_dir():
         return {part: str(Path(model) / part) for part in (*PARTS, "vae") if (Path(model) / part).is_dir()}
     return {part.name: model for part in inspect(model).parts}
+
+
+def has_temporal_layers(unet: str) -> bool:
+    """Whether a UNet on this machine has them: then it needs no motion modules. Of one on the hub this is not known."""
+    if unet.startswith("hub:"):
+        return False
+    config = Path(unet) / "config.json"
+    if config.is_file():
+        return read_config(UNetConfig, config).temporal is not None
+    configs = [part.config for part in inspect(unet).parts if part.name == "unet"]
+    return any(config is not None and config.temporal is not None for config in configs)
 
 
 def check_here(raw: Mapping[str, Any], variant: Callable[[str], str | None]) -> None:

@@ -1,6 +1,7 @@
 """A network on disk: one folder with config.json and one file of weights, in diffusers' and transformers' layout."""
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -62,7 +63,8 @@ def weight_names(variant: str | None) -> dict[str, set[str]]:
 def choose(names: Collection[str], part: str, variant: str | None, where: object) -> str:
     """The file of weights among `names`, the paths in a folder: of the folder itself, or of its subfolder `part`.
 
-    Raises FileNotFoundError if there is none, or more than one.
+    Without a variant that is the plain one, or the only one there is. Raises FileNotFoundError if there is none, or
+    more than one.
     """
     inside = "config.json" not in names and f"{part}/config.json" in names
     prefix = f"{part}/" if inside else ""
@@ -74,6 +76,8 @@ def choose(names: Collection[str], part: str, variant: str | None, where: object
         if found:
             return prefix + found[0]
     there = sorted(name for name in here if name.startswith(STEMS))
+    if variant is None and len(there) == 1 and re.fullmatch(r"\w+\.\w+\.(safetensors|bin)", there[0]):
+        return prefix + there[0]
     raise FileNotFoundError(
         f"{where} holds no weight file for {part}{f', variant {variant}' if variant else ''}: expected "
         f"{' or '.join(sorted(name for name in weight_names(variant)['safetensors'] if 'index' not in name))}"

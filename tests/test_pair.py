@@ -267,6 +267,17 @@ def test_a_models_vae_comes_with_the_video_model_unless_another_is_given(own, pi
     assert not same(first.vae, other.vae)
 
 
+def test_a_video_model_with_temporal_layers_of_its_own_needs_no_motion_modules(own, pipeline, tmp_path):
+    joined = load_pair("animatediff", swaps=own).video.unet
+    shutil.copytree(pipeline, tmp_path / "joined")
+    save_folder(joined, tmp_path / "joined" / "unet")
+    pair = load_pair("animatediff", swaps=Swaps(own.image_model, str(tmp_path / "joined")))
+    assert same(pair.video.unet, joined)
+    assert pair.image.unet.config.temporal is None
+    with pytest.raises(ValueError, match="motion modules of its own"):
+        load_pair("animatediff", swaps=Swaps(own.image_model, str(tmp_path / "joined"), own.motion))
+
+
 @pytest.mark.parametrize(
     ("swaps", "message"),
     [

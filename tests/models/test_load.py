@@ -355,6 +355,8 @@ def test_a_variant_is_a_file_name_and_the_dtype_is_in_the_tensors(vae: VAE, tmp_
     save_file(vae.state_dict(), tmp_path / "diffusion_pytorch_model.fp16.safetensors")  # as AnimateDiff's adapters are
     assert same(load_vae(tmp_path, variant="fp16"), vae.state_dict())
     (tmp_path / WEIGHTS).unlink()
+    assert same(load_vae(tmp_path), vae.state_dict())  # there is no other
+    save_file(half, tmp_path / "diffusion_pytorch_model.non_ema.safetensors")
     with pytest.raises(FileNotFoundError, match=r"no weight file for vae: .* are diffusion_pytorch_model\.fp16\."):
         load_vae(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no weight file for vae, variant bf16: expected .*\.bf16\."):

@@ -1,0 +1,367 @@
+"""Public pairs run as a user types them, on random weights in the public files: their layouts, keys, sizes and types.
+
+    python tests/benchmarks/public_pairs.py                      # every case, full size: 12 GB of memory, 25 GB of disk
+    python tests/benchmarks/public_pairs.py modelscope --small   # narrower networks under the same keys: seconds
+
+Each case writes its files to a temporary folder, those that a hub serves into a hub's cache there, runs `ivmix sample`
+on them without a network, and is one row of a table: what it cost. `--write FOLDER` leaves the files instead.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ivmix.models.temporal import frame_positions
+
+MANIFESTS = Path(__file__).parent.parent / "data" / "manifests"
+Shapes = dict[str, tuple[int, ...]]
+
+# --- weights --------------------------------------------------------------------------------------------------------
+
+
+def manifest(name: str) -> Shapes:
+    def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
+        for key, node in tree.items():
+            if isinstance(node, dict):
+                yield from flatten(node, f"{prefix}{key}.")
+            else:
+                yield prefix + key, tuple(node)
+
+    return dict(flatten(json.loads((MANIFESTS / f"{name}.json").read_text())["keys"]))
+
+
+VOCABULARY = {False: 49408, True: 1024}
+TEXTS = {49408: 1024, 3072: 96, 4096: 128}  # ViT-L/14 and ViT-H/14: their width tells which is which, so it stays
+SPACE_TIME = {320 * k: 64 * k for k in range(1, 33)}  # heads of 64 channels, so no fewer
+WIDTHS: dict[str, dict[int, int]] = {
+    "sd15_unet": {320 * k: 32 * k for k in range(1, 33)},
+    "sd15_vae": {128: 32, 256: 64, 512: 128},
+    "clip_l": TEXTS,
+    "clip_h": {n: m for n, m in TEXTS.items() if n != 3072},  # its fused q, k, v have 3072 rows
+    "animatediff": {320 * k: 32 * k for k in range(1, 33)},
+    "modelscope": SPACE_TIME,
+    "videocrafter2_unet": SPACE_TIME,
+}
+
+
+def shapes_of(name: str, small: bool) -> Shapes:
+    """A published file's keys and shapes; `small`: narrower, and text encoders of two layers."""
+    shapes = manifest(name)
+    if not small:
+        return shapes
+    widths = next((table for part, table in WIDTHS.items() if name.startswith(part)), {})
+    dropped = [f"{stem}.{n}." for stem in ("layers", "resblocks") for n in range(2, 23)] if "clip" in name else []
+    return {
+        key: tuple(widths.get(n, n) for n in shape)
+        for key, shape in shapes.items()
+        if not any(stem in key for stem in dropped)
+    }
+
+
+def draw(shapes: Shapes, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
+    """Unit variance through every layer: what comes out is finite, and far from zero."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tensor(key: str, shape: tuple[int, ...]) -> Tensor:
+        if key.endswith("position_ids"):
+            return torch.arange(shape[-1]).reshape(shape)
+        if key.endswith(".pe"):
+            return frame_positions(*shape[1:]).reshape(shape).to(dtype)
+        if len(shape) < 2:
+            return torch.full(shape, float(key.endswith("weight")), dtype=dtype)
+        values = torch.randn(shape, generator=generator)
+        return values.div_(max(1, values[0].numel()) ** 0.5).to(dtype)
+
+    return {key: tensor(key, shape) for key, shape in shapes.items()}
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of weights: the manifests it holds, and the config.json beside it."""
+
+    path: str
+    manifests: tuple[str, ...]
+    dtype: torch.dtype = torch.float16
+    config: dict[str, Any] | None = None
+    wrapped: bool = False  # under "state_dict", as trainers write it
+
+    def write(self, root: Path, small: bool) -> None:
+        path = root / self.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shapes = {key: shape for name in self.manifests for key, shape in shapes_of(name, small).items()}
+        state = draw(shapes, self.dtype, seed=len(self.path))
+        if path.suffix == ".safetensors":
+            save_file(state, path, metadata={"format": "pt"})
+        else:
+            torch.save({"state_dict": state, "global_step": 1} if self.wrapped else state, path)
+        if self.config is not None:
+            raw = self.config | (SMALL.get(self.manifests[0], {}) if small else {})
+            path.with_name("config.json").write_text(json.dumps(raw))
+
+
+def write_tokenizer(folder: Path, pad: str, size: int) -> None:
+    """CLIP's vocab.json and merges.txt with its letters and special tokens, and none of its words."""
+    folder.mkdir(parents=True)
+    letters = [chr(n) for n in (*range(33, 127), *range(161, 173), *range(174, 256))]  # "!" is 0, as in CLIP's
+    letters += [chr(256 + n) for n in range(68)]
+    words = {word: n for n, word in enumerate([*letters, *(x + "</w>" for x in letters)])}
+    words |= {"<|startoftext|>": size - 2, "<|endoftext|>": size - 1}
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    specials = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(specials | {"pad_token": pad}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
+
+
+def unet_config(name: str, suffix: str, heads: int, context: int) -> dict[str, Any]:
+    down = [f"CrossAttnDownBlock{suffix}"] * 3 + [f"DownBlock{suffix}"]
+    return {
+        "_class_name": name, "act_fn": "silu", "attention_head_dim": heads,
+        "block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": context, "down_block_types": down,
+        "downsample_padding": 1, "in_channels": 4, "layers_per_block": 2, "mid_block_scale_factor": 1,
+        "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4,
+        "up_block_types": [block.replace("Down", "Up") for block in reversed(down)],
+    }  # fmt: skip
+
+
+def text_config(width: int, hidden: int, layers: int, act: str) -> dict[str, Any]:
+    return {
+        "architectures": ["CLIPTextModel"], "hidden_act": act, "hidden_size": width, "intermediate_size": hidden,
+        "layer_norm_eps": 1e-05, "max_position_embeddings": 77, "model_type": "clip_text_model",
+        "num_attention_heads": width // 64, "num_hidden_layers": layers, "vocab_size": 49408, "bos_token_id": 0,
+        "eos_token_id": 2, "pad_token_id": 1,
+    }  # fmt: skip
+
+
+SD_UNET = unet_config("UNet2DConditionModel", "2D", 8, 768)
+VIDEO_UNET = unet_config("UNet3DConditionModel", "3D", 64, 1024)
+TEXT_L, TEXT_H = text_config(768, 3072, 12, "quick_gelu"), text_config(1024, 4096, 23, "gelu")
+VAE_CONFIG = {
+    "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "in_channels": 3, "latent_channels": 4, "layers_per_block": 2,
+    "norm_num_groups": 32, "out_channels": 3, "sample_size": 512, "up_block_types": ["UpDecoderBlock2D"] * 4,
+}  # fmt: skip
+ADAPTER = {
+    "_class_name": "MotionAdapter", "block_out_channels": [320, 640, 1280, 1280], "motion_layers_per_block": 2,
+    "motion_max_seq_length": 32, "motion_mid_block_layers_per_block": 1, "motion_norm_num_groups": 32,
+    "motion_num_attention_heads": 8, "use_motion_mid_block": False,
+}  # fmt: skip
+SMALL = {
+    "sd15_unet_diffusers": {"block_out_channels": [32, 64, 128, 128]},
+    "modelscope_unet3d_diffusers": {"block_out_channels": [64, 128, 256, 256]},
+    "sd15_vae_diffusers": {"block_out_channels": [32, 64, 128, 128]},
+    "sd15_vae_diffusers_old": {"block_out_channels": [32, 64, 128, 128]},
+    "clip_l_text_transformers": {"intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 1024},
+    "clip_h_text_transformers": {"intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 1024},
+    "animatediff_v3_adapter_diffusers": {"block_out_channels": [32, 64, 128, 128]},
+}  # fmt: skip
+
+
+def hub(repository: str) -> str:
+    """A repository's folder in a hub's cache."""
+    return f"hub/models--{repository.replace('/', '--')}/snapshots/0/"
+
+
+def diffusers(
+    folder: str, unet: str, text: str, vae: str | None = "sd15_vae_diffusers", variant: str = ""
+) -> list[File]:
+    """A pipeline's folder."""
+    network = f"diffusion_pytorch_model{variant}.safetensors"
+    files = [
+        File(f"{folder}unet/{network}", (unet,), config=VIDEO_UNET if "3d" in unet else SD_UNET),
+        File(f"{folder}text_encoder/model{variant}.safetensors", (text,), config=TEXT_H if "_h_" in text else TEXT_L),
+    ]
+    return [*files, *([File(f"{folder}vae/{network}", (vae,), config=VAE_CONFIG)] if vae else [])]
+
+
+SD, MS = "stable-diffusion-v1-5/stable-diffusion-v1-5", "ali-vilab/text-to-video-ms-1.7b"
+MOTION = "guoyww/animatediff-motion-adapter-v1-5-3"
+L, H = ("<|endoftext|>", "!")  # what pads a row
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is on disk, and what is typed."""
+
+    pair: str
+    files: list[File]
+    tokenizers: dict[str, str]  # folder -> padding
+    options: dict[str, str] = field(default_factory=dict)  # names of options -> files
+
+    def write(self, root: Path, small: bool) -> None:
+        for file in self.files:
+            file.write(root, small)
+        for folder, pad in self.tokenizers.items():
+            write_tokenizer(root / folder, pad, VOCABULARY[small])
+        for repository in root.glob("hub/models--*"):
+            (repository / "refs").mkdir()
+            (repository / "refs" / "main").write_text("0")
+
+    def arguments(self, root: Path) -> list[str]:
+        given = [text for name, place in self.options.items() for text in (name, str(root / place))]
+        return ["sample", "a red circle, moving left", "--pair", self.pair, *given]
+
+
+SPATIAL = diffusers("sd15/", "sd15_unet_diffusers", "clip_l_text_transformers", None)
+CASES = {
+    "animatediff": Case(
+        "animatediff",
+        [
+            *diffusers(hub(SD), "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
+            File(
+                hub(MOTION) + "diffusion_pytorch_model.safetensors", ("animatediff_v3_adapter_diffusers",),
+                torch.float32, ADAPTER,
+            ),
+        ],
+        {hub(SD) + "tokenizer": L},
+    ),
+    "animatediff, folders": Case(
+        "animatediff",
+        [
+            *diffusers("sd15/", "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
+            File(
+                "adapter/diffusion_pytorch_model.fp16.safetensors", ("animatediff_v3_adapter_diffusers",),
+                torch.float32, ADAPTER,
+            ),
+        ],
+        {"sd15/tokenizer": L},
+        {"--image-model": "sd15", "--video-model": "sd15", "--motion": "adapter"},
+    ),
+    "animatediff-paper": Case(
+        "animatediff-paper",
+        [
+            File(
+                "v1-5-pruned-emaonly.safetensors",
+                ("sd15_unet_ldm", "sd15_vae_ldm", "clip_l_text_ldm", "sd15_ldm_extras"),
+                torch.float32,
+            ),
+            File("realisticVision.ckpt", ("sd15_unet_ldm", "clip_l_text_ldm", "sd15_vae_ldm"), wrapped=True),
+            File("v3_sd15_mm.ckpt", ("animatediff_v3_orig",), torch.float32),
+            File("vae/diffusion_pytorch_model.safetensors", ("sd15_vae_diffusers_old",), torch.float32, VAE_CONFIG),
+        ],
+        {hub(SD) + "tokenizer": L, hub("SG161222/Realistic_Vision_V5.1_noVAE") + "tokenizer": L},
+        {
+            "--image-model": "v1-5-pruned-emaonly.safetensors", "--video-model": "realisticVision.ckpt",
+            "--motion": "v3_sd15_mm.ckpt", "--vae": "vae",
+        },
+    ),
+    "modelscope": Case(
+        "modelscope",
+        [*SPATIAL, *diffusers("ms/", "modelscope_unet3d_diffusers", "clip_h_text_transformers")],
+        {"sd15/tokenizer": L, "ms/tokenizer": H},
+        {"--image-model": "sd15", "--video-model": "ms"},
+    ),
+    "modelscope, original": Case(
+        "modelscope",
+        [
+            *SPATIAL,
+            *diffusers(hub(MS), "modelscope_unet3d_diffusers", "clip_h_text_transformers", None, ".fp16")[1:],
+            File("text2video_pytorch_model.pth", ("modelscope_unet_orig",)),
+            File("VQGAN_autoencoder.pth", ("sd15_vae_ldm",), torch.float32, wrapped=True),
+        ],
+        {"sd15/tokenizer": L, hub(MS) + "tokenizer": H},
+        {
+            "--image-model": "sd15", "--video-model": "text2video_pytorch_model.pth", "--vae": "VQGAN_autoencoder.pth",
+        },
+    ),
+    "videocrafter2": Case(
+        "videocrafter2",
+        [
+            *SPATIAL,
+            File(
+                "model.ckpt",
+                ("videocrafter2_unet_orig", "sd15_vae_ldm", "clip_h_text_openclip", "videocrafter2_extras"),
+                torch.float32, wrapped=True,
+            ),
+        ],
+        {"sd15/tokenizer": L, hub(MS) + "tokenizer": H},
+        {"--image-model": "sd15", "--video-model": "model.ckpt"},
+    ),
+}  # fmt: skip
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`memory` is the most that was resident; of that, `mapped` belongs to files, and can be given back at any time."""
+
+    seconds: float
+    memory: float  # GB
+    mapped: float  # GB, at that time
+
+
+def run(arguments: list[str], cache: Path) -> tuple[subprocess.CompletedProcess[str], Cost]:
+    """`ivmix` without a network, in a process of its own. On Linux its memory is followed."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ivmix", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    most = [0, 0]
+
+    def follow() -> None:
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            try:
+                entries = dict(line.split(":", 1) for line in status.read_text().splitlines())
+                anonymous, mapped = (int(entries[name].split()[0]) for name in ("RssAnon", "RssFile"))
+            except (OSError, KeyError, ValueError):
+                return
+            most[:] = max(most, [anonymous + mapped, mapped])
+            time.sleep(0.05)
+
+    watch = threading.Thread(target=follow)
+    watch.start()
+    out, err = process.communicate()
+    watch.join()
+    cost = Cost(time.perf_counter() - began, most[0] * 1024 / 1e9, most[1] * 1024 / 1e9)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err), cost
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("cases", nargs="*", metavar="CASE", help=f"{'; '.join(CASES)} (default: all)")
+    arguments.add_argument("--small", action="store_true", help="narrower networks under the same keys")
+    arguments.add_argument("--write", type=Path, metavar="FOLDER", help="write the files there and run nothing")
+    options, rest = arguments.parse_known_args()
+    rest = rest or ["--frames", "2", "--size", "64x64", "--steps", "4"]
+    print("| case | on disk | time | memory | of it mapped | evaluations |\n|---|---|---|---|---|---|")
+    for name in options.cases or CASES:
+        if options.write:
+            CASES[name].write(options.write, options.small)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            CASES[name].write(root, options.small)
+            disk = sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) / 1e9
+            video = root / "out.gif"
+            done, cost = run([*CASES[name].arguments(root), "-o", str(video), "--quiet", *rest], root)
+            if done.returncode:
+                sys.exit(f"{name}: {done.stderr}")
+            nfe = json.loads(Path(f"{video}.json").read_text())["nfe"]
+        evaluations = " + ".join(f"{count} {side}" for side, count in nfe.items())
+        print(
+            f"| {name} | {disk:.1f} GB | {cost.seconds:.0f} s | {cost.memory:.1f} GB | {cost.mapped:.1f} GB "
+            f"| {evaluations} |", flush=True,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""Prompts to latents and frames: public pairs on small random models against diffusers' pipelines of the same files.
+
+Each side reads the prompts with its own tokenizer and text encoder, plays DDIM with its own scheduler, and decodes with
+its own VAE; what they share is the files, the prompts and the initial noise. diffusers keeps its schedule in float32
+whatever the networks are: in float64 it is given the same schedule in float64.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import pre_tokenizers
+from torch import Tensor
+
+from ivmix import TextToVideo
+from ivmix.pair import Swaps
+from ivmix.solvers import Schedule, initial_noise
+from ivmix.text_to_video import Result
+
+pytestmark = pytest.mark.slow
+
+Randomised = Callable[..., Any]
+
+PROMPTS, NEGATIVE = ["a red Circle, moving left!!", "Été: 24 circles"], "blurry, moved"
+SEEDS = [3, 4]
+FRAMES, HEIGHT, WIDTH, STEPS = 3, 16, 24, 5
+SPATIAL = {
+    "block_out_channels": (40, 80), "layers_per_block": 1, "cross_attention_dim": 24, "norm_num_groups": 8,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def local(diffusers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here may ask the hub: all comes from files the test wrote."""
+    diffusers.utils.logging.disable_progress_bar()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("the hub was asked"))
+
+
+@pytest.fixture
+def parts(
+    diffusers: ModuleType, transformers: ModuleType, randomised: Randomised, dtype: torch.dtype, tmp_path: Path
+) -> dict[str, Any]:
+    """What every pipeline has beside its UNet and its scheduler."""
+    write_tokenizer(tmp_path / "tokenizer")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
+    text = transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=3,
+        max_position_embeddings=77, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(16, 24), layers_per_block=1, latent_channels=4, norm_num_groups=8,
+    )  # fmt: skip
+    return {
+        "tokenizer": tokenizer,
+        "text_encoder": randomised(transformers.CLIPTextModel(text), 1, dtype),
+        "vae": randomised(vae, 2, dtype),
+    }
+
+
+def write_tokenizer(folder: Path) -> None:
+    """CLIP's vocab.json and merges.txt with a few byte pairs."""
+    folder.mkdir()
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("r", "e"), ("re", "d</w>"), ("c", "i"), ("ci", "r"), ("m", "o"), ("mo", "v"), ("!", "!</w>")]
+    words = [*letters, *(f"{x}</w>" for x in letters), *(a + b for a, b in merges)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def image_unet(diffusers: ModuleType, randomised: Randomised, dtype: torch.dtype) -> Any:
+    network = diffusers.UNet2DConditionModel(
+        **SPATIAL, attention_head_dim=4, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    return randomised(network, 3, dtype)
+
+
+def ddim(diffusers: ModuleType, dtype: torch.dtype, betas: str, **options: Any) -> Any:
+    """Stable Diffusion's scheduler: betas 0.00085 to 0.012, offset 1; options are the test's."""
+    scheduler = diffusers.DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule=betas, clip_sample=False, steps_offset=1, **options
+    )
+    if dtype == torch.float64:
+        power = {"linear": 1, "scaled_linear": 0.5}[betas]
+        rates = torch.linspace(0.00085**power, 0.012**power, 1000, dtype=dtype) ** (1 / power)
+        scheduler.alphas_cumprod = (1 - rates).cumprod(0)
+        if not scheduler.config.set_alpha_to_one:
+            scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
+    return scheduler
+
+
+class Trajectory(NamedTuple):
+    """The latents after every step (steps b c f h w), and the decoded videos (b c f h w) in [-1, 1], not clamped."""
+
+    latents: Tensor
+    video: Tensor
+
+
+def ours(model: TextToVideo, schedule: Schedule, **options: Any) -> tuple[Trajectory, Result]:
+    """Our states are x = z / alpha; the last, at sigma = 0, is z itself."""
+    states: list[Tensor] = []
+    result = model(
+        PROMPTS, negative_prompt=NEGATIVE, seed=SEEDS, frames=FRAMES, height=HEIGHT, width=WIDTH, steps=STEPS,
+        callback=lambda step, total, run: states.append(run.x), **options,
+    )  # fmt: skip
+    sigmas = schedule.grid(STEPS, options["spacing"])[1:-1]
+    latents = [schedule.alpha_at(sigma) * x for sigma, x in zip(sigmas, states, strict=False)]
+    assert torch.equal(result.latents, states[-1])
+    return Trajectory(torch.stack([*latents, states[-1]]), model.pair.vae.decode(result.latents)), result
+
+
+def noise(dtype: torch.dtype) -> Tensor:
+    return initial_noise(SEEDS, (4, FRAMES, HEIGHT // 2, WIDTH // 2)).to(dtype)
+
+
+def as_images(video: Tensor) -> Tensor:
+    return video.transpose(1, 2).flatten(0, 1)
+
+
+def as_video(images: Tensor) -> Tensor:
+    return images.unflatten(0, (-1, FRAMES)).transpose(1, 2)
+
+
+def decode(pipeline: Any, latents: Tensor) -> Tensor:
+    """As the pipelines decode, without the cast to float32 that video pipelines end with."""
+    return as_video(pipeline.vae.decode(as_images(latents) / pipeline.vae.config.scaling_factor).sample)
+
+
+def check_frames(result: Result, theirs: np.ndarray) -> None:
+    """Our bytes are the peer's floats in [0, 1], rounded: half a level apart, and float32's error."""
+    assert result.frames.shape == theirs.shape
+    assert np.abs(result.frames - 255.0 * theirs).max() <= 0.5 + 255 * 1e-4
+    assert result.frames.std() > 20  # the comparison sees more than clamped frames
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_animatediff_is_diffusers_pipeline(
+    spacing: str, parts: dict[str, Any], diffusers: ModuleType, randomised: Randomised, agree: Any, dtype: torch.dtype,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    adapter = diffusers.MotionAdapter(
+        block_out_channels=SPATIAL["block_out_channels"], motion_layers_per_block=1, motion_num_attention_heads=4,
+        motion_norm_num_groups=8, use_motion_mid_block=False,
+    )  # fmt: skip
+    randomised(adapter, 4, dtype).save_pretrained(tmp_path / "adapter")
+    base = diffusers.StableDiffusionPipeline(
+        **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=diffusers.PNDMScheduler(),
+        safety_checker=None, feature_extractor=None,
+    )  # fmt: skip
+    base.save_pretrained(tmp_path / "base")
+
+    # Both from the same files. `set_alpha_to_one`: the last step goes to sigma = 0, as ours does.
+    theirs = diffusers.AnimateDiffPipeline.from_pretrained(
+        tmp_path / "base", torch_dtype=dtype, local_files_only=True,
+        motion_adapter=diffusers.MotionAdapter.from_pretrained(tmp_path / "adapter", torch_dtype=dtype),
+        scheduler=ddim(diffusers, dtype, "linear", set_alpha_to_one=True, timestep_spacing=spacing),
+    )  # fmt: skip
+    theirs.set_progress_bar_config(disable=True)
+    swaps = Swaps(str(tmp_path / "base"), str(tmp_path / "base"), str(tmp_path / "adapter"))
+    model = TextToVideo.from_pair("animatediff", dtype=dtype, swaps=swaps)
+
+    mine, result = ours(model, model.pair.video.schedule, sampler="ddim", spacing=spacing, guidance=7.5)
+    states: list[Tensor] = []
+
+    def keep(pipeline: Any, step: int, t: Any, given: dict[str, Any]) -> dict[str, Any]:
+        states.append(given["latents"])
+        return given
+
+    call = {
+        "prompt": PROMPTS, "negative_prompt": [NEGATIVE] * 2, "num_frames": FRAMES, "height": HEIGHT, "width": WIDTH,
+        "num_inference_steps": STEPS, "guidance_scale": 7.5, "latents": noise(dtype), "callback_on_step_end": keep,
+    }  # fmt: skip
+    frames = theirs(**call, output_type="np").frames
+    agree(mine.latents, torch.stack(states))
+    agree(mine.video, decode(theirs, states[-1]))
+    check_frames(result, frames)
+
+    # With the scheduler as Stable Diffusion's files have it, which stops at the first training level instead.
+    states.clear()
+    theirs.scheduler = ddim(diffusers, dtype, "linear", set_alpha_to_one=False, timestep_spacing=spacing)
+    theirs(**call, output_type="latent")
+    agree(mine.latents[:-1], torch.stack(states[:-1]))
+    agree(stopped_early(mine.latents, model.pair.video.schedule, spacing), states[-1])
+
+
+def stopped_early(latents: Tensor, schedule: Schedule, spacing: Any) -> Tensor:
+    """The last step, which is straight in sigma, played to the first training level only."""
+    before, first = schedule.grid(STEPS, spacing)[-2], schedule.sigmas[0]
+    x, x0 = latents[-2] / schedule.alpha_at(before), latents[-1]
+    return schedule.alpha[0] * (x0 + float(first / before) * (x - x0))
+
+
+@pytest.mark.parametrize("spacing", ["leading"])
+def test_modelscope_is_diffusers_pipeline(
+    spacing: str, parts: dict[str, Any], diffusers: ModuleType, randomised: Randomised, agree: Any, dtype: torch.dtype,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    video = diffusers.UNet3DConditionModel(
+        **SPATIAL, attention_head_dim=8, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+    )  # fmt: skip
+    scheduler = ddim(diffusers, dtype, "scaled_linear", set_alpha_to_one=True, timestep_spacing=spacing)
+    theirs = diffusers.TextToVideoSDPipeline(**parts, unet=randomised(video, 3, dtype), scheduler=scheduler)
+    theirs.save_pretrained(tmp_path / "video")
+    theirs.set_progress_bar_config(disable=True)
+    image = diffusers.StableDiffusionPipeline(
+        **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=scheduler, safety_checker=None,
+        feature_extractor=None,
+    )  # fmt: skip
+    image.save_pretrained(tmp_path / "image")
+    model = TextToVideo.from_pair(
+        "modelscope", dtype=dtype, swaps=Swaps(str(tmp_path / "image"), str(tmp_path / "video"))
+    )
+
+    mine, result = ours(model, model.pair.video.schedule, sampler="ddim", spacing=spacing, guidance=9.0)
+    states: list[Tensor] = []
+    frames = theirs(
+        prompt=PROMPTS, negative_prompt=[NEGATIVE] * 2, num_frames=FRAMES, height=HEIGHT, width=WIDTH,
+        num_inference_steps=STEPS, guidance_scale=9.0, latents=noise(dtype), output_type="np",
+        callback=lambda step, t, latents: states.append(latents),
+    ).frames  # fmt: skip
+    agree(mine.latents, torch.stack(states))
+    agree(mine.video, decode(theirs, states[-1]))
+    check_frames(result, frames)
+
+
+@pytest.mark.parametrize("spacing", ["trailing"])
+def test_the_image_sampler_is_diffusers_image_pipeline_on_every_frame(
+    spacing: str, parts: dict[str, Any], diffusers: ModuleType, randomised: Randomised, agree: Any, dtype: torch.dtype,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    scheduler = ddim(diffusers, dtype, "scaled_linear", set_alpha_to_one=True, timestep_spacing=spacing)
+    theirs = diffusers.StableDiffusionPipeline(
+        **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=scheduler, safety_checker=None,
+        feature_extractor=None,
+    )  # fmt: skip
+    theirs.save_pretrained(tmp_path / "image")
+    theirs.set_progress_bar_config(disable=True)
+    swaps = Swaps(str(tmp_path / "image"), str(tmp_path / "image"))
+    model = TextToVideo.from_pair("modelscope", dtype=dtype, swaps=swaps)
+
+    mine, result = ours(model, model.pair.image.schedule, sampler="image", spacing=spacing, image_guidance=7.5)
+    states: list[Tensor] = []
+
+    def keep(pipeline: Any, step: int, t: Any, given: dict[str, Any]) -> dict[str, Any]:
+        states.append(as_video(given["latents"]))
+        return given
+
+    images = theirs(
+        prompt=[p for p in PROMPTS for _ in range(FRAMES)], negative_prompt=[NEGATIVE] * 2 * FRAMES, height=HEIGHT,
+        width=WIDTH, num_inference_steps=STEPS, guidance_scale=7.5, latents=as_images(noise(dtype)), output_type="np",
+        callback_on_step_end=keep,
+    ).images  # fmt: skip
+    agree(mine.latents, torch.stack(states))
+    agree(mine.video, decode(theirs, states[-1]))
+    check_frames(result, images.reshape(result.frames.shape))
