@@ -78,9 +78,9 @@ class Pair:
                 raise ValueError(
                     f"{name}={value}: expected a positive multiple of {multiple} pixels for pair {self.name!r}"
                 )
-        motion = self.video.unet.config.temporal
-        if frames < 1 or (motion and frames > motion.max_frames):
-            upper = f" to {motion.max_frames}" if motion else " or more"
+        longest = self.video.unet.config.max_frames
+        if frames < 1 or (longest and frames > longest):
+            upper = f" to {longest}" if longest else " or more"
             raise ValueError(f"frames={frames}: expected 1{upper} for pair {self.name!r}")
         return self.vae.config.latent_channels, frames, height // factor, width // factor
 

@@ -25,6 +25,13 @@ def sinusoid(t: Tensor, channels: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
+def group_norm(norm: nn.GroupNorm, x: Tensor, frames: int = 1) -> Tensor:
+    """`norm` of ((b f) c h w) with statistics over `frames` rows together; 1: each frame on its own."""
+    if frames == 1:
+        return norm(x)
+    return norm(x.unflatten(0, (-1, frames)).transpose(1, 2)).transpose(1, 2).flatten(0, 1)
+
+
 class TimestepEmbedding(nn.Module):
     """Two linear layers: (b, channels) features -> (b, dim)."""
 
@@ -40,7 +47,7 @@ class TimestepEmbedding(nn.Module):
 class Resnet(nn.Module):
     """GN, SiLU, conv3x3, + embedding, GN, SiLU, conv3x3, + shortcut: (n c h w) -> (n out h w).
 
-    `embedding_dim=None` leaves the embedding out (the VAE's resnets).
+    `embedding_dim=None` leaves the embedding out (the VAE's resnets). `frames` rows are normed together.
     """
 
     def __init__(self, channels: int, out: int, groups: int, eps: float, embedding_dim: int | None = None) -> None:
@@ -52,13 +59,13 @@ class Resnet(nn.Module):
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(channels, out, 1) if channels != out else None
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x)))
+    def forward(self, x: Tensor, embedding: Tensor | None = None, frames: int = 1) -> Tensor:
+        y = self.conv1(F.silu(group_norm(self.norm1, x, frames)))
         if self.time_emb_proj is not None and embedding is not None:
             # One row an example, however many frames it has: project once, then repeat.
             shift = self.time_emb_proj(F.silu(embedding))                         # (b, out)
             y = y + shift.repeat_interleave(len(y) // len(shift), dim=0)[:, :, None, None]
-        y = self.conv2(F.silu(self.norm2(y)))
+        y = self.conv2(F.silu(group_norm(self.norm2, y, frames)))
         return y + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
@@ -143,8 +150,12 @@ class SpatialTransformer(nn.Module):
         self.index = -1  # which entry of a Condition is this layer's; set by the UNet
 
     def keys_values(self, context: Tensor) -> KeysValues:
-        """What this layer's cross-attention reads of text features (b l d): constant over the steps of a run."""
-        return self.transformer_blocks[0].attn2.keys_values(context)  # type: ignore[operator, union-attr]
+        """What this layer's cross-attention reads of text features (b l d): constant over the steps of a run.
+
+        Contiguous, as joined ones are: a compiled network then sees one layout.
+        """
+        keys, values = self.transformer_blocks[0].attn2.keys_values(context)  # type: ignore[operator, union-attr]
+        return keys.contiguous(), values.contiguous()
 
     def forward(self, x: Tensor, keys_values: tuple[KeysValues, ...]) -> Tensor:
         tokens = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))            # ((b f), (h w), c)

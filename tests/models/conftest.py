@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ivmix.models import MotionConfig, UNetConfig, VAEConfig
+from ivmix.models import MotionConfig, SpaceTimeConfig, UNetConfig, VAEConfig
 
 MANIFESTS = Path(__file__).parent.parent / "data" / "manifests"
 
@@ -69,6 +69,15 @@ def image_config() -> UNetConfig:
 @pytest.fixture
 def motion() -> MotionConfig:
     return MotionConfig(num_attention_heads=2, max_frames=6, mid_block=True)
+
+
+@pytest.fixture
+def space_time_config() -> UNetConfig:
+    """As VideoCrafter2: heads of one width (8), so more of them on wider levels, and an fps embedding."""
+    return UNetConfig(
+        block_out_channels=(8, 16, 24), attention_levels=(True, True, False), layers_per_block=1,
+        cross_attention_dim=12, num_attention_heads=(1, 2, 3), norm_num_groups=4, temporal=SpaceTimeConfig(fps=True),
+    )  # fmt: skip
 
 
 @pytest.fixture
