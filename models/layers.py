@@ -150,8 +150,12 @@ class SpatialTransformer(nn.Module):
         self.index = -1  # which entry of a Condition is this layer's; set by the UNet
 
     def keys_values(self, context: Tensor) -> KeysValues:
-        """What this layer's cross-attention reads of text features (b l d): constant over the steps of a run."""
-        return self.transformer_blocks[0].attn2.keys_values(context)  # type: ignore[operator, union-attr]
+        """What this layer's cross-attention reads of text features (b l d): constant over the steps of a run.
+
+        Contiguous, as joined ones are: a compiled network then sees one layout.
+        """
+        keys, values = self.transformer_blocks[0].attn2.keys_values(context)  # type: ignore[operator, union-attr]
+        return keys.contiguous(), values.contiguous()
 
     def forward(self, x: Tensor, keys_values: tuple[KeysValues, ...]) -> Tensor:
         tokens = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))            # ((b f), (h w), c)

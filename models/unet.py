@@ -375,7 +375,7 @@ class UNet(nn.Module):
         embedding = None
         if self.fps_embedding is not None and fps is not None:
             features = sinusoid(torch.tensor([fps], device=context.device), self.config.block_out_channels[0])
-            embedding = self.fps_embedding(features.to(context.dtype)).expand(len(context), -1)
+            embedding = self.fps_embedding(features.to(context.dtype)).repeat(len(context), 1)
         return Condition(self, tuple(layer.keys_values(context) for layer in self._text_layers()), embedding)
 
     def forward(self, z: Tensor, t: Tensor, condition: Condition, temporal: bool = True) -> Tensor:

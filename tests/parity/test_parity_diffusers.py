@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ivmix.models import VAE, MotionConfig, UNet, UNetConfig, VAEConfig, load_folder, save_folder
-from ivmix.models.layers import sinusoid
+from ivmix.models.layers import SpatialTransformer, sinusoid
 from ivmix.models.temporal import frame_positions
 
 pytestmark = pytest.mark.slow
@@ -24,6 +25,7 @@ LIKE_SD = UNetConfig(
     block_out_channels=(40, 80, 80), attention_levels=(True, True, False), cross_attention_dim=24,
     num_attention_heads=4, norm_num_groups=8,
 )  # fmt: skip
+LIKE_SD21 = replace(LIKE_SD, num_attention_heads=(2, 4, 5))  # more heads on wider levels
 SHALLOW = replace(LIKE_SD, attention_levels=(False, True, True), layers_per_block=1, in_channels=3, out_channels=5)
 MOTIONS = {
     "v1": MotionConfig(4, max_frames=24),
@@ -68,13 +70,17 @@ def compare(ours: UNet, call: Callable[..., Tensor], theirs: Any, normal: Make, 
     z, context = normal(2, ours.config.in_channels, FRAMES, 8, 12), normal(2, 7, 24, seed=1)
     for time in TIMES:
         t = torch.tensor(time)
-        agree(ours(z, t, ours.condition(context)), call(theirs, z, t, context))
+        out = ours(z, t, ours.condition(context))
+        agree(out, call(theirs, z, t, context))
+        assert torch.equal(out, ours(z, t, ours.condition(context)))
 
 
 UNETS = {
     "image": LIKE_SD,
     "shallow image": SHALLOW,
     "shallow video": replace(SHALLOW, temporal=MOTIONS["short"]),
+    "image like sd 2.1": LIKE_SD21,
+    "video like sd 2.1": replace(LIKE_SD21, temporal=MOTIONS["v3"]),
     **{name: replace(LIKE_SD, temporal=motion) for name, motion in MOTIONS.items()},
 }
 
@@ -127,6 +133,27 @@ def test_we_open_an_image_unet_that_diffusers_joined_with_a_motion_adapter(
     agree(ours(z, t, ours.condition(context), temporal=False), peer_image(image, z, t, context))
 
 
+@pytest.mark.parametrize("temporal", [None, MOTIONS["v2"]], ids=["image", "video"])
+def test_we_compute_the_same_from_projections_stored_as_convolutions(
+    temporal: MotionConfig | None, diffusers: ModuleType, randomised: Callable[..., Any], normal: Make, agree: Agree,
+    dtype: torch.dtype, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Stable Diffusion 1.5 projects by 1x1 convolutions, [C, C, 1, 1]: the same numbers as our [C, C]."""
+    config = replace(LIKE_SD, temporal=temporal)
+    cls, call = peer_class(diffusers, config)
+    raw = {name: value for name, value in config.to_dict().items() if not name.startswith("_")}
+    theirs = randomised(cls(**raw | {"use_linear_projection": False}), dtype=dtype)
+    theirs.save_pretrained(tmp_path)
+    weights = tmp_path / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    projections = [key for key, value in state.items() if "proj_" in key and value.ndim == 4]
+    assert len(projections) == 2 * sum(isinstance(m, SpatialTransformer) for m in UNet(config).modules())
+    save_file(state | {key: state[key].flatten(1) for key in projections}, weights)
+    ours = load_folder(UNet, UNetConfig, tmp_path)
+    assert ours.config == config
+    compare(ours, call, theirs, normal, agree)
+
+
 class FrameByFrame(nn.Module):
     """A group norm of (b c f h w) that takes its statistics frame by frame."""
 
@@ -154,6 +181,38 @@ def test_frame_by_frame_norms_are_the_only_difference_to_the_authors_motion_modu
         if name.split(".")[-2:-1] == ["motion_modules"]:
             module.norm = FrameByFrame(module.norm)
     agree(out, peer_video(theirs, z, t, context))
+
+
+class Jointly(nn.Module):
+    """A group norm of ((b f) c h w) that takes its statistics over all frames of an example."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return as_images(self.norm(as_video(x)))
+
+
+def test_norms_where_they_are_the_only_difference_to_the_authors_animatediff_v1(
+    diffusers: ModuleType, opened: Callable[..., Any], randomised: Callable[..., UNet], normal: Make, agree: Agree,
+    dtype: torch.dtype, tmp_path: Path,
+) -> None:  # fmt: skip
+    """The authors' v1 norms frames jointly in resnets and at the output, and each alone in motion modules: theirs, with
+    the axes of those norms exchanged."""
+    motion = replace(MOTIONS["v1"], joint_norm=False, joint_resnet_norm=True)
+    ours = randomised(UNet(replace(LIKE_SD, temporal=motion)), dtype=dtype)
+    save_folder(ours, tmp_path)
+    assert load_folder(UNet, UNetConfig, tmp_path).config == ours.config
+    theirs = opened(diffusers.UNetMotionModel, tmp_path, torch_dtype=dtype)  # it ignores both switches
+    for name, module in list(theirs.named_modules()):
+        kind = name.split(".")[-2:-1]
+        if kind == ["motion_modules"]:
+            module.norm = FrameByFrame(module.norm)
+        if kind == ["resnets"]:
+            module.norm1, module.norm2 = Jointly(module.norm1), Jointly(module.norm2)
+    theirs.conv_norm_out = Jointly(theirs.conv_norm_out)
+    compare(ours, peer_video, theirs, normal, agree)
 
 
 @pytest.mark.parametrize("channels", [40, 64, 320])
