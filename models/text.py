@@ -119,8 +119,6 @@ class CLIPTransformer(nn.Module):
 class CLIPText(nn.Module):
     """Token ids (b, l) int64 -> text features (b, l, hidden_size)."""
 
-    optional_prefix = "text_model."  # transformers 5 leaves it out of the files of a model built anew
-
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()
         self.config = config

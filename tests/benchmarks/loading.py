@@ -3,10 +3,11 @@
     python tests/benchmarks/loading.py [--folder /tmp/loading] [--repeats 3]
 
 Random weights in half precision, 1.72 GB, are written to --folder once, as diffusers' folder and as a single file in
-LDM's layout. Every run is a process of its own, the sides in turn; the file is in the page cache. "load" is the time of
-the call, "used" the time until every weight has been read once, which a memory map puts off. "peak" is the most
-resident memory of the process during both, beyond what it had before, in units of the weights as loaded. Pages of the
-file itself are part of the page cache, given back when memory is short: "own" leaves them out (read at the end).
+LDM's layout. Every run is a process of its own, the sides in turn; the file is in the page cache. "load" is the CPU
+time of the call, which other programs hardly change, "used" that until every weight has been read once: a memory map
+puts off what it costs to bring the file in. "peak" is the most resident memory of the process during both, beyond what
+it had before, in units of the weights as loaded. Pages of the file itself are part of the page cache, given back when
+memory is short: "own" leaves them out (read at the end).
 """
 
 import argparse
@@ -33,12 +34,12 @@ else:
     load = lambda: UNet2DConditionModel.from_pretrained(source, torch_dtype=dtype)
 Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
 before, own = status("VmRSS"), status("RssAnon")
-begin = time.perf_counter()
+begin = time.process_time()
 network = load()
-loaded = time.perf_counter()
+loaded = time.process_time()
 for parameter in network.parameters():
     parameter.sum()
-used = time.perf_counter()
+used = time.process_time()
 size = sum(p.nbytes for p in network.parameters())
 print(loaded - begin, used - begin, (status("VmHWM") - before) / size, (status("RssAnon") - own) / size)
 """
