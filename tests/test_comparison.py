@@ -5,7 +5,7 @@ import pytest
 
 from ivmix import TextToVideo
 from ivmix.comparison import ARMS, COLUMNS, Arm, compare, interval, summary, table
-from ivmix.pair import EMBEDDED
+from ivmix.description import EMBEDDED
 from ivmix.sprites.measure import load_judge
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up"]

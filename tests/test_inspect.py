@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ivmix.cli import main
+from ivmix.description import EMBEDDED
 from ivmix.models import MotionConfig, UNet, UNetConfig, inspect
 from ivmix.models.build import build
-from ivmix.pair import EMBEDDED
 
 VAE_FILE = EMBEDDED["sprites"] / "vae" / "diffusion_pytorch_model.safetensors"
 SMALL = UNetConfig(block_out_channels=(32, 32), attention_levels=(True, False), layers_per_block=1)

@@ -9,9 +9,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ivmix.description import EMBEDDED
 from ivmix.models import VAE, VAEConfig, load_folder
 from ivmix.models.vae import FIXED_ENTRIES, shares, tiled
-from ivmix.pair import EMBEDDED
 from ivmix.sprites.world import random_scenes, render
 
 Make = Callable[..., Tensor]
