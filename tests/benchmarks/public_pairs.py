@@ -178,7 +178,7 @@ def hub(repository: str) -> str:
     return f"hub/models--{repository.replace('/', '--')}/snapshots/0/"
 
 
-def diffusers(
+def pipeline(
     folder: str, unet: str, text: str, vae: str | None = "sd15_vae_diffusers", variant: str = ""
 ) -> list[File]:
     """A pipeline's folder."""
@@ -218,12 +218,12 @@ class Case:
         return ["sample", "a red circle, moving left", "--pair", self.pair, *given]
 
 
-SPATIAL = diffusers("sd15/", "sd15_unet_diffusers", "clip_l_text_transformers", None)
+SPATIAL = pipeline("sd15/", "sd15_unet_diffusers", "clip_l_text_transformers", None)
 CASES = {
     "animatediff": Case(
         "animatediff",
         [
-            *diffusers(hub(SD), "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
+            *pipeline(hub(SD), "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
             File(
                 hub(MOTION) + "diffusion_pytorch_model.safetensors", ("animatediff_v3_adapter_diffusers",),
                 torch.float32, ADAPTER,
@@ -234,7 +234,7 @@ CASES = {
     "animatediff, folders": Case(
         "animatediff",
         [
-            *diffusers("sd15/", "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
+            *pipeline("sd15/", "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
             File(
                 "adapter/diffusion_pytorch_model.fp16.safetensors", ("animatediff_v3_adapter_diffusers",),
                 torch.float32, ADAPTER,
@@ -263,7 +263,7 @@ CASES = {
     ),
     "modelscope": Case(
         "modelscope",
-        [*SPATIAL, *diffusers("ms/", "modelscope_unet3d_diffusers", "clip_h_text_transformers")],
+        [*SPATIAL, *pipeline("ms/", "modelscope_unet3d_diffusers", "clip_h_text_transformers")],
         {"sd15/tokenizer": L, "ms/tokenizer": H},
         {"--image-model": "sd15", "--video-model": "ms"},
     ),
@@ -271,7 +271,7 @@ CASES = {
         "modelscope",
         [
             *SPATIAL,
-            *diffusers(hub(MS), "modelscope_unet3d_diffusers", "clip_h_text_transformers", None, ".fp16")[1:],
+            *pipeline(hub(MS), "modelscope_unet3d_diffusers", "clip_h_text_transformers", None, ".fp16")[1:],
             File("text2video_pytorch_model.pth", ("modelscope_unet_orig",)),
             File("VQGAN_autoencoder.pth", ("sd15_vae_ldm",), torch.float32, wrapped=True),
         ],

@@ -6,7 +6,7 @@ whatever the networks are: in float64 it is given the same schedule in float64.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from tokenizers import pre_tokenizers
 from torch import Tensor
 
 from ivmix import TextToVideo
-from ivmix.pair import Swaps
+from ivmix.description import Swaps
 from ivmix.solvers import Schedule, initial_noise
 from ivmix.text_to_video import Result
 
@@ -35,11 +35,13 @@ SPATIAL = {
 
 
 @pytest.fixture(autouse=True)
-def local(diffusers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def local(diffusers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing here may ask the hub: all comes from files the test wrote."""
     diffusers.utils.logging.disable_progress_bar()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("the hub was asked"))
+    with torch.no_grad():
+        yield
 
 
 @pytest.fixture
@@ -47,8 +49,7 @@ def parts(
     diffusers: ModuleType, transformers: ModuleType, randomised: Randomised, dtype: torch.dtype, tmp_path: Path
 ) -> dict[str, Any]:
     """What every pipeline has beside its UNet and its scheduler."""
-    write_tokenizer(tmp_path / "tokenizer")
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
+    tokenizer = write_tokenizer(transformers, tmp_path / "tokenizer", "<|endoftext|>")
     text = transformers.CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=3,
         max_position_embeddings=77, eos_token_id=tokenizer.eos_token_id,
@@ -64,8 +65,8 @@ def parts(
     }
 
 
-def write_tokenizer(folder: Path) -> None:
-    """CLIP's vocab.json and merges.txt with a few byte pairs."""
+def write_tokenizer(transformers: ModuleType, folder: Path, pad: str) -> Any:
+    """CLIP's vocab.json and merges.txt with a few byte pairs, read by the peer, who saves them in its own way."""
     folder.mkdir()
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("r", "e"), ("re", "d</w>"), ("c", "i"), ("ci", "r"), ("m", "o"), ("mo", "v"), ("!", "!</w>")]
@@ -73,8 +74,9 @@ def write_tokenizer(folder: Path) -> None:
     words += ["<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": "<|endoftext|>"}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": pad}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return transformers.CLIPTokenizer.from_pretrained(folder)
 
 
 def image_unet(diffusers: ModuleType, randomised: Randomised, dtype: torch.dtype) -> Any:
@@ -154,7 +156,7 @@ def test_animatediff_is_diffusers_pipeline(
     )  # fmt: skip
     randomised(adapter, 4, dtype).save_pretrained(tmp_path / "adapter")
     base = diffusers.StableDiffusionPipeline(
-        **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=diffusers.PNDMScheduler(),
+        **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=diffusers.PNDMScheduler(steps_offset=1, skip_prk_steps=True),
         safety_checker=None, feature_extractor=None,
     )  # fmt: skip
     base.save_pretrained(tmp_path / "base")
@@ -200,17 +202,19 @@ def stopped_early(latents: Tensor, schedule: Schedule, spacing: Any) -> Tensor:
     return schedule.alpha[0] * (x0 + float(first / before) * (x - x0))
 
 
-@pytest.mark.parametrize("spacing", ["leading"])
 def test_modelscope_is_diffusers_pipeline(
-    spacing: str, parts: dict[str, Any], diffusers: ModuleType, randomised: Randomised, agree: Any, dtype: torch.dtype,
-    tmp_path: Path,
+    parts: dict[str, Any], diffusers: ModuleType, transformers: ModuleType, randomised: Randomised, agree: Any,
+    dtype: torch.dtype, tmp_path: Path,
 ) -> None:  # fmt: skip
     video = diffusers.UNet3DConditionModel(
         **SPATIAL, attention_head_dim=8, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
     )  # fmt: skip
-    scheduler = ddim(diffusers, dtype, "scaled_linear", set_alpha_to_one=True, timestep_spacing=spacing)
-    theirs = diffusers.TextToVideoSDPipeline(**parts, unet=randomised(video, 3, dtype), scheduler=scheduler)
+    scheduler = ddim(diffusers, dtype, "scaled_linear", set_alpha_to_one=True, timestep_spacing="leading")
+    theirs = diffusers.TextToVideoSDPipeline(
+        **(parts | {"tokenizer": write_tokenizer(transformers, tmp_path / "padded with !", "!")}),
+        unet=randomised(video, 3, dtype), scheduler=scheduler,
+    )  # fmt: skip
     theirs.save_pretrained(tmp_path / "video")
     theirs.set_progress_bar_config(disable=True)
     image = diffusers.StableDiffusionPipeline(
@@ -222,7 +226,7 @@ def test_modelscope_is_diffusers_pipeline(
         "modelscope", dtype=dtype, swaps=Swaps(str(tmp_path / "image"), str(tmp_path / "video"))
     )
 
-    mine, result = ours(model, model.pair.video.schedule, sampler="ddim", spacing=spacing, guidance=9.0)
+    mine, result = ours(model, model.pair.video.schedule, sampler="ddim", spacing="leading", guidance=9.0)
     states: list[Tensor] = []
     frames = theirs(
         prompt=PROMPTS, negative_prompt=[NEGATIVE] * 2, num_frames=FRAMES, height=HEIGHT, width=WIDTH,
@@ -234,12 +238,11 @@ def test_modelscope_is_diffusers_pipeline(
     check_frames(result, frames)
 
 
-@pytest.mark.parametrize("spacing", ["trailing"])
 def test_the_image_sampler_is_diffusers_image_pipeline_on_every_frame(
-    spacing: str, parts: dict[str, Any], diffusers: ModuleType, randomised: Randomised, agree: Any, dtype: torch.dtype,
+    parts: dict[str, Any], diffusers: ModuleType, randomised: Randomised, agree: Any, dtype: torch.dtype,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    scheduler = ddim(diffusers, dtype, "scaled_linear", set_alpha_to_one=True, timestep_spacing=spacing)
+    scheduler = ddim(diffusers, dtype, "scaled_linear", set_alpha_to_one=True, timestep_spacing="trailing")
     theirs = diffusers.StableDiffusionPipeline(
         **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=scheduler, safety_checker=None,
         feature_extractor=None,
@@ -249,7 +252,7 @@ def test_the_image_sampler_is_diffusers_image_pipeline_on_every_frame(
     swaps = Swaps(str(tmp_path / "image"), str(tmp_path / "image"))
     model = TextToVideo.from_pair("modelscope", dtype=dtype, swaps=swaps)
 
-    mine, result = ours(model, model.pair.image.schedule, sampler="image", spacing=spacing, image_guidance=7.5)
+    mine, result = ours(model, model.pair.image.schedule, sampler="image", spacing="trailing", image_guidance=7.5)
     states: list[Tensor] = []
 
     def keep(pipeline: Any, step: int, t: Any, given: dict[str, Any]) -> dict[str, Any]:
