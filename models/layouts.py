@@ -393,8 +393,10 @@ def find(keys: Collection[str]) -> dict[str, Found]:
 def detect(keys: Collection[str], prefix: str = "") -> Layout:
     """The layout that knows every one of `keys`. Raises LayoutError."""
     anchored = [layout for layout in LAYOUTS if layout.anchor in keys]
-    sample = list(islice(keys, 500))  # enough to tell which layout is nearest
-    nearest = max(anchored or LAYOUTS, key=lambda layout: sum(layout.look_up(key) is not None for key in sample))
+    nearest, *others = anchored or LAYOUTS
+    if others:
+        sample = list(islice(keys, 500))  # enough to tell
+        nearest = max(nearest, *others, key=lambda layout: sum(layout.look_up(key) is not None for key in sample))
     _check_known(nearest.name, len(keys), [prefix + key for key in keys if nearest.look_up(key) is None])
     if not anchored:
         raise LayoutError(f"nearest layout {nearest.name}, but the key {prefix + nearest.anchor!r} is missing")
