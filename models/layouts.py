@@ -15,6 +15,8 @@ from itertools import islice, product
 import torch
 from torch import Tensor
 
+from ivmix.models.folder import printable
+
 LEVELS, LAYERS = 4, 3  # i < 4 and j < 3: what the formulas of the tables range over
 WORDS = {
     "n": r"\d+",
@@ -409,5 +411,5 @@ def _is_extra(key: str) -> bool:
 
 def _check_known(name: str, total: int, unknown: list[str], shown: int = 5) -> None:
     if unknown:
-        first = ", ".join(key[:100] for key in unknown[:shown])
+        first = ", ".join(printable(key, 100) for key in unknown[:shown])
         raise LayoutError(f"nearest layout {name}, which knows {total - len(unknown)} of {total} keys, not: {first}")
