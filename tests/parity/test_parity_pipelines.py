@@ -156,8 +156,8 @@ def test_animatediff_is_diffusers_pipeline(
     )  # fmt: skip
     randomised(adapter, 4, dtype).save_pretrained(tmp_path / "adapter")
     base = diffusers.StableDiffusionPipeline(
-        **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=diffusers.PNDMScheduler(steps_offset=1, skip_prk_steps=True),
-        safety_checker=None, feature_extractor=None,
+        **parts, unet=image_unet(diffusers, randomised, dtype), safety_checker=None, feature_extractor=None,
+        scheduler=diffusers.PNDMScheduler(steps_offset=1, skip_prk_steps=True),
     )  # fmt: skip
     base.save_pretrained(tmp_path / "base")
 
