@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ivmix.models import parse_weights
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import Scores, measure
+from ivmix.sprites.world import parse
 from ivmix.text_to_video import Record, TextToVideo
 
 
@@ -48,11 +50,19 @@ class Outcome:
 def compare(
     model: TextToVideo, prompts: Sequence[str], arms: Sequence[Arm] = ARMS, judge: Judge | None = None, **call: Any
 ) -> list[Outcome]:
-    """Runs every arm on the same prompts and seeds; `call` goes to the model (seed, negative_prompt, progress, …)."""
+    """Runs every arm on the same prompts and seeds; `call` goes to the model (seed, negative_prompt, progress, …).
+
+    With a `judge`, clips are measured against the prompts without their weights: ValueError, before anything is
+    sampled, for one that is no caption of the sprite world.
+    """
     outcomes = []
+    captions = ["".join(text for text, _ in parse_weights(prompt)) for prompt in prompts]
+    if judge is not None:
+        for caption in captions:
+            parse(caption)
     for arm in arms:
         result = model(list(prompts), **call, **arm.options)
-        scores = measure(result.frames, prompts, judge) if judge is not None else None
+        scores = measure(result.frames, captions, judge) if judge is not None else None
         outcomes.append(Outcome(arm, result.frames, result.record, scores))
     return outcomes
 

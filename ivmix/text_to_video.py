@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ivmix._version import __version__
+from ivmix.description import Swaps
 from ivmix.media import to_frames
 from ivmix.models.compile import Mode
 from ivmix.models.prompts import read_prompts
-from ivmix.pair import Pair, Side, Swaps, load_pair
+from ivmix.pair import Pair, Side, load_pair
 from ivmix.progress import progress_bar
 from ivmix.sampling import Sampling
 from ivmix.sampling import sampling as read_sampling

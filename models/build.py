@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ivmix.models.folder import printable
+
 N = TypeVar("N", bound=nn.Module)
 
 MOST_TENSORS = 5_000  # of a network; the largest public one here has a third of it
@@ -55,7 +57,7 @@ class StateError(ValueError):
         lines = list[str]()
         for kind in kinds:
             lines += [*kind[:shown], *([f"{len(kind) - shown} more like this"] if len(kind) > shown else [])]
-        super().__init__(f"{path} does not fit {network}: {'; '.join(lines)}")
+        super().__init__(f"{path} does not fit {network}: {'; '.join(printable(line, 200) for line in lines)}")
 
 
 def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> list[list[str]]:

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ivmix.models.folder import check_is_file, parse_json, read_json
+from ivmix.models.folder import check_is_file, parse_json, printable, read_json
 
 SAFETENSORS, PICKLES = ".safetensors", (".ckpt", ".pth", ".pt", ".bin")
 LARGEST_HEADER = 2**24  # bytes; the header of the largest public file here has a quarter of a million
@@ -111,7 +111,8 @@ def _place(name: str, entry: Any) -> tuple[str, int, int]:
 
 
 def _unreadable(path: Path, reason: object) -> str:
-    return f"{path} is not a readable {'safetensors' if path.suffix == SAFETENSORS else 'torch'} file: {reason}"
+    kind = "safetensors" if path.suffix == SAFETENSORS else "torch"
+    return f"{path} is not a readable {kind} file: {printable(reason)}"
 
 
 def _not_weights(path: Path) -> str | None:
@@ -141,8 +142,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # pickle's, zip's and torch's errors: no list of them is complete
         if wanted := _classes(path):
             raise ValueError(
-                f"{path} is a pickle that wants {wanted}, which could run any code: not read. Use the same weights in "
-                "safetensors, or convert the file where you trust it"
+                f"{path} is a pickle that wants {printable(wanted)}, which could run any code: not read. Use the same "
+                "weights in safetensors, or convert the file where you trust it"
             ) from None
         raise ValueError(_unreadable(path, str(error).split("\n")[0] or type(error).__name__)) from None
     state = _unwrap(path, raw)
@@ -213,10 +214,10 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in sorted(set(where.values())):
         if file != Path(file).name or not file.endswith((SAFETENSORS, *PICKLES)):
-            raise ValueError(f"{index} points to {file!r}: expected the name of a weight file beside it")
+            raise ValueError(f"{index} points to {file[:200]!r}: expected the name of a weight file beside it")
         shard = read_state(index.parent / file)
         named = {name for name, place in where.items() if place == file}
         if wrong := sorted(shard.keys() ^ named):
-            raise ValueError(f"{index} and {file} disagree about {len(wrong)} tensors, such as {wrong[0]!r}")
+            raise ValueError(f"{index} and {file} disagree about {len(wrong)} tensors, such as {wrong[0][:200]!r}")
         state |= shard
     return state

@@ -126,6 +126,13 @@ def parse_json(text: bytes) -> Any:
     return json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
 
 
+def printable(text: object, most: int = 600) -> str:
+    """What a stranger's file says, fit for one line of an error: control characters escaped, the rest cut off."""
+    whole = str(text)
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in whole[:most])
+    return line + (" …" if len(whole) > most else "")
+
+
 def check_entries(raw: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raises ValueError naming the first entry of `raw` that is there and not as expected."""
     for name, value in expected.items():

@@ -15,6 +15,8 @@ from itertools import islice, product
 import torch
 from torch import Tensor
 
+from ivmix.models.folder import printable
+
 LEVELS, LAYERS = 4, 3  # i < 4 and j < 3: what the formulas of the tables range over
 WORDS = {
     "n": r"\d+",
@@ -393,8 +395,10 @@ def find(keys: Collection[str]) -> dict[str, Found]:
 def detect(keys: Collection[str], prefix: str = "") -> Layout:
     """The layout that knows every one of `keys`. Raises LayoutError."""
     anchored = [layout for layout in LAYOUTS if layout.anchor in keys]
-    sample = list(islice(keys, 500))  # enough to tell which layout is nearest
-    nearest = max(anchored or LAYOUTS, key=lambda layout: sum(layout.look_up(key) is not None for key in sample))
+    nearest, *others = anchored or LAYOUTS
+    if others:
+        sample = list(islice(keys, 500))  # enough to tell
+        nearest = max(nearest, *others, key=lambda layout: sum(layout.look_up(key) is not None for key in sample))
     _check_known(nearest.name, len(keys), [prefix + key for key in keys if nearest.look_up(key) is None])
     if not anchored:
         raise LayoutError(f"nearest layout {nearest.name}, but the key {prefix + nearest.anchor!r} is missing")
@@ -407,5 +411,5 @@ def _is_extra(key: str) -> bool:
 
 def _check_known(name: str, total: int, unknown: list[str], shown: int = 5) -> None:
     if unknown:
-        first = ", ".join(key[:100] for key in unknown[:shown])
+        first = ", ".join(printable(key, 100) for key in unknown[:shown])
         raise LayoutError(f"nearest layout {name}, which knows {total - len(unknown)} of {total} keys, not: {first}")

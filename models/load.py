@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ivmix.models import hub, infer
 from ivmix.models.build import build, check_sizes, check_state, give, shapes_of
 from ivmix.models.files import read_state
-from ivmix.models.folder import Config, check_entries, choose, one_number, read_json
+from ivmix.models.folder import Config, check_entries, choose, one_number, printable, read_json
 from ivmix.models.layouts import LayoutError, find
 from ivmix.models.temporal import MotionConfig
 from ivmix.models.text import CLIPText, CLIPTextConfig
@@ -173,7 +173,7 @@ def read_config(kind: type[Config], path: Path) -> Any:
     except KeyError as missing:
         raise ValueError(f"{path} lacks the entry {missing}") from None
     except (AttributeError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{path} describes no {kind.__name__.removesuffix('Config')}: {error}") from None
+        raise ValueError(f"{path} describes no {kind.__name__.removesuffix('Config')}: {printable(error)}") from None
 
 
 def _averaged(path: Path, state: dict[str, Tensor], variant: str) -> dict[str, Tensor]:
@@ -200,7 +200,8 @@ def _motion_config(modules: Weights, spatial: UNetConfig) -> MotionConfig:
         check_entries(raw, {"_class_name": "MotionAdapter", "motion_norm_num_groups": spatial.norm_num_groups})
         return replace(config, num_attention_heads=one_number(raw, "motion_num_attention_heads"))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{modules.config_file} describes no MotionAdapter for this UNet: {error}") from None
+        what = f"{modules.config_file} describes no MotionAdapter for this UNet"
+        raise ValueError(f"{what}: {printable(error)}") from None
 
 
 # --- building -------------------------------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ def assemble(
         module = build(network, config)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         where = pieces[0].config_file or f"the config of {pieces[0].path}"
-        raise ValueError(f"{where} describes no {network.__name__}: {error}") from None
+        raise ValueError(f"{where} describes no {network.__name__}: {printable(error)}") from None
     wanted = shapes_of(module)
     if len(pieces) == 1:
         check_state(pieces[0].path, pieces[0].state, wanted, network.__name__)

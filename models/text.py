@@ -130,8 +130,6 @@ class CLIPText(nn.Module):
     ViT-H/14 hold 23 of its 24 layers, since Stable Diffusion 2 and the video models read the 23rd: it is 1 here.
     """
 
-    optional_prefix = "text_model."  # transformers 5 leaves it out of the files of a model built anew
-
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()
         self.config = config

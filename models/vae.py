@@ -3,6 +3,7 @@
 arXiv 2112.10752, section 3.1. State-dict names are diffusers' AutoencoderKL.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,14 +17,18 @@ from ivmix.models.layers import Attention, Downsample, Resnet, Upsample
 
 EPS = 1e-6
 
-# Entries of a config.json that change what a VAE means but no key or shape of its weights.
+# Entries of a config.json that change what a VAE means, with the one value that is read.
 FIXED_ENTRIES = {
     "_class_name": "AutoencoderKL",
     "act_fn": "silu",
     "shift_factor": None,
     "latents_mean": None,
     "latents_std": None,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+    "mid_block_add_attention": True,
 }
+BLOCK_TYPES = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
 
 
 @dataclass(frozen=True)
@@ -48,20 +53,23 @@ class VAEConfig:
         return {
             "_class_name": "AutoencoderKL",
             **asdict(self),
-            "down_block_types": ["DownEncoderBlock2D"] * levels,
-            "up_block_types": ["UpDecoderBlock2D"] * levels,
+            **{name: [kind] * levels for name, kind in BLOCK_TYPES.items()},
         }
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "VAEConfig":
-        """Reads `to_dict`'s form; SD 1.5's own file lacks `scaling_factor`, whose default is its value.
+        """Reads AutoencoderKL's config.json, of any version of diffusers.
 
-        Raises KeyError naming what is missing, ValueError for another architecture.
+        SD 1.5's own file lacks `scaling_factor`, and old ones `norm_num_groups`: diffusers' defaults then, which are
+        theirs. `sample_size` and `force_upcast` are advice to diffusers' pipelines and change nothing here. Raises
+        KeyError naming what is missing, ValueError for another architecture.
         """
         check_entries(raw, FIXED_ENTRIES)
+        check_entries(raw, {name: [kind] * len(raw["block_out_channels"]) for name, kind in BLOCK_TYPES.items()})
         return cls(
             raw["in_channels"], raw["out_channels"], raw["latent_channels"], tuple(raw["block_out_channels"]),
-            raw["layers_per_block"], raw["norm_num_groups"], raw.get("scaling_factor", cls.scaling_factor),
+            raw["layers_per_block"], raw.get("norm_num_groups", cls.norm_num_groups),
+            raw.get("scaling_factor", cls.scaling_factor),
         )  # fmt: skip
 
 
@@ -164,21 +172,41 @@ class VAE(nn.Module):
         """Unscaled latents (n c h w) -> images (n c H W)."""
         return self.decoder(self.post_quant_conv(z))
 
-    def encode(self, video: Tensor, frames_per_batch: int = 64) -> Tensor:
-        """Video (b c f H W) -> scaled posterior mean (b c f h w), `frames_per_batch` frames at a time."""
+    def encode(
+        self, video: Tensor, frames_per_batch: int = 64, tile: int | None = None, overlap: float = 0.25
+    ) -> Tensor:
+        """Video (b c f H W) -> scaled posterior mean (b c f h w), `frames_per_batch` frames at a time.
+
+        `tile` and `overlap` are as in `decode`, in latents too: a tile is `tile * config.factor` pixels.
+        """
         self._check("video", video, self.config.in_channels, frames_per_batch)
         b, _, _, height, width = video.shape
-        if height % self.config.factor or width % self.config.factor:
-            raise ValueError(f"video of {height}x{width}: height and width must be multiples of {self.config.factor}")
+        factor = self.config.factor
+        if height % factor or width % factor:
+            raise ValueError(f"video of {height}x{width}: height and width must be multiples of {factor}")
+        encode = tiled(lambda part: self.moments(part)[0], tile, overlap, factor, 1)
         images = rearrange(video, "b c f h w -> (b f) c h w")
-        mean = torch.cat([self.moments(part)[0] for part in images.split(frames_per_batch)])
+        mean = torch.cat([encode(part) for part in images.split(frames_per_batch)])
         return self.config.scaling_factor * rearrange(mean, "(b f) c h w -> b c f h w", b=b)
 
-    def decode(self, latents: Tensor, frames_per_batch: int = 64) -> Tensor:
-        """Latents (b c f h w) -> video (b c f H W), nominally in [-1, 1], `frames_per_batch` frames at a time."""
+    def decode(
+        self, latents: Tensor, frames_per_batch: int = 64, tile: int | None = None, overlap: float = 0.25
+    ) -> Tensor:
+        """Latents (b c f h w) -> video (b c f H W), nominally in [-1, 1], `frames_per_batch` frames at a time.
+
+        With `tile`, every frame is decoded in squares of `tile` x `tile` latents, of which neighbours share at least
+        `overlap` (0 to 0.5) of their side and are cross-faded linearly there: the memory of activations is a tile's,
+        whatever the frame's size. A tile that covers a frame is the plain decode to the bit. Others approximate it: the
+        mid block's attention and the group norms see a tile where they saw the frame, convolutions meet its edges.
+
+        Measured with the embedded pair's VAE on 64x64 latents of 16 clips, against the plain decode in [-1, 1]: tile 48
+        rms 0.013 (at most 0.08), tile 32 0.022 (0.14), tile 24 0.029 (0.38); without overlap tile 32 0.039 (0.40), a
+        visible seam. The VAE itself is 0.043 rms from the clips. An overlap of 0.5 is no better than 0.25.
+        """
         self._check("latents", latents, self.config.latent_channels, frames_per_batch)
+        decode = tiled(self.decode_images, tile, overlap, 1, self.config.factor)
         z = rearrange(latents, "b c f h w -> (b f) c h w") / self.config.scaling_factor
-        images = torch.cat([self.decode_images(part) for part in z.split(frames_per_batch)])
+        images = torch.cat([decode(part) for part in z.split(frames_per_batch)])
         return rearrange(images, "(b f) c h w -> b c f h w", b=len(latents))
 
     @staticmethod
@@ -187,3 +215,53 @@ class VAE(nn.Module):
             raise ValueError(f"{name} has shape {tuple(x.shape)}: expected (b, {channels}, f, h, w)")
         if frames_per_batch < 1:
             raise ValueError(f"frames_per_batch={frames_per_batch}: expected at least 1")
+
+
+Images = Callable[[Tensor], Tensor]
+
+
+def tiled(network: Images, tile: int | None, overlap: float, step_in: int, step_out: int) -> Images:
+    """`network` on overlapping squares of (n c h w), blended; itself where `tile` is None or covers the image.
+
+    One latent is `step_in` pixels of what the network reads and `step_out` of what it returns.
+    """
+    if tile is None:
+        return network
+    if tile < 1:
+        raise ValueError(f"tile={tile}: expected a number of latents, or None")
+    if not 0 <= overlap <= 0.5:
+        raise ValueError(f"overlap={overlap}: expected a share of the tile, 0 to 0.5")
+
+    def blended(x: Tensor) -> Tensor:
+        height, width = (size // step_in for size in x.shape[-2:])
+        if max(height, width) <= tile:
+            return network(x)
+        out = None
+        for top, row in shares(height, tile, overlap, step_out):
+            for left, column in shares(width, tile, overlap, step_out):
+                bottom, right = top + min(tile, height), left + min(tile, width)
+                part = network(x[..., top * step_in : bottom * step_in, left * step_in : right * step_in])
+                out = part.new_zeros(*part.shape[:2], height * step_out, width * step_out) if out is None else out
+                place = out[..., top * step_out : bottom * step_out, left * step_out : right * step_out]
+                place += part * (row[:, None] * column).to(part)
+        return out  # type: ignore[return-value]
+
+    return blended
+
+
+def shares(size: int, tile: int, overlap: float, step: int) -> list[tuple[int, Tensor]]:
+    """Tiles along one axis of `size` latents, evenly spread: where each begins, and its share of every pixel it covers.
+
+    Shares rise and fall linearly over the overlap and are 1 in sum at every one of the `size * step` pixels.
+    """
+    tile = min(tile, size)
+    shared = round(overlap * tile)
+    stride = max(tile - shared, 1)
+    count = 1 + -(-(size - tile) // stride)
+    begins = [round(k * (size - tile) / max(count - 1, 1)) for k in range(count)]
+    position = torch.arange(tile * step, dtype=torch.float64) + 0.5
+    hat = torch.minimum(position, tile * step - position).clamp(max=max(shared * step, 0.5))
+    total = torch.zeros(size * step, dtype=torch.float64)
+    for begin in begins:
+        total[begin * step : (begin + tile) * step] += hat
+    return [(begin, hat / total[begin * step : (begin + tile) * step]) for begin in begins]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from ivmix.cli import main
+from ivmix.description import EMBEDDED
 from ivmix.media import read_video
-from ivmix.pair import EMBEDDED
 
 PROMPT = "a red circle moving left"
 QUICK = ["--sampler", "ddim", "--steps", "3", "--quiet"]

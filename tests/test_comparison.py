@@ -5,7 +5,7 @@ import pytest
 
 from ivmix import TextToVideo
 from ivmix.comparison import ARMS, COLUMNS, Arm, compare, interval, summary, table
-from ivmix.pair import EMBEDDED
+from ivmix.description import EMBEDDED
 from ivmix.sprites.measure import load_judge
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up"]
@@ -43,6 +43,19 @@ def test_the_table_has_a_row_an_arm_and_its_evaluations(outcomes):
 def test_a_pair_without_a_judge_still_compares(outcomes):
     bare = [type(o)(o.arm, o.frames, o.record, None) for o in outcomes]
     assert table(summary(bare)).splitlines()[0].count("|") == 4
+
+
+def test_weights_of_a_prompt_are_no_part_of_what_is_measured(outcomes):
+    model = TextToVideo.from_pair("sprites")
+    weighted = ["a (red:1.0) circle moving left", r"a [(blue)] cross moving up"]
+    again = compare(model, weighted, [outcomes[0].arm], load_judge(EMBEDDED["sprites"]), seed=3)
+    assert np.array_equal(again[0].scores["colour"], outcomes[0].scores["colour"])
+
+
+def test_a_prompt_that_cannot_be_measured_is_refused_before_sampling(outcomes, monkeypatch):
+    monkeypatch.setattr(TextToVideo, "__call__", lambda *_, **__: pytest.fail("sampled first"))
+    with pytest.raises(ValueError, match="no caption of this world"):
+        compare(TextToVideo.from_pair("sprites"), ["red red"], [outcomes[0].arm], load_judge(EMBEDDED["sprites"]))
 
 
 def test_the_interval_covers_the_mean_of_a_normal_sample_about_as_often_as_it_says():

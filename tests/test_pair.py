@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from ivmix import TextToVideo
+from ivmix.description import EMBEDDED, PUBLIC, Swaps, describe
 from ivmix.models import (
     VAE,
     CLIPText,
@@ -22,7 +23,7 @@ from ivmix.models import (
     hub,
     save_folder,
 )
-from ivmix.pair import EMBEDDED, PUBLIC, Swaps, describe, load_pair, read_weighted
+from ivmix.pair import load_pair, read_weighted
 from ivmix.sampling import SAMPLERS, sampling
 from ivmix.solvers import Schedule
 
@@ -247,6 +248,13 @@ def test_a_lora_changes_the_model_it_is_for_and_not_the_other(own, tmp_path):
         assert same(getattr(pair, other).unet, plain.video.unet)
         assert not same(getattr(pair, side).unet, plain.video.unet)
         assert getattr(pair, side).text_encoder is pair.video.text_encoder
+
+
+def test_a_lora_of_both_models_is_added_once_where_they_are_one(own, tmp_path):
+    style = lora(tmp_path / "style.safetensors", "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", 32)
+    pair = load_pair("animatediff", swaps=replace(own, image_lora=(style,), video_lora=(style,)))
+    assert pair.image.unet is pair.video.unet
+    assert not same(pair.image.unet, load_pair("animatediff", swaps=own).image.unet)
 
 
 def test_a_lora_of_the_text_encoder_changes_the_features(own, tmp_path):

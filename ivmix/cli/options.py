@@ -83,7 +83,7 @@ def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
-    """What was given in place of a pair's models, in the form of `ivmix.pair.Swaps`."""
+    """What was given in place of a pair's models, in the form of `ivmix.description.Swaps`."""
     given = {name: getattr(options, name) for name in ("image_model", "video_model", "motion", "vae")}
     for side in ("image_lora", "video_lora"):
         given[side] = [*(options.lora or ()), *(getattr(options, side) or ())]
@@ -94,7 +94,7 @@ def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = Non
     """The `TextToVideo` that the options of `add_model` name; what is not given is as in `kept`, or the default."""
     import torch
 
-    from ivmix.pair import Swaps
+    from ivmix.description import Swaps
     from ivmix.text_to_video import TextToVideo
 
     kept = kept or {}

@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.pair import EMBEDDED, PUBLIC, describe
+    from ivmix.description import EMBEDDED, PUBLIC, describe
 
     blocks = []
     for name in (*EMBEDDED, *PUBLIC):

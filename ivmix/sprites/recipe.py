@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ivmix.description import FORMAT
 from ivmix.models import (
     VAE,
     CLIPText,
@@ -25,7 +26,6 @@ from ivmix.models import (
     load_folder,
     save_folder,
 )
-from ivmix.pair import FORMAT
 from ivmix.solvers import Schedule
 from ivmix.sprites.judge import Judge, JudgeConfig, judge_loss
 from ivmix.sprites.world import FRAMES, SIZE, WORDS, degrade, random_scenes, render

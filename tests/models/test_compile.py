@@ -20,7 +20,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ivmix.models import VAE, CLIPText, CLIPTextConfig, Condition, MotionConfig, UNet, UNetConfig, VAEConfig
+from ivmix.models import (
+    VAE,
+    CLIPText,
+    CLIPTextConfig,
+    Condition,
+    MotionConfig,
+    SpaceTimeConfig,
+    UNet,
+    UNetConfig,
+    VAEConfig,
+)
 from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
 
 Make = Callable[..., Tensor]
@@ -39,6 +49,12 @@ def image_config(image_config: UNetConfig) -> UNetConfig:
 @pytest.fixture
 def network(image_config: UNetConfig, motion: MotionConfig, randomised: Callable[..., UNet]) -> UNet:
     return randomised(UNet(replace(image_config, temporal=motion)))
+
+
+@pytest.fixture
+def space_time(image_config: UNetConfig, randomised: Callable[..., UNet]) -> UNet:
+    """VideoCrafter2 in small: its condition holds a frame rate besides the text."""
+    return randomised(UNet(replace(image_config, num_attention_heads=(2, 4), temporal=SpaceTimeConfig(fps=True))))
 
 
 @pytest.fixture
@@ -196,6 +212,14 @@ def test_a_shape_is_recorded_once_whatever_the_latents_the_time_and_the_prompt(
     assert (tape.recorded, tape.replays) == (1, 4)
 
 
+def test_the_frame_rate_is_read_anew_at_every_replay(space_time: UNet, tape: Tape, no_grad: None, normal: Make) -> None:
+    graphs, z, t = Graphs(space_time, tape), normal(1, 4, 3, 8, 8), torch.tensor(5.0)
+    for fps in (8, 12, 24, 28):
+        condition = space_time.condition(normal(1, 5, 12), fps)
+        assert torch.equal(graphs(z, t, condition), space_time(z, t, condition))
+    assert tape.recorded == 1
+
+
 def test_shapes_and_views_have_their_own_recordings(
     graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments]
 ) -> None:
@@ -268,7 +292,7 @@ def test_inference_mode_and_no_grad_share_one_recording(
     graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments]
 ) -> None:
     for seed in range(6):
-        with torch.inference_mode(seed % 2 == 1):  # the second call records
+        with torch.inference_mode() if seed % 2 else torch.no_grad():  # the second call records
             given = arguments(seed)
             assert torch.equal(graphs(*given), network(*given))
     assert tape.recorded == 1
@@ -378,8 +402,8 @@ class Devices(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("name", ["video", "vae", "text"])
-def test_a_call_stays_on_its_device(name: str, network: UNet) -> None:
+@pytest.mark.parametrize("name", ["video", "space-time", "vae", "text"])
+def test_a_call_stays_on_its_device(name: str, network: UNet, space_time: UNet) -> None:
     """A recording may not copy from the CPU or wait for a value, such as a shape that depends on data.
 
     On the meta device there are no values, so a call that needs one raises.
@@ -388,9 +412,9 @@ def test_a_call_stays_on_its_device(name: str, network: UNet) -> None:
     with torch.device("meta"), torch.no_grad():
         z, t = torch.randn(2, 4, 3, 8, 8), torch.tensor(5.0, dtype=torch.float64)
         match name:
-            case "video":
-                unet = UNet(network.config)
-                condition = unet.condition(torch.randn(2, 5, 12))
+            case "video" | "space-time":
+                unet = UNet((network if name == "video" else space_time).config)
+                condition = unet.condition(torch.randn(2, 5, 12), None if name == "video" else 24)
                 call = partial(unet, z, t, condition)
             case "vae":
                 vae = VAE(VAEConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4))
@@ -437,16 +461,20 @@ def fresh() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh", "no_grad")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("name", ["image", "video", "vae", "text"])
+@pytest.mark.parametrize("name", ["image", "video", "space-time", "vae", "text"])
 def test_networks_compile_whole_and_compute_the_same(
-    name: str, backend: str, network: UNet, image_config: UNetConfig, randomised: Callable[..., Any], normal: Make,
-    vae_config: VAEConfig, arguments: Callable[..., Arguments], difference: Callable[[Tensor, Tensor], float],
+    name: str, backend: str, network: UNet, space_time: UNet, image_config: UNetConfig, vae_config: VAEConfig,
+    randomised: Callable[..., Any], normal: Make, arguments: Callable[..., Arguments],
+    difference: Callable[[Tensor, Tensor], float],
 ) -> None:  # fmt: skip
     function: Callable[..., Tensor] = network
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
     match name:
         case "video":
             calls = [(arguments(b=1, f=5, h=16), {}), (arguments(), {"temporal": False})]
+        case "space-time":
+            function, (z, t, _) = space_time, arguments()
+            calls = [((z, t, space_time.condition(normal(2, 5, 12), 24)), {})]
         case "image":
             function = image = randomised(UNet(image_config))
             z, t, _ = arguments()

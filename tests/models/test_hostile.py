@@ -78,6 +78,8 @@ SAFETENSORS = {
     "no offsets": (with_header({"a": {"dtype": "F32", "shape": [2]}}), "a has no dtype, shape and data_offsets"),
     "an entry too much": (with_header({"a": entry() | {"x": 1}}), "a has no dtype, shape and data_offsets"),
     "entry a number": (with_header({"a": 1}), "a has no dtype, shape and data_offsets"),
+    "a name of two lines": (with_header({"a\n\x1b": 1}), r"a\\n\\x1b has no dtype, shape and data_offsets"),
+    "a name of a megabyte": (with_header({"a" * 10**6: 1}), "aaa …"),
     "shape negative": (with_header({"a": entry(shape=[-2])}), r"a has shape \[-2\]"),
     "shape of fractions": (with_header({"a": entry(shape=[2.0])}), r"a has shape \[2\.0\]"),
     "shape of truths": (with_header({"a": entry(shape=[True])}), r"a has shape \[True\]"),

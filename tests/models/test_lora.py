@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ivmix.models import CLIPText, CLIPTextConfig, LoRA, MotionConfig, UNet, UNetConfig, merge_loras, read_lora
+from ivmix.models import CLIPText, CLIPTextConfig, LoRA, MotionConfig, UNet, UNetConfig, hub, merge_loras, read_lora
 from ivmix.models.build import StateError, build
 from ivmix.models.lora import match, names_of_modules, parse_lora
+from ivmix.models.unet import MODELSCOPE, VIDEOCRAFTER2
 
 Shapes = dict[str, tuple[int, ...]]
 TEXT_CONFIG = CLIPTextConfig(
@@ -206,8 +207,14 @@ def test_stable_diffusions_original_names_reach_all_weights_of_the_unet(
 
 @pytest.mark.parametrize(
     ("network", "config", "weights"),
-    [(UNet, UNetConfig(), 282), (UNet, UNetConfig(temporal=V2), 282 + 21 * 12), (CLIPText, CLIPTextConfig(), 74)],
-    ids=["SD 1.5", "AnimateDiff v2", "CLIP"],
+    [
+        (UNet, UNetConfig(), 282),
+        (UNet, UNetConfig(temporal=V2), 282 + 21 * 12),                           # 21 modules of 12 linear layers
+        (UNet, MODELSCOPE, 282 + 22 * 4 + 17 * 12),
+        (UNet, VIDEOCRAFTER2, 282 + 22 * 4 + 17 * 12 + 2),
+        (CLIPText, CLIPTextConfig(), 74),
+    ],
+    ids=["SD 1.5", "AnimateDiff v2", "ModelScope", "VideoCrafter2", "CLIP"],
 )
 def test_flat_names_are_unambiguous(network: Any, config: Any, weights: int) -> None:
     """That no name means two modules is asserted while the table is made; none must be lost either."""
@@ -346,6 +353,17 @@ def test_a_file_of_either_kind_or_its_folder_is_read(
         read_lora(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_lora(tmp_path / "nowhere")
+
+
+def test_a_source_on_the_hub_names_one_file_and_brings_pefts_config_along() -> None:
+    with pytest.raises(ValueError, match=r"name the file, hub:owner/name/file\.safetensors"):
+        read_lora("hub:owner/style")
+    names = dict.fromkeys(["adapter_config.json", "adapter_model.safetensors", "a/style.safetensors"])
+    for name, wanted in (
+        ("a/style.safetensors", ["a/style.safetensors"]),
+        ("adapter_model.safetensors", ["adapter_model.safetensors", "adapter_config.json"]),
+    ):
+        assert hub._wanted(hub.parse(f"hub:owner/style/{name}"), names, "lora", None) == wanted
 
 
 CONFIGS: list[tuple[dict[str, Any], float]] = [

@@ -100,7 +100,11 @@ def test_clip_skip_leaves_out_the_last_layers_but_not_the_final_norm(
     shorter = CLIPText(replace(SMALL, num_hidden_layers=3 - clip_skip)).double()
     found = shorter.load_state_dict(encoder.state_dict(), strict=False)
     assert found.missing_keys == []
+    ran = list[int]()
+    for number, layer in enumerate(encoder.text_model.encoder.layers):
+        layer.register_forward_hook(lambda *_, number=number: ran.append(number))
     assert torch.equal(encoder(tokens, clip_skip), shorter(tokens))
+    assert ran == list(range(3 - clip_skip))
     assert torch.equal(encoder(tokens), encoder(tokens, 1))
 
 

@@ -268,7 +268,7 @@ def test_peft_writes_alpha_where_we_read_it(
         for name, parameter in adapted.named_parameters():
             if "lora_" in name:
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    adapted.to(dtype)
+    adapted.to(dtype).eval().requires_grad_(False)
     if writer == "peft":
         adapted.save_pretrained(tmp_path / "lora")
     elif writer == "diffusers":

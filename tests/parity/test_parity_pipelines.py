@@ -18,7 +18,7 @@ from tokenizers import pre_tokenizers
 from torch import Tensor
 
 from ivmix import TextToVideo
-from ivmix.pair import Swaps
+from ivmix.description import Swaps
 from ivmix.solvers import Schedule, initial_noise
 from ivmix.text_to_video import Result
 

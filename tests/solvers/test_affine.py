@@ -59,6 +59,8 @@ def test_any_denoiser_can_join(x):
     joined = 0.5 * as_affine(lambda x, sigma: 0 * x + sigma, "other") + 0.5 * VIDEO("")
     torch.testing.assert_close(joined(x, 2.0), 1 + 0.5 * VIDEO("")(x, 2.0))
     assert joined.cost(2.0) == {"other": 1, "video": 1}
+    # weighted in the state's precision: 15 times a float16 value is none
+    assert torch.equal((15.0 * as_affine(lambda x, sigma: x.half(), "other"))(x, 2.0), 15.0 * x.half().double())
 
 
 def test_reach_is_what_all_networks_accept():

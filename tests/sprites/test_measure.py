@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ivmix.description import EMBEDDED
 from ivmix.media import to_frames
-from ivmix.pair import EMBEDDED
 from ivmix.sprites.measure import NAMES, Scores, load_judge, measure, real_clips
 from ivmix.sprites.world import parse
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ivmix.description import EMBEDDED
 from ivmix.models.folder import read_json
-from ivmix.pair import EMBEDDED
 from ivmix.sampling import SAMPLERS
 from ivmix.sprites.measure import real_clips
 from ivmix.sprites.recipe import DEFAULTS, STAGES, describe

@@ -1,0 +1,151 @@
+"""What a pair is made of, as data: its description, what a caller puts in its place, whether all of it can be had.
+
+pair.json, version 1:
+
+    {"format": 1, "name": "…", "licence": "…", "vae": SOURCE,
+     "image": {"unet": SOURCE, "text_encoder": SOURCE, "tokenizer": SOURCE, "schedule": {"kind": …},
+               "prediction": "epsilon"},
+     "video": {… the same keys …, "motion": SOURCE, "fps": 24},
+     "frames": 8, "height": 32, "width": 32, "fps": 8,
+     "defaults": {"sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
+     "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
+
+A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
+once. `motion` (AnimateDiff's modules for a spatial UNet), `fps` (what the network is told, VideoCrafter2), and `files`
+(what is known of sources) may be missing.
+"""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ivmix.models import UNetConfig, hub, inspect
+from ivmix.models.folder import read_json
+from ivmix.models.load import read_config
+
+FORMAT = 1
+EMBEDDED = {"sprites": Path(__file__).parent / "sprites" / "pair"}
+PUBLIC = {path.stem: path for path in sorted((Path(__file__).parent / "pairs").glob("*.json"), key=lambda p: p.stem)}
+PARTS = ("unet", "text_encoder", "tokenizer")  # what each side of a description names, and "motion" where it has one
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """What a caller has in place of a pair's own models, and the LoRAs on top: sources, LoRAs as SOURCE[:WEIGHT].
+
+    A model's source is a pipeline's folder or repository, or a single file; what it holds of UNet, text encoder and
+    tokenizer replaces the side's, and a video model's VAE the pair's. `motion` is AnimateDiff's modules.
+    """
+
+    image_model: str | None = None
+    video_model: str | None = None
+    motion: str | None = None
+    vae: str | None = None
+    image_lora: tuple[str, ...] = ()
+    video_lora: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is swapped and nothing else, as plain JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items() if v}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Swaps":
+        """What `to_dict` wrote."""
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+        return cls(**values)
+
+
+def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
+    """The description of a pair, its sources absolute; its folder; and what names it: a known name, or that folder.
+
+    Raises ValueError for anything else, and for a description of another format.
+    """
+    name = str(name_or_folder)
+    file = PUBLIC.get(name) or EMBEDDED.get(name, Path(name_or_folder)) / "pair.json"
+    if not file.is_file():
+        known = ", ".join([*EMBEDDED, *PUBLIC])
+        raise ValueError(f"pair {name!r}: expected one of {known}, or a folder with a pair.json")
+    raw = read_json(file)
+    if raw.get("format") != FORMAT:
+        raise ValueError(f"{file} has format {raw.get('format')!r}: this version reads format {FORMAT}")
+
+    def absolute(source: str) -> str:
+        return source if source.startswith("hub:") else str((file.parent / source).resolve())
+
+    try:
+        for key in ("name", "frames", "height", "width", "fps", "defaults"):
+            raw[key]
+        raw["vae"] = absolute(raw["vae"])
+        for side in (raw["image"], raw["video"]):
+            side["schedule"], side["prediction"]
+            side |= {part: absolute(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
+    except KeyError as missing:
+        raise ValueError(f"{file} lacks the entry {missing}") from None
+    return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
+
+
+def swapped(raw: Mapping[str, Any], swaps: Swaps) -> dict[str, Any]:
+    """A description with the caller's models in place of its own. Raises ValueError for a model without a part."""
+    new = deepcopy(dict(raw))
+    for name, model in (("image", swaps.image_model), ("video", swaps.video_model)):
+        if model is None:
+            continue
+        held = contents(model)
+        if "unet" not in held:
+            hint = "; AnimateDiff's modules are --motion" if "motion" in held else ""
+            raise ValueError(f"{name} model {model}: expected a UNet, found {', '.join(held) or 'nothing known'}{hint}")
+        new[name] |= {part: held[part] for part in PARTS if part in held}
+        if name == "video" and "vae" in held:
+            new["vae"] = held["vae"]
+        if name == "video" and has_temporal_layers(held["unet"]):
+            new["video"].pop("motion", None)
+    if swaps.motion is not None:
+        new["video"]["motion"] = swaps.motion
+    if swaps.vae is not None:
+        new["vae"] = swaps.vae
+    return new
+
+
+def contents(model: str) -> dict[str, str]:
+    """Sources of the parts of a model: subfolders of a pipeline's folder or repository, or all in one file."""
+    if model.startswith("hub:") and model.count("/") == 1:
+        repository, at, revision = model.partition("@")
+        return {part: f"{repository}/{part}{at}{revision}" for part in (*PARTS, "vae")}
+    if not model.startswith("hub:") and (Path(model) / "unet").is_dir():
+        return {part: str(Path(model) / part) for part in (*PARTS, "vae") if (Path(model) / part).is_dir()}
+    return {part.name: model for part in inspect(model).parts}
+
+
+def has_temporal_layers(unet: str) -> bool:
+    """Whether a UNet on this machine has them: then it needs no motion modules. Of one on the hub this is not known."""
+    if unet.startswith("hub:"):
+        return False
+    config = Path(unet) / "config.json"
+    if config.is_file():
+        return read_config(UNetConfig, config).temporal is not None
+    configs = [part.config for part in inspect(unet).parts if part.name == "unet"]
+    return any(config is not None and config.temporal is not None for config in configs)
+
+
+def check_here(raw: Mapping[str, Any], variant: Callable[[str], str | None]) -> None:
+    """Fetches what the hub's cache lacks of a pair; raises one FileNotFoundError that names all that cannot be had."""
+    wanted = {raw["vae"]: "vae"}
+    for side in (raw["image"], raw["video"]):
+        wanted |= {side[part]: part for part in (*PARTS, "motion") if part in side}
+    missing, commands = [], []
+    for source, part in wanted.items():
+        if source.startswith("hub:"):
+            try:
+                hub.fetch(source, part, variant(source))
+            except hub.MissingError as error:
+                size = raw.get("files", {}).get(source, {}).get("bytes")
+                missing.append(error)
+                commands.append(f"  {error.command}" + (f"  # {size / 1e9:.2g} GB" if size else ""))
+    if missing:
+        raise FileNotFoundError(
+            f"pair {raw['name']!r} lacks files that neither the hub ({missing[0].reason}) nor its cache {hub.cache()} "
+            "gave. Where there is a network, run\n" + "\n".join(commands) + "\nand bring that cache here, or give what "
+            "you have by --image-model, --video-model, --motion and --vae (Swaps in Python): folders, or single files"
+        )
