@@ -15,9 +15,11 @@ once. `motion` (AnimateDiff's modules for a spatial UNet), `fps` (what the netwo
 (what is known of sources) may be missing.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +49,20 @@ class Swaps:
     video_lora: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What is swapped and nothing else, as plain JSON."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items() if v}
+        """What is swapped and nothing else, as plain JSON; paths absolute, so that it holds in any folder."""
+        given = {name: value for name, value in asdict(self).items() if value}
+        return {n: [absolute(x) for x in v] if isinstance(v, tuple) else absolute(v) for n, v in given.items()}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Swaps":
         """What `to_dict` wrote."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
         return cls(**values)
+
+
+def absolute(source: str, folder: Path | str = "") -> str:
+    """A source that holds anywhere. Links are left as they are: a hub's cache gives its files their names by links."""
+    return source if source.startswith("hub:") else os.path.abspath(Path(folder, source))
 
 
 def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
@@ -70,17 +78,14 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     raw = read_json(file)
     if raw.get("format") != FORMAT:
         raise ValueError(f"{file} has format {raw.get('format')!r}: this version reads format {FORMAT}")
-
-    def absolute(source: str) -> str:
-        return source if source.startswith("hub:") else str((file.parent / source).resolve())
-
+    beside = partial(absolute, folder=file.parent)
     try:
         for key in ("name", "frames", "height", "width", "fps", "defaults"):
             raw[key]
-        raw["vae"] = absolute(raw["vae"])
+        raw["vae"] = beside(raw["vae"])
         for side in (raw["image"], raw["video"]):
             side["schedule"], side["prediction"]
-            side |= {part: absolute(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
+            side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
     except KeyError as missing:
         raise ValueError(f"{file} lacks the entry {missing}") from None
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())

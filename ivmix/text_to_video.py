@@ -183,7 +183,7 @@ class TextToVideo:
             warnings.warn(
                 f"{outside} of {len(sigmas) - 1} levels are out of the image model's range [{low:g}, {high:g}]: "
                 "those steps are the video model's alone",
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

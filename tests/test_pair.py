@@ -72,6 +72,15 @@ def test_dtype_is_the_callers_and_nothing_needs_gradients():
     assert not any(p.requires_grad for p in pair.video.unet.parameters())
 
 
+def test_sources_that_are_links_keep_their_names(copy, tmp_path):
+    """A hub's cache stores files without suffixes and names them by links."""
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.rename(tmp_path / "blob")
+    (tmp_path / "vae.safetensors").symlink_to(tmp_path / "blob")
+    rewrite(copy, vae="../vae.safetensors")
+    assert describe(copy)[0]["vae"] == str(tmp_path / "vae.safetensors")
+
+
 @pytest.mark.parametrize("name", ["", "spirits", "/no/such/folder", "sprites/../sprites"])
 def test_an_unknown_pair_names_those_that_exist(name, tmp_path):
     with pytest.raises(ValueError, match=r"expected one of sprites, animatediff, .*, or a folder with"):
@@ -218,6 +227,15 @@ def test_a_public_pair_samples_from_local_files_alone(own, sampler):
     assert result.frames.shape == (1, 3, 16, 16, 3)
     assert result.latents.isfinite().all()
     assert Swaps.from_dict(json.loads(json.dumps(result.record.swaps))) == own
+
+
+def test_what_was_swapped_is_recorded_so_that_it_holds_in_any_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    recorded = Swaps("sd15", video_model="hub:a/b", image_lora=("x.ckpt:0.5", "hub:a/c")).to_dict()
+    assert recorded == {
+        "image_model": str(tmp_path / "sd15"), "video_model": "hub:a/b",
+        "image_lora": [str(tmp_path / "x.ckpt:0.5"), "hub:a/c"],
+    }  # fmt: skip
 
 
 def test_one_set_of_spatial_weights_serves_both_models_where_they_are_the_same(own, pipeline):
