@@ -152,5 +152,6 @@ def check_here(raw: Mapping[str, Any], variant: Callable[[str], str | None]) -> 
         raise FileNotFoundError(
             f"pair {raw['name']!r} lacks files that neither the hub ({missing[0].reason}) nor its cache {hub.cache()} "
             "gave. Where there is a network, run\n" + "\n".join(commands) + "\nand bring that cache here, or give what "
-            "you have by --image-model, --video-model, --motion and --vae (Swaps in Python): folders, or single files"
+            "you have by --image-model, --video-model, --motion and --vae (Swaps in Python): folders, or single files, "
+            "which bring no tokenizer"
         )

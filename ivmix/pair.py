@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from ivmix.description import Swaps, check_here, describe, swapped
 from ivmix.models import (
     VAE,
     CLIPText,
+    CLIPTextConfig,
     Condition,
     LoRA,
     Tokenizer,
@@ -27,6 +28,8 @@ from ivmix.models import (
     read_lora,
 )
 from ivmix.models.compile import Compiled, Mode
+from ivmix.models.files import PICKLES, SAFETENSORS
+from ivmix.models.tokenizer import EOS
 from ivmix.solvers import Network, Schedule
 
 N = TypeVar("N", UNet, CLIPText)
@@ -149,7 +152,7 @@ def load_pair(
         modules = video.get("motion") if entry["unet"] == video["unet"] else None
         network, reader = unet(entry["unet"], modules, loras), text_encoder(entry["text_encoder"], loras)
         return Side(
-            name, network, reader, tokenizer(entry["tokenizer"], reader.config.max_position_embeddings),
+            name, network, reader, tokenizer(entry["tokenizer"], entry["text_encoder"], reader.config),
             Schedule.from_config(entry["schedule"]), entry["prediction"], entry.get("fps"), compiled(network),
         )  # fmt: skip
 
@@ -161,9 +164,17 @@ def load_pair(
     )  # fmt: skip
 
 
-def tokenizer(source: str, max_length: int) -> Tokenizer:
+def tokenizer(source: str, text_encoder: str, config: CLIPTextConfig) -> Tokenizer:
+    """The tokenizer at `source`, which says how rows are padded, unless the text encoder comes in a single file.
+
+    Then it may have been another encoder's, and padding is what this one was trained with: "!" for OpenCLIP's ViT-H/14
+    (the exact gelu), the end of text for CLIP's.
+    """
     folder = hub.fetch(source, "tokenizer").parent if source.startswith("hub:") else source
-    return Tokenizer.from_folder(folder, max_length)
+    found = Tokenizer.from_folder(folder, config.max_position_embeddings)
+    if found.words or PurePath(text_encoder.partition("@")[0]).suffix not in (SAFETENSORS, *PICKLES):
+        return found
+    return Tokenizer(found.backend, found.max_length, "!" if config.hidden_act == "gelu" else EOS)
 
 
 def read_weighted(text: str) -> tuple[LoRA, float]:

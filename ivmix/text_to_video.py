@@ -19,7 +19,7 @@ from ivmix.pair import Pair, Side, load_pair
 from ivmix.progress import progress_bar
 from ivmix.sampling import Sampling
 from ivmix.sampling import sampling as read_sampling
-from ivmix.solvers import Guided, Run, Schedule, initial_noise, integrate, normal_noise
+from ivmix.solvers import Guided, Leg, Run, Schedule, initial_noise, integrate, normal_noise
 
 PIXELS = 2**20  # decoded at a time: four frames of 512x512, some 8 GB in Stable Diffusion's VAE
 
@@ -138,9 +138,8 @@ class TextToVideo:
         image_schedule, video_schedule = sampling.schedules(pair.image.schedule, pair.video.schedule)
         schedule = image_schedule if sampling.lead == "image" else video_schedule
         sigmas = sampling.grid(schedule)
-        self._announce_reach(sampling, sigmas)
         batches = [slice(i, i + batch_size) for i in range(0, len(prompts), batch_size)]
-        latents, nfe, forwards = [], dict[str, int](), dict[str, int]()
+        latents, nfe, forwards = list[Tensor](), dict[str, int](), dict[str, int]()
         with progress_bar(len(batches) * sampling.steps, progress, desc=sampling.name) as bar:
 
             def on_step(step: int, total: int, run: Run) -> None:
@@ -153,6 +152,8 @@ class TextToVideo:
                 image = self._guided(pair.image, image_schedule, prompts[rows], image_negative)
                 video = self._guided(pair.video, video_schedule, prompts[rows], negative)
                 fields, legs = sampling.plan(image, video, sigmas)
+                if not latents:
+                    self._announce(sampling, sigmas, legs)
                 z = initial_noise(seeds[rows], shape).to(torch.promote_types(pair.dtype, torch.float32))
                 x = schedule.start(z, legs[0].source).to(pair.device)
                 noise, end = normal_noise(seeds[rows], shape), legs[-1].target
@@ -176,7 +177,12 @@ class TextToVideo:
         network = side.network(schedule)
         return Guided(network(side.condition([negative] * len(prompts))), network(side.condition(prompts)))
 
-    def _announce_reach(self, sampling: Sampling, sigmas: Tensor) -> None:
+    def _announce(self, sampling: Sampling, sigmas: Tensor, legs: Sequence[Leg]) -> None:
+        """Says where the image model has no part in a run that is to mix both."""
+        if sampling.name == "zigzag" and all(leg.network != "image" for leg in legs):
+            message = f"none of {sampling.steps} steps mixes, as the first or last ones of a zigzag never do: take more"
+            warnings.warn(message, stacklevel=4)
+            return
         low, high = self.pair.image.schedule.sigma_min, self.pair.image.schedule.sigma_max
         outside = sum(not low <= float(sigma) <= high for sigma in sigmas[:-1])
         if outside and sampling.name in ("zigzag", "composite", "mixture"):

@@ -23,7 +23,8 @@ from ivmix.models import (
     hub,
     save_folder,
 )
-from ivmix.pair import load_pair, read_weighted
+from ivmix.models.tokenizer import BOS, EOS
+from ivmix.pair import load_pair, read_weighted, tokenizer
 from ivmix.sampling import SAMPLERS, sampling
 from ivmix.solvers import Schedule
 
@@ -323,6 +324,23 @@ def test_a_model_that_is_none_is_one_clear_error(own, pipeline, modules, swaps, 
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         load_pair("animatediff", swaps=replace(own, **given))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "activation", "padding"),
+    [
+        ("sd.safetensors", "quick_gelu", EOS),
+        ("hub:owner/name/model.ckpt@main", "gelu", "!"),
+        ("pipeline/text_encoder", "gelu", EOS),  # the tokenizer came with it and knows best
+    ],
+)
+def test_rows_are_padded_as_a_single_files_text_encoder_was_trained(tmp_path, encoder, activation, padding):
+    """A file brings no tokenizer of its own, and with another encoder's OpenCLIP would read the wrong padding."""
+    vocabulary = [BOS, EOS, "!", "a</w>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    found = tokenizer(str(tmp_path), encoder, replace(TEXT, hidden_act=activation))
+    assert found(["a"]).tolist() == [[0, 3, 1] + [vocabulary.index(padding)] * 5]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,11 @@ def test_negative_prompts_go_to_both_models_or_to_the_image_model_alone(model):
     assert not np.array_equal(both.frames, image.frames)
 
 
+def test_a_zigzag_too_short_to_mix_says_so(model):
+    with pytest.warns(UserWarning, match="none of 2 steps mixes"):
+        assert model(PROMPTS[0], sampler="zigzag", steps=2).record.nfe == {"video": 2}
+
+
 def test_evaluations_are_counted_per_clip_whatever_the_batches(model):
     one = model(PROMPTS[0], sampler="zigzag", steps=4).record
     three = model(PROMPTS, sampler="zigzag", steps=4, batch_size=2).record

@@ -80,7 +80,9 @@ def zigzag(name, steps):
     return integrate(PAIR, PLANS[name].legs(grid(steps)), HIGH * START).x
 
 
-@every_plan
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "IV-IV down-first" else pytest.mark.slow) for name in PLANS]
+)
 def test_zigzags_follow_their_modified_composite_at_second_order(name):
     def error(steps):
         modified = ModifiedComposite(**PAIR, sampler=PLANS[name], sigmas=grid(steps))
@@ -111,6 +113,7 @@ def test_richardson_is_two_runs():
     torch.testing.assert_close(richardson(PAIR, PLANS[name], grid(20), HIGH * START), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_orders_on_a_karras_grid():
     """Legs of changing length, to sigma 0.05, guidance (1, 1, 2), N = 25, 50, 100.
 
