@@ -15,6 +15,7 @@ from ivmix.models.files import PICKLES, SAFETENSORS, read_metadata, read_state
 from ivmix.models.folder import STEMS
 from ivmix.models.layouts import Found, LayoutError, find
 from ivmix.models.load import Source, Weights
+from ivmix.models.lora import parse_lora, read_config
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.unet import UNet, UNetConfig
 from ivmix.models.vae import VAE, VAEConfig
@@ -109,7 +110,7 @@ def _shards(index: Path) -> list[Path]:
 
 def _parts(path: Path, state: dict[str, Tensor]) -> tuple[tuple[Part, ...], tuple[str, ...], str | None]:
     if any("lora" in key for key in state):
-        return (Part("lora", "LoRA", "", len(state), _elements(state), None, ()),), (), None
+        return (_lora(path, state),), (), None
     try:
         found = find(state)
     except LayoutError as error:
@@ -120,6 +121,16 @@ def _parts(path: Path, state: dict[str, Tensor]) -> tuple[tuple[Part, ...], tupl
         dropped |= {key for key in part.keys if not part.layout.names(key.removeprefix(part.prefix))}
         parts.append(_part(path, part, state))
     return tuple(parts), tuple(key for key in state if key in dropped), None
+
+
+def _lora(path: Path, state: dict[str, Tensor]) -> Part:
+    try:
+        lora = parse_lora(path.name, state, read_config(path))
+    except ValueError as error:
+        return Part("lora", "LoRA", "", len(state), _elements(state), None, (str(error),))
+    modules = " and ".join(f"{len(found):,} modules of a {part}" for part, found in lora.factors.items())
+    layout = f"LoRA ({', '.join(lora.families)}) of rank {', '.join(map(str, lora.ranks))} for {modules}"
+    return Part("lora", layout, "", len(state), _elements(state), None, ())
 
 
 def _part(path: Path, found: Found, state: dict[str, Tensor]) -> Part:

@@ -105,9 +105,15 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     assert found.problem is None
 
 
-def test_a_lora_is_called_one(tmp_path: Path) -> None:
-    save_file({"lora_unet_a.lora_down.weight": torch.zeros(1, 2)}, tmp_path / "a.safetensors")
-    assert [part.name for part in inspect(tmp_path / "a.safetensors").parts] == ["lora"]
+def test_a_lora_is_told_by_family_rank_and_modules(tmp_path: Path) -> None:
+    down, up = (f"lora_unet_a.lora_{part}.weight" for part in ("down", "up"))
+    save_file({down: torch.zeros(3, 2), up: torch.zeros(5, 3)}, tmp_path / "a.safetensors")
+    [part] = inspect(tmp_path / "a.safetensors").parts
+    assert (part.name, part.problems) == ("lora", ())
+    assert part.layout == "LoRA (kohya) of rank 3 for 1 modules of a unet"
+    save_file({down: torch.zeros(3, 2)}, tmp_path / "half.safetensors")
+    [part] = inspect(tmp_path / "half.safetensors").parts
+    assert "no up for it" in part.problems[0]
 
 
 def test_a_file_of_23_gigabytes_is_inspected_in_no_time(tmp_path: Path) -> None:

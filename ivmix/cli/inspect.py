@@ -74,9 +74,8 @@ def block(found: "Inspection", keys: bool) -> str:
         lines.append(f"  {part.name:13s} {layout}, {part.tensors:,} tensors, {part.parameters:,} parameters")
         if part.config is not None:
             lines.append(f"  {'':13s} {part.config}")
-        if part.name != "lora":
-            state = _some(part.problems, keys) or ["whole: no key is missing or too much"]
-            lines += [f"  {'':13s} {text}" for text in state]
+        state = _some(part.problems, keys) or ["whole: no key is missing or too much"]
+        lines += [f"  {'':13s} {text}" for text in state]
     if found.problem:
         lines.append(f"  unknown       {found.problem}")
     if found.dropped:
