@@ -72,7 +72,9 @@ PLANS = {
     "V-I down-first": IVMixed("V-I", "down-first", **SCHEDULED),  # these two to the ends, where plans have plain steps
     "I-V up-first": IVMixed("I-V", "up-first", **SCHEDULED),
 }
-every_plan = pytest.mark.parametrize("name", PLANS)
+every_plan = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "IV-IV down-first" else pytest.mark.slow) for name in PLANS]
+)
 
 
 @cache
@@ -80,9 +82,7 @@ def zigzag(name, steps):
     return integrate(PAIR, PLANS[name].legs(grid(steps)), HIGH * START).x
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "IV-IV down-first" else pytest.mark.slow) for name in PLANS]
-)
+@every_plan
 def test_zigzags_follow_their_modified_composite_at_second_order(name):
     def error(steps):
         modified = ModifiedComposite(**PAIR, sampler=PLANS[name], sigmas=grid(steps))

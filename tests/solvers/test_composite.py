@@ -26,6 +26,11 @@ from ivmix.solvers.analytic import Gaussian, GaussianNetwork, exponential, refer
 HIGH, LOW = 8.0, 0.2
 
 
+def some_slow(*values, fast):
+    """Values of a parameter, of which those not in `fast` run with the slow tests."""
+    return [pytest.param(value, marks=() if value in fast else pytest.mark.slow) for value in values]
+
+
 def grid(n):
     """n levels from HIGH to LOW, even in log sigma, then 0: progress is the same function of sigma for all n."""
     return Schedule.ve(LOW, HIGH).grid(n, "uniform-lam")
@@ -44,7 +49,10 @@ SCHEDULED = {
 
 
 @pytest.mark.parametrize("sequence", ["down-first", "up-first"])
-@pytest.mark.parametrize("pattern", ["I-V", "V-I", "V-V", "IV-IV", "VI-IV", "II-VV", "IV-VI", "VIV-IVI"])
+@pytest.mark.parametrize(
+    "pattern",
+    some_slow("I-V", "V-I", "V-V", "IV-IV", "VI-IV", "II-VV", "IV-VI", "VIV-IVI", fast=("V-I", "IV-IV", "VI-IV")),
+)
 def test_zigzags_converge_to_the_composite_ode(pattern, sequence, pair, x, slopes):
     """Scheduled guidance, an interval inside the run, networks that do not commute; against a 1e-11 reference."""
     options = {**SCHEDULED, "interval": (0.2, 0.8)}
@@ -209,7 +217,7 @@ def sde_moments(limit, mean, covariance):
 
 
 @pytest.mark.parametrize("sequence", ["down-first", "up-first", "composite"])
-@pytest.mark.parametrize("pattern", ["R-I", "R-V", "RV-IV", "IR-VI", "RR-IV"])
+@pytest.mark.parametrize("pattern", some_slow("R-I", "R-V", "RV-IV", "IR-VI", "RR-IV", fast=("R-I", "RV-IV", "RR-IV")))
 def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):
     """Exact moments of the scheme: it is affine in its draws, so a batch with one unit draw each gives the rest."""
     options = {**GENTLE, "interval": (0.2, 0.8)}
@@ -255,7 +263,7 @@ def test_noise_patterns_have_the_moments_of_the_sde_when_sampled():
     assert ((end.mT.cov() - covariance).abs() < bound).all()
 
 
-@pytest.mark.parametrize("pattern", ["I-V", "IV-IV", "VI-IV", "II-VV"])
+@pytest.mark.parametrize("pattern", some_slow("I-V", "IV-IV", "VI-IV", "II-VV", fast=("IV-IV",)))
 @pytest.mark.parametrize(
     ("solver", "order"), [(Heun(), 2), (Midpoint(), 2), (Euler(), 1)], ids=["Heun", "Mid", "Euler"]
 )

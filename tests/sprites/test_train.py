@@ -38,6 +38,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 def test_a_trained_pair_has_the_files_keys_and_shapes_of_the_one_that_ships(trained):
     ours, shipped = weights(trained), {}
     pair = EMBEDDED["sprites"]
@@ -55,6 +56,7 @@ def test_the_shipped_description_is_the_recipes():
     assert set(DEFAULTS) == {"sampler", "negative_prompt", *SAMPLERS}
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_bits_and_another_does_not(trained, tmp_path):
     stage = next(stage for stage in STAGES if stage.name == "vae")
     for name, seed in (("again", 0), ("other", 1)):
@@ -65,6 +67,7 @@ def test_the_same_seed_trains_the_same_bits_and_another_does_not(trained, tmp_pa
     assert not all(torch.equal(tensor, whole[name]) for name, tensor in other.items())
 
 
+@pytest.mark.slow
 def test_a_finished_stage_is_not_trained_again(trained):
     before = (trained / "vae.pt").stat().st_mtime_ns
     run_stage(STAGES[0], trained, CPU, scale=0.0007)
