@@ -21,7 +21,7 @@ from ivmix.sampling import Sampling
 from ivmix.sampling import sampling as read_sampling
 from ivmix.solvers import Guided, Leg, Run, Schedule, initial_noise, integrate, normal_noise
 
-PIXELS = 2**20  # decoded at a time: four frames of 512x512, some 8 GB in Stable Diffusion's VAE
+PIXELS = 2**20  # decoded at a time: four frames of 512x512
 
 
 @dataclass(frozen=True)
