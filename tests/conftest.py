@@ -1,11 +1,16 @@
 """Fixtures for every folder of tests."""
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 import torch
 from torch import nn
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: they share the cores, and so do the commands they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 N = TypeVar("N", bound=nn.Module)
 
