@@ -1,0 +1,151 @@
+"""What is compared: samplers under their options, and ground truth of the world beside them."""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ivmix.media import to_frames
+from ivmix.pair import Pair
+from ivmix.sampling import sampling
+from ivmix.solvers import Guided, planned_nfe
+from ivmix.sprites.world import degrade, random_scenes, render
+from ivmix.text_to_video import TextToVideo
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Clips (b f h w c) uint8, and what they cost: evaluations a clip, rows through each network, seconds in all."""
+
+    frames: np.ndarray
+    nfe: Mapping[str, int]
+    forwards: Mapping[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One sampler of a comparison: its label and the options that differ from the pair's defaults."""
+
+    label: str
+    options: Mapping[str, Any]
+
+    def settings(self, model: TextToVideo) -> dict[str, Any]:
+        """All that decides its clips beside model, captions and seeds. ValueError for options that cannot be."""
+        try:
+            return {"sampling": sampling(model.pair.defaults, self.options).to_dict()}
+        except ValueError as error:
+            raise ValueError(f"arm {self.label!r}: {error}") from None
+
+    def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
+        """One clip a caption, in one batch."""
+        result = model(captions, seed=seeds, batch_size=len(captions), **self.options)
+        return Drawn(result.frames, result.record.nfe, result.record.forwards, result.record.seconds)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Clips of the world itself: crisp, crisp through the pair's autoencoder, or as the video model was shown them."""
+
+    label: str
+    kind: Literal["crisp", "autoencoded", "degraded"]
+
+    def settings(self, model: TextToVideo) -> dict[str, Any]:
+        return {"truth": self.kind}
+
+    @torch.no_grad()
+    def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
+        """One clip a caption; what the caption leaves open is drawn from the clip's own seed."""
+        began, vae = time.perf_counter(), model.pair.vae
+        scenes = [random_scenes(1, torch.Generator().manual_seed(s), [c]) for c, s in zip(captions, seeds, strict=True)]
+        clips = torch.cat([render(scene) for scene in scenes])
+        if self.kind == "degraded":
+            clips = degrade(clips)
+        if self.kind == "autoencoded":
+            clips = vae.decode(vae.encode(clips.to(model.pair.device, model.pair.dtype))).float()
+        return Drawn(to_frames(clips), {}, {}, time.perf_counter() - began)
+
+
+TRUTHS = (
+    Truth("crisp clips", "crisp"),
+    Truth("crisp clips, autoencoded", "autoencoded"),
+    Truth("degraded clips", "degraded"),
+)
+BASELINE = Arm("video model alone", {"sampler": "ddim", "steps": 20})
+
+
+def core_arms(pair: Pair) -> tuple[Arm, ...]:
+    """The families of the paper and ours, after the baseline: the video model alone, as cheap and as dear as they."""
+    return (
+        BASELINE,
+        Arm("video model alone, 50 steps", {"sampler": "ddim", "steps": 50}),
+        Arm("video model alone at IV-Mixed's cost", {"sampler": "ddim", "steps": zigzag_evaluations(pair)}),
+        Arm("image model, frame by frame", {"sampler": "image"}),
+        Arm("IV-Mixed, down-first", {"sampler": "zigzag", "sequence": "down-first"}),
+        Arm("IV-Mixed, up-first", {"sampler": "zigzag", "sequence": "up-first"}),
+        Arm("composite, DPM++2M-10", {"sampler": "composite", "solver": "dpm++2m", "steps": 10}),
+        Arm("composite, DPM++2M-20", {"sampler": "composite", "solver": "dpm++2m", "steps": 20}),
+        Arm("late mixture", {"sampler": "mixture"}),
+    )
+
+
+def full_arms(pair: Pair) -> tuple[Arm, ...]:
+    """The core and what takes hours: every pattern of the paper's motivation figure, longer runs, intervals."""
+    patterns = ("RR-II", "RR-VV", "R-I", "R-V", "II-II", "VV-VV", "I-I", "V-V")
+    return (
+        *core_arms(pair),
+        *(Arm(f"zigzag {pattern}", {"sampler": "zigzag", "pattern": pattern}) for pattern in patterns),
+        Arm("IV-Mixed, 50 steps", {"sampler": "zigzag", "steps": 50}),
+        Arm("composite, DPM++2M-50", {"sampler": "composite", "solver": "dpm++2m", "steps": 50}),
+        Arm("composite, UniPC2-10", {"sampler": "composite", "solver": "unipc2", "steps": 10}),
+        Arm("IV-Mixed in the first half", {"sampler": "zigzag", "interval": "0:0.5"}),
+        Arm("IV-Mixed in the first quarter", {"sampler": "zigzag", "interval": "0:0.25"}),
+        Arm("IV-Mixed in the late half", {"sampler": "zigzag", "interval": "0.5:1"}),
+    )
+
+
+def zigzag_evaluations(pair: Pair) -> int:
+    """Evaluations of both networks that IV-Mixed makes under the pair's defaults."""
+    zigzag = sampling(pair.defaults, {"sampler": "zigzag"})
+    image, video = (Guided(network(None), network(None)) for network in (pair.image.network(), pair.video.network()))
+    _, legs = zigzag.plan(image, video, zigzag.grid(pair.video.schedule))
+    return sum(planned_nfe(legs).values())
+
+
+def read_arms(path: Path) -> tuple[Arm, ...]:
+    """Arms from a JSON file, [{"label": "gamma 1", "options": {"sampler": "zigzag", "image_guidance": "1"}}, …].
+
+    OSError where there is no such file, ValueError for anything else in it.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        arms = tuple(Arm(entry["label"], entry["options"]) for entry in raw if entry.keys() == {"label", "options"})
+        if len(arms) != len(raw) or not all(isinstance(a.label, str) and isinstance(a.options, dict) for a in arms):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f'{path}: expected a JSON list of {{"label": "…", "options": {{"sampler": "…", …}}}}') from None
+    return arms
+
+
+def check_arms(arms: Sequence[Arm | Truth]) -> None:
+    """ValueError for no arm, a label without a letter or of more than 100, or two that make one file name."""
+    names: dict[str, str] = {}
+    for arm in arms:
+        if not 0 < len(slug(arm.label)) <= 100:
+            raise ValueError(f"arm {arm.label!r}: expected a label of 1 to 100 letters and digits")
+        if slug(arm.label) in names:
+            raise ValueError(f"arms {names[slug(arm.label)]!r} and {arm.label!r}: give them labels that differ more")
+        names[slug(arm.label)] = arm.label
+    if not names:
+        raise ValueError("no arms: give at least one")
+
+
+def slug(label: str) -> str:
+    """A label as part of a file's name: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

@@ -1,0 +1,40 @@
+"""What is measured of a batch of clips of the sprite world: a value a clip and column, and features for distances."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ivmix.media import to_frames
+from ivmix.sprites.judge import Judge
+from ivmix.sprites.measure import NAMES, measure
+from ivmix.sprites.world import all_captions, random_scenes, render
+
+REFERENCES, REFERENCE_SEED = 2048, 202410  # crisp clips that distances are measured to; captions in turn
+AT_ONCE = 64  # reference clips
+
+
+def columns(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> dict[str, np.ndarray]:
+    """Every per-clip metric by its name, float64 (b,), of clips (b f h w 3) uint8 and what they were to show."""
+    scores = measure(frames, captions, judge)
+    return {name: scores[name] for name in NAMES}
+
+
+@torch.no_grad()
+def clip_features(frames: np.ndarray, judge: Judge) -> Tensor:
+    """The judge's features of clips (b f h w 3) uint8: their mean over frames, then their deviation, float32 (b, 2d).
+
+    The first half tells what frames look like, the second how they change, which a frozen clip gives away.
+    """
+    video = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # (b f c h w)
+    features = judge(video.flatten(0, 1)).features.unflatten(0, frames.shape[:2])  # (b f d)
+    return torch.cat([features.mean(1), features.std(1, correction=0)], dim=1)
+
+
+def reference_features(judge: Judge) -> Tensor:
+    """`clip_features` of the crisp clips that every arm is compared with, float32 (REFERENCES, 2d)."""
+    names, generator = all_captions(), torch.Generator().manual_seed(REFERENCE_SEED)
+    captions = [names[k % len(names)] for k in range(REFERENCES)]
+    parts = (captions[k : k + AT_ONCE] for k in range(0, REFERENCES, AT_ONCE))
+    return torch.cat([clip_features(to_frames(render(random_scenes(len(p), generator, p))), judge) for p in parts])

@@ -1,0 +1,229 @@
+"""What an evaluation computes: one file a micro-batch and arm, resumable after a kill, in any number of processes.
+
+Clip k of repeat r has the index i = r * clips + k, starts from noise of seed + i and shows caption k mod 64. Micro-
+batches are cut by index, so a clip has the same bits whoever computes it beside whatever else.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ivmix._version import __version__
+from ivmix.evaluation.arms import Arm, Truth, slug
+from ivmix.evaluation.clips import clip_features, columns
+from ivmix.sprites.judge import Judge
+from ivmix.sprites.world import all_captions
+from ivmix.text_to_video import TextToVideo
+
+FORMAT = 1  # of a part's file
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which clips are drawn: `repeats` times `clips`, and how many at a time."""
+
+    clips: int = 256
+    repeats: int = 3
+    seed: int = 1000
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        for name, least in (("clips", 2), ("repeats", 1), ("seed", 0), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: expected {least} or more")
+
+    def __len__(self) -> int:
+        return self.clips * self.repeats
+
+    def captions(self, rows: range) -> list[str]:
+        names = all_captions()
+        return [names[i % self.clips % len(names)] for i in rows]
+
+    def seeds(self, rows: range) -> list[int]:
+        return [self.seed + i for i in rows]
+
+    def batches(self) -> list[range]:
+        return [range(i, min(i + self.batch_size, len(self))) for i in range(0, len(self), self.batch_size)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One micro-batch of one arm; `turn` decides who computes it."""
+
+    arm: Arm | Truth
+    rows: range
+    turn: int
+
+    def path(self, folder: Path) -> Path:
+        return folder / "parts" / f"{slug(self.arm.label)}-{self.rows.start:06d}.safetensors"
+
+
+def all_jobs(arms: Sequence[Arm | Truth], design: Design) -> list[Job]:
+    """Every arm for the first micro-batch, then for the next: a run cut short has as much of each.
+
+    Turns step along both, so that any number of workers share every arm and every micro-batch evenly.
+    """
+    return [Job(arm, rows, a + b) for b, rows in enumerate(design.batches()) for a, arm in enumerate(arms)]
+
+
+@dataclass(frozen=True)
+class Maker:
+    """All that a part's tensors depend on: a loaded pair with its judge, and the design."""
+
+    model: TextToVideo
+    judge: Judge
+    design: Design
+    weights: str  # `fingerprint` of the pair
+
+    @classmethod
+    def of(cls, model: TextToVideo, judge: Judge, design: Design) -> "Maker":
+        return cls(model, judge, design, fingerprint(model, judge))
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """What made a part, ready for JSON: a part on disk with the same settings has the same tensors."""
+        pair = self.model.pair
+        return {
+            "format": FORMAT, "ivmix": __version__, "torch": torch.__version__, "pair": pair.name,
+            "weights": self.weights, "device": pair.device.type, "dtype": str(pair.dtype).removeprefix("torch."),
+            "compile": pair.compile, "arm": job.arm.label, **job.arm.settings(self.model),
+            "negative_prompt": pair.defaults["negative_prompt"], "batch": len(job.rows),
+            "captions": self.design.captions(job.rows), "seeds": self.design.seeds(job.rows),
+        }  # fmt: skip
+
+    def compute(self, job: Job, folder: Path) -> None:
+        """Draws and measures a micro-batch and writes its part, which appears when it is whole."""
+        captions, path = self.design.captions(job.rows), job.path(folder)
+        drawn = job.arm.draw(self.model, captions, self.design.seeds(job.rows))
+        tensors = {"frames": torch.from_numpy(drawn.frames), "features": clip_features(drawn.frames, self.judge)}
+        for name, values in columns(drawn.frames, captions, self.judge).items():
+            tensors[COLUMN + name] = torch.from_numpy(np.asarray(values, np.float64))
+        cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
+        metadata = {"settings": json.dumps(self.settings(job)), "cost": json.dumps(cost)}
+        temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces
+        save_file(tensors, temporary, metadata)
+        temporary.replace(path)
+
+
+COLUMN = "column."
+
+
+def fingerprint(model: TextToVideo, judge: Judge) -> str:
+    """A hash of all weights and schedules of a loaded pair, LoRAs and models put in its place included."""
+    digest, pair = hashlib.sha256(), model.pair
+    networks: dict[str, nn.Module] = {"vae": pair.vae, "judge": judge}
+    for side in (pair.image, pair.video):
+        networks |= {f"{side.name} unet": side.unet, f"{side.name} text encoder": side.text_encoder}
+        digest.update(f"{side.name} {side.prediction} {side.schedule.sigmas.tolist()}".encode())
+    for name, network in networks.items():
+        for key, value in sorted(network.state_dict().items()):
+            digest.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """{"settings": …, "cost": …} of a part; None where there is none or a broken one, which is then computed."""
+    try:
+        with safe_open(path, "pt") as file:
+            raw = file.metadata()
+        return {name: json.loads(raw[name]) for name in ("settings", "cost")}
+    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def pending(jobs: Sequence[Job], folder: Path, maker: Maker) -> list[Job]:
+    """The jobs without a part. ValueError if a part was made under other settings, saying which."""
+    todo = []
+    for job in jobs:
+        found = read_metadata(job.path(folder))
+        if found is None:
+            todo.append(job)
+        elif differences := differing(found["settings"], maker.settings(job)):
+            raise ValueError(
+                f"{folder} holds parts of another evaluation: {job.path(folder).name} was made with "
+                f"{'; '.join(differences)}. Give the same options, or another folder with -o"
+            )
+    return todo
+
+
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """["steps 20, now 3", …]: entries of nested settings that are not the same."""
+    lines = []
+    for name in dict.fromkeys([*there, *here]):
+        a, b = there.get(name), here.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differing(a, b)
+        elif a != b:
+            lines.append(f"{name} {_short(a)}, now {_short(b)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """All clips of one arm in order of their index: features (n, d) float32, columns (n,) float64, and the cost."""
+
+    arm: Arm | Truth
+    features: Tensor
+    columns: Mapping[str, np.ndarray]
+    nfe: Mapping[str, int]  # evaluations a clip
+    forwards: Mapping[str, int]  # rows through each network, a clip
+    seconds: float  # a clip
+
+
+def collect(jobs: Sequence[Job], folder: Path) -> list[Measured]:
+    """What the parts of all jobs hold, an arm each, in the order of the jobs."""
+    arms = list(dict.fromkeys(slug(job.arm.label) for job in jobs))
+    return [_measured([job for job in jobs if slug(job.arm.label) == name], folder) for name in arms]
+
+
+def _measured(jobs: Sequence[Job], folder: Path) -> Measured:
+    paths, parts = [job.path(folder) for job in jobs], list[dict[str, Tensor]]()
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            parts.append({name: file.get_tensor(name) for name in file.keys() if name != "frames"})  # noqa: SIM118
+    tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    costs = [(read_metadata(path) or {})["cost"] for path in paths]
+    return Measured(
+        jobs[0].arm, tensors["features"],
+        {name.removeprefix(COLUMN): value.numpy() for name, value in tensors.items() if name.startswith(COLUMN)},
+        costs[0]["nfe"], costs[0]["forwards"], sum(c["seconds"] for c in costs) / len(tensors["features"]),
+    )  # fmt: skip
+
+
+def read_frames(job: Job, folder: Path) -> np.ndarray:
+    """The clips (b f h w 3) uint8 of a part."""
+    with safe_open(job.path(folder), "pt") as file:
+        frames: np.ndarray = file.get_tensor("frames").numpy()
+    return frames
+
+
+@contextmanager
+def ranks() -> Iterator[tuple[int, int]]:
+    """This process's rank and the world's size under torchrun, whose processes meet at the end; else (0, 1)."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield 0, 1
+        return
+    dist.init_process_group("gloo", timeout=timedelta(days=7))  # one may wait long for another's last batch
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
