@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ivmix.evaluation.statistics import interval
 from ivmix.models import parse_weights
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import Scores, measure
@@ -65,19 +66,6 @@ def compare(
         scores = measure(result.frames, captions, judge) if judge is not None else None
         outcomes.append(Outcome(arm, result.frames, result.record, scores))
     return outcomes
-
-
-def interval(
-    values: np.ndarray, clusters: Sequence[str], level: float = 0.95, resamples: int = 2000
-) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` (n,), resampling whole clusters (prompts) with replacement."""
-    names, index = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(index, values, minlength=len(names))
-    counts = np.bincount(index, minlength=len(names))
-    draws = np.random.default_rng(0).integers(len(names), size=(resamples, len(names)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:

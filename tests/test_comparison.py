@@ -1,10 +1,10 @@
-"""Comparisons: every arm sees the same noise, and intervals are what a bootstrap over captions should give."""
+"""Comparisons: every arm sees the same noise, and differences are paired."""
 
 import numpy as np
 import pytest
 
 from ivmix import TextToVideo
-from ivmix.comparison import ARMS, COLUMNS, Arm, compare, interval, summary, table
+from ivmix.comparison import ARMS, COLUMNS, Arm, compare, summary, table
 from ivmix.description import EMBEDDED
 from ivmix.sprites.measure import load_judge
 
@@ -56,23 +56,6 @@ def test_a_prompt_that_cannot_be_measured_is_refused_before_sampling(outcomes, m
     monkeypatch.setattr(TextToVideo, "__call__", lambda *_, **__: pytest.fail("sampled first"))
     with pytest.raises(ValueError, match="no caption of this world"):
         compare(TextToVideo.from_pair("sprites"), ["red red"], [outcomes[0].arm], load_judge(EMBEDDED["sprites"]))
-
-
-def test_the_interval_covers_the_mean_of_a_normal_sample_about_as_often_as_it_says():
-    """95 % nominal; 400 draws have a deviation of 1.1 %, and percentile intervals run a little narrow."""
-    rng, hits = np.random.default_rng(1), 0
-    for _ in range(400):
-        low, high = interval(rng.normal(size=64), [str(k) for k in range(64)], resamples=400)
-        hits += low <= 0 <= high
-    assert 0.90 <= hits / 400 <= 0.98
-
-
-def test_clips_of_one_caption_count_as_one_cluster():
-    values = np.repeat(np.random.default_rng(0).normal(size=32), 4)
-    clustered = interval(values, [str(k // 4) for k in range(128)])
-    separate = interval(values, [str(k) for k in range(128)])
-    ratio = (clustered[1] - clustered[0]) / (separate[1] - separate[0])
-    assert ratio == pytest.approx(2.0, rel=0.15)  # four identical clips carry the information of one: sqrt(4)
 
 
 def test_the_arms_are_the_families_of_the_paper_and_ours():

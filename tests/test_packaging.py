@@ -94,7 +94,7 @@ def test_doctests_of_every_room_are_collected_exactly_once():
 
 
 def test_importing_ivmix_loads_no_torch():
-    script = "import sys, ivmix; ivmix.__version__; print(*sys.modules)"
+    script = "import sys, ivmix, ivmix.evaluation; ivmix.__version__; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
     assert "ivmix" in loaded.stdout.split()
     assert not {"torch", "numpy", "av", "PIL"} & set(loaded.stdout.split())
