@@ -10,4 +10,4 @@ def progress_bar(total: int, show: bool = True, **options: Any) -> "tqdm[Any]":
     """A tqdm bar of `total` steps. In a file or a pipe it writes at most one line in ten seconds."""
     terminal = sys.stderr.isatty()
     pace = {"mininterval": 0.1} if terminal else {"mininterval": 10.0, "miniters": 1, "maxinterval": 10.0}
-    return tqdm(total=total, disable=not show, dynamic_ncols=terminal, unit="step", **{**pace, **options})
+    return tqdm(total=total, disable=not show, dynamic_ncols=terminal, **{"unit": "step", **pace, **options})

@@ -59,7 +59,7 @@ class Design:
         return [range(i, min(i + self.batch_size, len(self))) for i in range(0, len(self), self.batch_size)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One micro-batch of one arm; `turn` decides who computes it."""
 

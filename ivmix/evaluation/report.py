@@ -1,0 +1,259 @@
+"""From measured clips to a report: means with intervals, paired differences, distances with their floor.
+
+What each ± and interval is stands in the report itself. Clips of one caption are alike, so captions are what is drawn,
+left out or swapped.
+"""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ivmix._version import __version__
+from ivmix.evaluation.arms import Arm, Truth
+from ivmix.evaluation.clips import REFERENCE_SEED, reference_features
+from ivmix.evaluation.jobs import Design, Maker, Measured
+from ivmix.evaluation.reference import RESAMPLES, Reference
+from ivmix.evaluation.statistics import interval
+
+SCHEMA = 1
+LEVEL = 0.95
+
+# What the first table shows, in order, and the format of columns that three decimals do not fit.
+MAIN = ("degradation", "watermark", "sharpness", "colour", "shape", "motion", "identity", "jitter", "flicker")
+FORMATS = {name: "{:.2f}" for name in ("degradation", "watermark", "sharpness", "jitter", "flicker")}
+
+UNCERTAINTY = {
+    "interval": f"{100 * LEVEL:g} % percentile bootstrap of the mean, captions drawn with replacement",
+    "difference": "mean of clip minus the baseline's clip of the same caption and noise, with the same kind of interval",
+    "deviation": "standard deviation over repeats, each of `clips` clips of other noise",
+    "error": "jackknife standard error over all clips, a caption left out at a time",
+    "p_value": f"paired permutation test against the baseline over all clips, arms swapped a caption, {RESAMPLES} swaps",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of a column with its interval, and the same of its paired difference to the baseline."""
+
+    mean: float
+    interval: tuple[float, float]
+    difference: float | None = None
+    difference_interval: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, values: np.ndarray, clusters: Sequence[str], base: np.ndarray | None = None) -> "Estimate":
+        """Of values (n,) in clusters (n names) and, with `base` (n,), of their difference to it."""
+        mean, low_high = float(values.mean()), interval(values, clusters, LEVEL)
+        if base is None:
+            return cls(mean, low_high)
+        return cls(mean, low_high, float((values - base).mean()), interval(values - base, clusters, LEVEL))
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A distance to the reference: of each repeat, their mean and deviation; of all clips pooled, its error and p."""
+
+    repeats: tuple[float, ...]
+    mean: float
+    deviation: float | None  # None of a single repeat
+    pooled: float
+    error: float
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    label: str
+    settings: Mapping[str, Any]  # {"sampling": …} or {"truth": …}
+    nfe: Mapping[str, int]  # evaluations a clip
+    forwards: Mapping[str, int]
+    seconds_per_clip: float
+    columns: Mapping[str, Estimate]
+    frechet: Distance
+    mmd: Distance
+
+    @property
+    def is_truth(self) -> bool:
+        return "truth" in self.settings
+
+
+@dataclass(frozen=True)
+class Report:
+    schema: int
+    ivmix: str
+    torch: str
+    python: str
+    pair: str
+    weights: str  # hash of the pair's weights
+    device: str
+    dtype: str
+    clips: int  # a repeat
+    repeats: int
+    seed: int
+    batch_size: int
+    captions: int  # different ones
+    references: int  # crisp clips
+    reference_seed: int
+    features: int
+    baseline: str
+    uncertainty: Mapping[str, str]
+    warnings: tuple[str, ...]
+    arms: tuple[Row, ...]
+
+    def to_json(self) -> str:
+        """One line an arm, numbers to six digits."""
+        head = {name: value for name, value in asdict(self).items() if name != "arms"}
+        arms = ",\n".join("    " + json.dumps(_rounded(asdict(row)), ensure_ascii=False) for row in self.arms)
+        text = json.dumps(head, indent=2, ensure_ascii=False)
+        return f'{text[:-2]},\n  "arms": [\n{arms}\n  ]\n}}\n'
+
+
+def summarise(measured: Sequence[Measured], maker: Maker) -> Report:
+    """The report of all arms; the first sampler among them is the baseline."""
+    design, model = maker.design, maker.model
+    clusters = design.captions(range(len(design)))
+    reference = Reference(reference_features(maker.judge).double())
+    base = next(m for m in measured if isinstance(m.arm, Arm))
+    n, d = design.clips, reference.features.shape[1]
+    warnings = []
+    if n < d:
+        warnings.append(
+            f"{n} clips a repeat for {d} features: Fréchet distances are mostly bias, compare them with the floor alone"
+        )
+    return Report(
+        SCHEMA, __version__, torch.__version__, platform.python_version(), model.pair.name, maker.weights,
+        str(model.pair.device), str(model.pair.dtype).removeprefix("torch."), n, design.repeats, design.seed,
+        design.batch_size, len(set(clusters)), len(reference.features), REFERENCE_SEED, d, base.arm.label, UNCERTAINTY,
+        tuple(warnings), tuple(_row(m, base, clusters, reference, maker) for m in measured),
+    )  # fmt: skip
+
+
+def _row(m: Measured, base: Measured, clusters: Sequence[str], reference: Reference, maker: Maker) -> Row:
+    compared = isinstance(m.arm, Arm) and m is not base
+    estimates = {
+        name: Estimate.of(values, clusters, base.columns[name] if compared else None)
+        for name, values in m.columns.items()
+    }
+    x = m.features.double()
+    errors = reference.errors(x, clusters)
+    p_values = reference.p_values(x, base.features.double(), clusters) if compared else (None, None)
+    repeats = x.split(maker.design.clips)
+    frechet, mmd = (
+        Distance(values, float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, whole, e, p)
+        for values, whole, e, p in zip(
+            (tuple(map(reference.frechet, repeats)), tuple(map(reference.mmd, repeats))),
+            (reference.frechet(x), reference.mmd(x)), errors, p_values, strict=True,
+        )
+    )  # fmt: skip
+    return Row(m.arm.label, m.arm.settings(maker.model), m.nfe, m.forwards, m.seconds, estimates, frechet, mmd)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {name: _rounded(v) for name, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+# Markdown
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    lines.insert(1, ["-" * width for width in widths])
+    cells = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
+
+def show(name: str, value: float, sign: bool = False) -> str:
+    """A value of the column `name` as text."""
+    text = FORMATS.get(name, "{:.3f}").format(value)
+    return f"+{text}" if sign and value > 0 else text
+
+
+def plus_minus(name: str, estimate: Estimate) -> str:
+    low, high = estimate.interval
+    return f"{show(name, estimate.mean)} ± {show(name, (high - low) / 2)}"
+
+
+def evaluations(nfe: Mapping[str, int]) -> str:
+    return f"{nfe.get('image', 0)}+{nfe.get('video', 0)}" if nfe else ""
+
+
+def _distance(value: float, error: float | None) -> str:
+    return f"{value:#.3g}" + ("" if error is None else f" ± {error:#.2g}")
+
+
+def main_table(report: Report) -> str:
+    """What a README shows: one row an arm, ground truth first."""
+    names = [name for name in MAIN if name in report.arms[0].columns]
+    head = ["sampler", *names, "Fréchet", "MMD", "evaluations I+V"]
+    return table(head, ([
+        row.label, *(plus_minus(name, row.columns[name]) for name in names),
+        _distance(row.frechet.mean, row.frechet.deviation), _distance(row.mmd.mean, row.mmd.deviation),
+        evaluations(row.nfe),
+    ] for row in report.arms))  # fmt: skip
+
+
+def rest_table(report: Report) -> str:
+    """What the first table leaves out."""
+    names = [name for name in report.arms[0].columns if name not in MAIN]
+    head = ["sampler", *names, "Fréchet, pooled", "p", "MMD, pooled", "p", "rows I+V", "s/clip"]
+    return table(head, ([
+        row.label, *(plus_minus(name, row.columns[name]) for name in names),
+        _distance(row.frechet.pooled, row.frechet.error), _p(row.frechet.p_value),
+        _distance(row.mmd.pooled, row.mmd.error), _p(row.mmd.p_value),
+        evaluations(row.forwards), f"{row.seconds_per_clip:.2f}",
+    ] for row in report.arms))  # fmt: skip
+
+
+def difference_table(report: Report) -> str:
+    """Every sampler minus the baseline, clip by clip, with the interval of the mean."""
+    compared = [row for row in report.arms if any(e.difference is not None for e in row.columns.values())]
+    names = [name for name in MAIN if name in report.arms[0].columns]
+
+    def cell(name: str, estimate: Estimate) -> str:
+        assert estimate.difference is not None
+        assert estimate.difference_interval is not None
+        low, high = (show(name, x, sign=True) for x in estimate.difference_interval)
+        return f"{show(name, estimate.difference, sign=True)} ({low} … {high})"
+
+    return table(["sampler", *names], ([r.label, *(cell(n, r.columns[n]) for n in names)] for r in compared))
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def markdown(report: Report) -> str:
+    """The whole report to read."""
+    n, floor = report.clips, next((row for row in report.arms if row.settings.get("truth") == "crisp"), None)
+    lines = [
+        f"# {report.pair}: {n} clips x {report.repeats} repeats a sampler", "",
+        main_table(report), "",
+        f"Scores: mean ± half the width of a {100 * LEVEL:g} % interval, a bootstrap over the {report.captions} captions. "
+        "Degradation and watermark are 0 on crisp clips and 1 on the video model's training clips; sharpness is "
+        "relative to crisp clips; jitter is in pixels, background flicker in grey levels (0-255).",
+        "", f"Fréchet distance and unbiased polynomial MMD are measured to {report.references} crisp clips on "
+        f"{report.features} features of the pair's judge: mean ± standard deviation over repeats of {n} clips. "
+        + (f"The floor, other crisp clips of the same captions at the same N, is the row {floor.label!r}."
+           if floor else ""),
+        "", *(f"**Warning**: {warning}." for warning in report.warnings), "",
+        "## The rest", "", rest_table(report), "",
+        f"Pooled distances are of all {n * report.repeats} clips ± a jackknife's standard error over captions; p is of a "
+        f"paired permutation against {report.baseline!r} ({RESAMPLES} swaps). Evaluations and rows through the networks "
+        "(two of a guided evaluation) are per clip, seconds too, without measuring.", "",
+        f"## Differences to {report.baseline!r}", "", difference_table(report), "",
+        "Clip by clip on the same captions and noise: mean and its interval.", "",
+        f"ivmix {report.ivmix}, torch {report.torch}, {report.device}, {report.dtype}, noise from seed {report.seed} on, "
+        f"weights {report.weights}.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
