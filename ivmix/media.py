@@ -144,7 +144,7 @@ def _beside(target: Path) -> Path:
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` that takes its place if the block succeeds and is removed if it does not."""
     target = Path(os.path.realpath(target))
     temporary, old = _beside(target), _beside(target)
@@ -172,14 +172,14 @@ def write_text(text: str, path: StrPath) -> None:
     """Writes `text` as UTF-8, atomically. Raises OSError naming path and remedy."""
     target, _ = _target(path)
     _check_place(target)
-    with _replacing(target) as temporary:
+    with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_image(image: Image.Image, path: StrPath) -> None:
     """Writes `image` as a .png file, atomically. Raises ValueError for another suffix, OSError naming path, remedy."""
     check_writable(path, (".png",))
-    with _replacing(_target(path)[0]) as temporary:
+    with replacing(_target(path)[0]) as temporary:
         image.save(temporary, format="png")
 
 
@@ -224,7 +224,7 @@ def write_video(frames: Frames, path: StrPath, fps: float = 8) -> None:
         raise ValueError(f"fps is {fps}; expected frames per second, from 0.1 to 1000")
     check_writable(path)
     target, suffix = _target(path)
-    with _replacing(target) as temporary:
+    with replacing(target) as temporary:
         if suffix:
             _encode(upscale(frames), temporary, _encoder(suffix), Fraction(fps).limit_denominator(1001))
         else:

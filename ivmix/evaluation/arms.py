@@ -129,7 +129,8 @@ def read_arms(path: Path) -> tuple[Arm, ...]:
         if len(arms) != len(raw) or not all(isinstance(a.label, str) and isinstance(a.options, dict) for a in arms):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f'{path}: expected a JSON list of {{"label": "…", "options": {{"sampler": "…", …}}}}') from None
+        form = '[{"label": "…", "options": {"sampler": "…", …}}, …]'
+        raise ValueError(f"{path}: expected a JSON list of the form {form}") from None
     return arms
 
 

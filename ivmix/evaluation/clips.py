@@ -6,13 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ivmix.media import to_frames
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import NAMES, measure
-from ivmix.sprites.world import all_captions, random_scenes, render
-
-REFERENCES, REFERENCE_SEED = 2048, 202410  # crisp clips that distances are measured to; captions in turn
-AT_ONCE = 64  # reference clips
 
 
 def columns(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> dict[str, np.ndarray]:
@@ -30,11 +25,3 @@ def clip_features(frames: np.ndarray, judge: Judge) -> Tensor:
     video = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # (b f c h w)
     features = judge(video.flatten(0, 1)).features.unflatten(0, frames.shape[:2])  # (b f d)
     return torch.cat([features.mean(1), features.std(1, correction=0)], dim=1)
-
-
-def reference_features(judge: Judge) -> Tensor:
-    """`clip_features` of the crisp clips that every arm is compared with, float32 (REFERENCES, 2d)."""
-    names, generator = all_captions(), torch.Generator().manual_seed(REFERENCE_SEED)
-    captions = [names[k % len(names)] for k in range(REFERENCES)]
-    parts = (captions[k : k + AT_ONCE] for k in range(0, REFERENCES, AT_ONCE))
-    return torch.cat([clip_features(to_frames(render(random_scenes(len(p), generator, p))), judge) for p in parts])

@@ -7,7 +7,7 @@ batches are cut by index, so a clip has the same bits whoever computes it beside
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +29,7 @@ from ivmix.sprites.world import all_captions
 from ivmix.text_to_video import TextToVideo
 
 FORMAT = 1  # of a part's file
+COLUMN = "column."  # before a column's name in a part
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,26 @@ class Design:
         return [range(i, min(i + self.batch_size, len(self))) for i in range(0, len(self), self.batch_size)]
 
 
+REFERENCE = Truth("reference", "crisp")
+REFERENCES, REFERENCE_SEED = 2048, 1_000_000  # far from any clip's own seed
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One micro-batch of one arm; `turn` decides who computes it."""
+    """One micro-batch of one arm's design; `turn` decides who computes it."""
 
     arm: Arm | Truth
+    design: Design
     rows: range
     turn: int
+
+    @property
+    def captions(self) -> list[str]:
+        return self.design.captions(self.rows)
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.design.seeds(self.rows)
 
     def path(self, folder: Path) -> Path:
         return folder / "parts" / f"{slug(self.arm.label)}-{self.rows.start:06d}.safetensors"
@@ -76,21 +90,25 @@ def all_jobs(arms: Sequence[Arm | Truth], design: Design) -> list[Job]:
 
     Turns step along both, so that any number of workers share every arm and every micro-batch evenly.
     """
-    return [Job(arm, rows, a + b) for b, rows in enumerate(design.batches()) for a, arm in enumerate(arms)]
+    return [Job(arm, design, rows, a + b) for b, rows in enumerate(design.batches()) for a, arm in enumerate(arms)]
+
+
+def reference_jobs(references: int = REFERENCES) -> list[Job]:
+    """Crisp clips, captions in turn, that every arm's distances are measured to."""
+    return all_jobs([REFERENCE], Design(references, 1, REFERENCE_SEED, batch_size=64))
 
 
 @dataclass(frozen=True)
 class Maker:
-    """All that a part's tensors depend on: a loaded pair with its judge, and the design."""
+    """A loaded pair with its judge: with a job, all that a part depends on."""
 
     model: TextToVideo
     judge: Judge
-    design: Design
-    weights: str  # `fingerprint` of the pair
+    weights: str  # `fingerprint` of both
 
     @classmethod
-    def of(cls, model: TextToVideo, judge: Judge, design: Design) -> "Maker":
-        return cls(model, judge, design, fingerprint(model, judge))
+    def of(cls, model: TextToVideo, judge: Judge) -> "Maker":
+        return cls(model, judge, fingerprint(model, judge))
 
     def settings(self, job: Job) -> dict[str, Any]:
         """What made a part, ready for JSON: a part on disk with the same settings has the same tensors."""
@@ -100,24 +118,20 @@ class Maker:
             "weights": self.weights, "device": pair.device.type, "dtype": str(pair.dtype).removeprefix("torch."),
             "compile": pair.compile, "arm": job.arm.label, **job.arm.settings(self.model),
             "negative_prompt": pair.defaults["negative_prompt"], "batch": len(job.rows),
-            "captions": self.design.captions(job.rows), "seeds": self.design.seeds(job.rows),
+            "captions": job.captions, "seeds": job.seeds,
         }  # fmt: skip
 
     def compute(self, job: Job, folder: Path) -> None:
         """Draws and measures a micro-batch and writes its part, which appears when it is whole."""
-        captions, path = self.design.captions(job.rows), job.path(folder)
-        drawn = job.arm.draw(self.model, captions, self.design.seeds(job.rows))
+        path, drawn = job.path(folder), job.arm.draw(self.model, job.captions, job.seeds)
         tensors = {"frames": torch.from_numpy(drawn.frames), "features": clip_features(drawn.frames, self.judge)}
-        for name, values in columns(drawn.frames, captions, self.judge).items():
+        for name, values in columns(drawn.frames, job.captions, self.judge).items():
             tensors[COLUMN + name] = torch.from_numpy(np.asarray(values, np.float64))
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
         metadata = {"settings": json.dumps(self.settings(job)), "cost": json.dumps(cost)}
         temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces
         save_file(tensors, temporary, metadata)
         temporary.replace(path)
-
-
-COLUMN = "column."
 
 
 def fingerprint(model: TextToVideo, judge: Judge) -> str:

@@ -5,6 +5,7 @@ left out or swapped.
 """
 
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +15,8 @@ import numpy as np
 import torch
 
 from ivmix._version import __version__
-from ivmix.evaluation.arms import Arm, Truth
-from ivmix.evaluation.clips import REFERENCE_SEED, reference_features
-from ivmix.evaluation.jobs import Design, Maker, Measured
+from ivmix.evaluation.arms import Arm
+from ivmix.evaluation.jobs import REFERENCE_SEED, Design, Maker, Measured
 from ivmix.evaluation.reference import RESAMPLES, Reference
 from ivmix.evaluation.statistics import interval
 
@@ -25,14 +25,14 @@ LEVEL = 0.95
 
 # What the first table shows, in order, and the format of columns that three decimals do not fit.
 MAIN = ("degradation", "watermark", "sharpness", "colour", "shape", "motion", "identity", "jitter", "flicker")
-FORMATS = {name: "{:.2f}" for name in ("degradation", "watermark", "sharpness", "jitter", "flicker")}
+FORMATS = dict.fromkeys(("degradation", "watermark", "sharpness", "jitter", "flicker"), "{:.2f}")
 
 UNCERTAINTY = {
     "interval": f"{100 * LEVEL:g} % percentile bootstrap of the mean, captions drawn with replacement",
-    "difference": "mean of clip minus the baseline's clip of the same caption and noise, with the same kind of interval",
+    "difference": "mean of each clip minus the baseline's of the same caption and noise, with its interval",
     "deviation": "standard deviation over repeats, each of `clips` clips of other noise",
     "error": "jackknife standard error over all clips, a caption left out at a time",
-    "p_value": f"paired permutation test against the baseline over all clips, arms swapped a caption, {RESAMPLES} swaps",
+    "p_value": f"paired permutation test against the baseline over all clips, swapping a caption's, {RESAMPLES} times",
 }
 
 
@@ -106,18 +106,17 @@ class Report:
     arms: tuple[Row, ...]
 
     def to_json(self) -> str:
-        """One line an arm, numbers to six digits."""
+        """One line an arm, numbers to six digits, without what does not apply."""
         head = {name: value for name, value in asdict(self).items() if name != "arms"}
-        arms = ",\n".join("    " + json.dumps(_rounded(asdict(row)), ensure_ascii=False) for row in self.arms)
+        arms = ",\n".join("    " + json.dumps(_compact(asdict(row)), ensure_ascii=False) for row in self.arms)
         text = json.dumps(head, indent=2, ensure_ascii=False)
         return f'{text[:-2]},\n  "arms": [\n{arms}\n  ]\n}}\n'
 
 
-def summarise(measured: Sequence[Measured], maker: Maker) -> Report:
+def summarise(measured: Sequence[Measured], references: Measured, design: Design, maker: Maker) -> Report:
     """The report of all arms; the first sampler among them is the baseline."""
-    design, model = maker.design, maker.model
-    clusters = design.captions(range(len(design)))
-    reference = Reference(reference_features(maker.judge).double())
+    model, clusters = maker.model, design.captions(range(len(design)))
+    reference = Reference(references.features.double())
     base = next(m for m in measured if isinstance(m.arm, Arm))
     n, d = design.clips, reference.features.shape[1]
     warnings = []
@@ -129,11 +128,13 @@ def summarise(measured: Sequence[Measured], maker: Maker) -> Report:
         SCHEMA, __version__, torch.__version__, platform.python_version(), model.pair.name, maker.weights,
         str(model.pair.device), str(model.pair.dtype).removeprefix("torch."), n, design.repeats, design.seed,
         design.batch_size, len(set(clusters)), len(reference.features), REFERENCE_SEED, d, base.arm.label, UNCERTAINTY,
-        tuple(warnings), tuple(_row(m, base, clusters, reference, maker) for m in measured),
+        tuple(warnings), tuple(_row(m, base, clusters, reference, design, maker) for m in measured),
     )  # fmt: skip
 
 
-def _row(m: Measured, base: Measured, clusters: Sequence[str], reference: Reference, maker: Maker) -> Row:
+def _row(
+    m: Measured, base: Measured, clusters: Sequence[str], reference: Reference, design: Design, maker: Maker
+) -> Row:
     compared = isinstance(m.arm, Arm) and m is not base
     estimates = {
         name: Estimate.of(values, clusters, base.columns[name] if compared else None)
@@ -142,10 +143,10 @@ def _row(m: Measured, base: Measured, clusters: Sequence[str], reference: Refere
     x = m.features.double()
     errors = reference.errors(x, clusters)
     p_values = reference.p_values(x, base.features.double(), clusters) if compared else (None, None)
-    repeats = x.split(maker.design.clips)
+    repeats = x.split(design.clips)
     frechet, mmd = (
-        Distance(values, float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, whole, e, p)
-        for values, whole, e, p in zip(
+        Distance(v, float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None, whole, e, p)
+        for v, whole, e, p in zip(
             (tuple(map(reference.frechet, repeats)), tuple(map(reference.mmd, repeats))),
             (reference.frechet(x), reference.mmd(x)), errors, p_values, strict=True,
         )
@@ -153,12 +154,12 @@ def _row(m: Measured, base: Measured, clusters: Sequence[str], reference: Refere
     return Row(m.arm.label, m.arm.settings(maker.model), m.nfe, m.forwards, m.seconds, estimates, frechet, mmd)
 
 
-def _rounded(value: Any) -> Any:
+def _compact(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, Mapping):
-        return {name: _rounded(v) for name, v in value.items()}
-    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+        return {name: _compact(v) for name, v in value.items() if v is not None}
+    return [_compact(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 # Markdown
@@ -189,7 +190,10 @@ def evaluations(nfe: Mapping[str, int]) -> str:
 
 
 def _distance(value: float, error: float | None) -> str:
-    return f"{value:#.3g}" + ("" if error is None else f" ± {error:#.2g}")
+    """With as many decimals as show two digits of the error, or three of the value alone."""
+    digits, size = (3, value) if error is None else (2, error)
+    decimals = min(max(digits - 1 - math.floor(math.log10(abs(size) or 1)), 0), 6)
+    return f"{value:.{decimals}f}" + ("" if error is None else f" ± {error:.{decimals}f}")
 
 
 def main_table(report: Report) -> str:
@@ -239,21 +243,21 @@ def markdown(report: Report) -> str:
     lines = [
         f"# {report.pair}: {n} clips x {report.repeats} repeats a sampler", "",
         main_table(report), "",
-        f"Scores: mean ± half the width of a {100 * LEVEL:g} % interval, a bootstrap over the {report.captions} captions. "
-        "Degradation and watermark are 0 on crisp clips and 1 on the video model's training clips; sharpness is "
-        "relative to crisp clips; jitter is in pixels, background flicker in grey levels (0-255).",
-        "", f"Fréchet distance and unbiased polynomial MMD are measured to {report.references} crisp clips on "
-        f"{report.features} features of the pair's judge: mean ± standard deviation over repeats of {n} clips. "
-        + (f"The floor, other crisp clips of the same captions at the same N, is the row {floor.label!r}."
-           if floor else ""),
-        "", *(f"**Warning**: {warning}." for warning in report.warnings), "",
+        f"Scores: mean ± half the width of a {100 * LEVEL:g} % interval, a bootstrap over the {report.captions} "
+        "captions. Degradation and watermark are 0 on crisp clips and 1 on the video model's training clips; sharpness "
+        "is relative to crisp clips; jitter is in pixels, background flicker in grey levels (0-255).", "",
+        f"Fréchet distance and unbiased polynomial MMD are measured to {report.references} crisp clips on "
+        f"{report.features} features of the pair's judge: mean ± standard deviation over repeats of {n} clips."
+        + (f" The floor, other crisp clips of the same captions at the same N, is the row {floor.label!r}."
+           if floor else ""), "",
+        *(line for warning in report.warnings for line in (f"**Warning**: {warning}.", "")),
         "## The rest", "", rest_table(report), "",
-        f"Pooled distances are of all {n * report.repeats} clips ± a jackknife's standard error over captions; p is of a "
-        f"paired permutation against {report.baseline!r} ({RESAMPLES} swaps). Evaluations and rows through the networks "
-        "(two of a guided evaluation) are per clip, seconds too, without measuring.", "",
+        f"Pooled distances are of all {n * report.repeats} clips ± a jackknife's standard error over captions; p is of "
+        f"a paired permutation against {report.baseline!r} ({RESAMPLES} swaps). Evaluations, rows through the networks "
+        "(two of a guided evaluation) and seconds are a clip's, without measuring it.", "",
         f"## Differences to {report.baseline!r}", "", difference_table(report), "",
         "Clip by clip on the same captions and noise: mean and its interval.", "",
-        f"ivmix {report.ivmix}, torch {report.torch}, {report.device}, {report.dtype}, noise from seed {report.seed} on, "
-        f"weights {report.weights}.", "",
+        f"ivmix {report.ivmix}, torch {report.torch}, {report.device}, {report.dtype}, noise from seed {report.seed} "
+        f"on, weights {report.weights}.", "",
     ]  # fmt: skip
     return "\n".join(lines)

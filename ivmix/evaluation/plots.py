@@ -1,0 +1,115 @@
+"""A report as pictures: scores with their intervals, quality against cost, distances with their floor."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ivmix.evaluation.report import MAIN, Report, Row, evaluations
+from ivmix.media import replacing
+
+FAMILIES = {"ddim": "C7", "image": "C4", "zigzag": "C3", "composite": "C0", "mixture": "C2", "official": "C5"}
+TRUTH, OTHER = "0.6", "C1"
+
+
+def colour(row: Row) -> str:
+    """One colour a family of samplers."""
+    return TRUTH if row.is_truth else FAMILIES.get(row.settings["sampling"]["sampler"], OTHER)
+
+
+def plot_scores(report: Report, path: Path) -> None:
+    """A panel a score, an arm a line: mean and interval; dotted is the baseline."""
+    names = [name for name in MAIN if name in report.arms[0].columns]
+    figure, axes = _lines(report, len(names))
+    for axis, name in zip(axes, names, strict=True):
+        for y, row in enumerate(report.arms):
+            estimate = row.columns[name]
+            axis.plot(estimate.interval, [y, y], color=colour(row), linewidth=2, solid_capstyle="butt")
+            axis.plot(estimate.mean, y, "o", color=colour(row), markersize=5)
+            if row.label == report.baseline:
+                axis.axvline(estimate.mean, color="0.4", linestyle=":", linewidth=0.8, zorder=0)
+        axis.set_title(name, fontsize=10)
+    _save(figure, path)
+
+
+def plot_distances(report: Report, path: Path) -> None:
+    """Fréchet distance and MMD of every repeat and their mean; the band is real from real, mean ± deviation."""
+    figure, axes = _lines(report, 2, width=3.4)
+    for axis, name, title in zip(axes, ("frechet", "mmd"), ("Fréchet distance", "polynomial MMD"), strict=True):
+        for y, row in enumerate(report.arms):
+            distance = getattr(row, name)
+            axis.plot(distance.repeats, [y] * len(distance.repeats), "o", color=colour(row), markersize=3, alpha=0.6)
+            axis.plot(distance.mean, y, "|", color=colour(row), markersize=14, markeredgewidth=2)
+            if row.settings.get("truth") == "crisp":
+                spread = distance.deviation or 0.0
+                axis.axvspan(distance.mean - spread, distance.mean + spread, color="0.85", zorder=0)
+                axis.axvline(distance.mean, color="0.6", linewidth=0.8, zorder=0)
+        axis.set_title(f"{title}, {report.clips} clips a repeat", fontsize=10)
+    _save(figure, path)
+
+
+def plot_cost(report: Report, path: Path) -> None:
+    """Quality against evaluations of both networks; an arm is a number, a family a colour."""
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    rows = [row for row in report.arms if not row.is_truth]
+    panels = [name for name in ("Fréchet distance", "degradation", "motion", "flicker")
+              if name == "Fréchet distance" or name in report.arms[0].columns]  # fmt: skip
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.2 * len(panels) + 3.6, max(3.2, 0.2 * len(rows) + 0.6)), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for axis, name in zip(axes[0], panels, strict=True):
+        floors = [row for row in report.arms if row.settings.get("truth") == "crisp"]
+        for row in floors:
+            axis.axhline(_quality(row, name)[0], color="0.7", linewidth=0.8, zorder=0)
+        for number, row in enumerate(rows, 1):
+            cost, (mean, low, high) = sum(row.nfe.values()), _quality(row, name)
+            axis.plot([cost, cost], [low, high], color=colour(row), linewidth=1)
+            axis.plot(cost, mean, "o", color=colour(row), markersize=10, alpha=0.85)
+            axis.annotate(str(number), (cost, mean), color="white", fontsize=7, ha="center", va="center_baseline")
+        axis.set(xscale="log", xlabel="evaluations a clip, image + video", title=name)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.set_major_formatter("{x:.0f}")
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=colour(row), label=f"{k}  {row.label} ({evaluations(row.nfe)})")
+        for k, row in enumerate(rows, 1)
+    ]
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _quality(row: Row, name: str) -> tuple[float, float, float]:
+    """Mean, low and high of a column, or of the Fréchet distance over repeats."""
+    if name == "Fréchet distance":
+        return row.frechet.mean, min(row.frechet.repeats), max(row.frechet.repeats)
+    return row.columns[name].mean, *row.columns[name].interval
+
+
+def _lines(report: Report, panels: int, width: float = 1.5) -> tuple[Any, Sequence[Any]]:
+    """A figure of panels side by side with one line an arm."""
+    import matplotlib.pyplot as plt
+
+    arms = report.arms
+    figure, axes = plt.subplots(
+        1, panels, sharey=True, squeeze=False, figsize=(2.8 + width * panels, 0.9 + 0.26 * len(arms)),
+        layout="constrained",
+    )  # fmt: skip
+    axes[0][0].set_yticks(range(len(arms)), [row.label for row in arms], fontsize=9)
+    axes[0][0].invert_yaxis()
+    for axis in axes[0]:
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.grid(axis="y", color="0.93")
+        axis.tick_params(axis="y", length=0)
+        axis.tick_params(axis="x", labelsize=8)
+        axis.locator_params(axis="x", nbins=4)
+        axis.set_axisbelow(True)
+    return figure, axes[0]
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+    plt.close(figure)
