@@ -1,26 +1,18 @@
 """Samplers side by side: the same prompts and noise through each, and what can be measured of the clips."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ivmix.evaluation.statistics import interval
+from ivmix.evaluation.arms import Arm
+from ivmix.evaluation.report import LEVEL, Estimate, evaluations, markdown_table, plus_minus, show
 from ivmix.models import parse_weights
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import Scores, measure
 from ivmix.sprites.world import parse
 from ivmix.text_to_video import Record, TextToVideo
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One sampler of a comparison: its label and the options that differ from the pair's defaults."""
-
-    label: str
-    options: Mapping[str, Any]
-
 
 ARMS = (
     Arm("video model alone", {"sampler": "ddim"}),
@@ -31,11 +23,10 @@ ARMS = (
     Arm("late mixture", {"sampler": "mixture"}),
 )
 
-# What the table shows, in order, with its format.
-COLUMNS = {
-    "degradation": "{:.2f}", "watermark": "{:.2f}", "sharpness": "{:.2f}", "colour": "{:.3f}", "shape": "{:.3f}",
-    "motion": "{:.3f}", "strict": "{:.3f}", "identity": "{:.3f}", "jitter": "{:.2f}", "flicker": "{:.2f}",
-}  # fmt: skip
+# What the table shows, in order.
+COLUMNS = (
+    "degradation", "watermark", "sharpness", "colour", "shape", "motion", "strict", "identity", "jitter", "flicker"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,16 +70,14 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "forwards": outcome.record.forwards,
             "seconds_per_clip": round(outcome.record.seconds / len(outcome.frames), 3),
         }
-        for name in COLUMNS if outcome.scores is not None else ():
-            values, base = outcome.scores[name], outcomes[0].scores[name]  # type: ignore[index]
-            low, high = interval(values, outcome.record.prompts)
-            entry[name] = {"mean": float(values.mean()), "interval": [low, high]}
-            if outcome is not outcomes[0]:
-                difference = values - base
-                entry[name]["difference"] = float(difference.mean())
-                entry[name]["difference_interval"] = list(interval(difference, outcome.record.prompts))
         arms.append(entry)
-    return {"clips": len(outcomes[0].frames), "level": 0.95, "arms": arms}
+        scores, first = outcome.scores, outcomes[0].scores
+        if scores is None or first is None:
+            continue
+        for name in COLUMNS:
+            estimate = Estimate.of(scores[name], outcome.record.prompts, None if scores is first else first[name])
+            entry[name] = {key: value for key, value in asdict(estimate).items() if value is not None}
+    return {"clips": len(outcomes[0].frames), "level": LEVEL, "arms": arms}
 
 
 def table(report: Mapping[str, Any], intervals: bool = False) -> str:
@@ -100,16 +89,8 @@ def table(report: Mapping[str, Any], intervals: bool = False) -> str:
     head = ["sampler", *measured, "evaluations I+V", *([] if intervals else ["s/clip"])]
     rows = []
     for arm in report["arms"]:
-        cells = [arm["label"]]
-        for name in measured:
-            low, high = arm[name]["interval"]
-            text = COLUMNS[name].format(arm[name]["mean"])
-            cells.append(f"{text} ± {COLUMNS[name].format((high - low) / 2)}" if intervals else text)
-        cells.append(f"{arm['nfe'].get('image', 0)}+{arm['nfe'].get('video', 0)}")
-        if not intervals:
-            cells.append(f"{arm['seconds_per_clip']:.2f}")
-        rows.append(cells)
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [head, *rows]]
-    rule = ["-" * width for width in widths]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
+        estimates = {name: Estimate(**arm[name]) for name in measured}
+        cells = [plus_minus(n, e) if intervals else show(n, e.mean) for n, e in estimates.items()]
+        cost = [evaluations(arm["nfe"]), *([] if intervals else [f"{arm['seconds_per_clip']:.2f}"])]
+        rows.append([arm["label"], *cells, *cost])
+    return markdown_table(head, rows)

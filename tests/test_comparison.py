@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ivmix import TextToVideo
-from ivmix.comparison import ARMS, COLUMNS, Arm, compare, summary, table
+from ivmix.comparison import ARMS, COLUMNS, compare, summary, table
 from ivmix.description import EMBEDDED
+from ivmix.evaluation.arms import Arm
 from ivmix.sprites.measure import load_judge
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up"]
@@ -28,7 +29,7 @@ def test_differences_are_paired_with_the_first_arm(outcomes):
     assert "difference" not in report["arms"][0]["degradation"]
     for name in COLUMNS:
         assert report["arms"][2][name]["difference"] == 0
-        assert report["arms"][2][name]["difference_interval"] == [0, 0]
+        assert report["arms"][2][name]["difference_interval"] == (0, 0)
         expected = (outcomes[1].scores[name] - outcomes[0].scores[name]).mean()
         assert report["arms"][1][name]["difference"] == pytest.approx(expected)
 

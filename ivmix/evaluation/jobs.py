@@ -42,9 +42,11 @@ class Design:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        for name, least in (("clips", 2), ("repeats", 1), ("seed", 0), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: expected {least} or more")
+        least = {"clips": 2, "repeats (--seeds)": 1, "seed": 0, "batch_size": 1}
+        for name, low in least.items():
+            value = getattr(self, name.split()[0])
+            if value < low:
+                raise ValueError(f"{name}={value}: expected {low} or more")
 
     def __len__(self) -> int:
         return self.clips * self.repeats

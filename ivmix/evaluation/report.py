@@ -165,7 +165,7 @@ def _compact(value: Any) -> Any:
 # Markdown
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table whose columns line up."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
@@ -200,7 +200,7 @@ def main_table(report: Report) -> str:
     """What a README shows: one row an arm, ground truth first."""
     names = [name for name in MAIN if name in report.arms[0].columns]
     head = ["sampler", *names, "Fréchet", "MMD", "evaluations I+V"]
-    return table(head, ([
+    return markdown_table(head, ([
         row.label, *(plus_minus(name, row.columns[name]) for name in names),
         _distance(row.frechet.mean, row.frechet.deviation), _distance(row.mmd.mean, row.mmd.deviation),
         evaluations(row.nfe),
@@ -211,7 +211,7 @@ def rest_table(report: Report) -> str:
     """What the first table leaves out."""
     names = [name for name in report.arms[0].columns if name not in MAIN]
     head = ["sampler", *names, "Fréchet, pooled", "p", "MMD, pooled", "p", "rows I+V", "s/clip"]
-    return table(head, ([
+    return markdown_table(head, ([
         row.label, *(plus_minus(name, row.columns[name]) for name in names),
         _distance(row.frechet.pooled, row.frechet.error), _p(row.frechet.p_value),
         _distance(row.mmd.pooled, row.mmd.error), _p(row.mmd.p_value),
@@ -230,7 +230,7 @@ def difference_table(report: Report) -> str:
         low, high = (show(name, x, sign=True) for x in estimate.difference_interval)
         return f"{show(name, estimate.difference, sign=True)} ({low} … {high})"
 
-    return table(["sampler", *names], ([r.label, *(cell(n, r.columns[n]) for n in names)] for r in compared))
+    return markdown_table(["sampler", *names], ([r.label, *(cell(n, r.columns[n]) for n in names)] for r in compared))
 
 
 def _p(value: float | None) -> str:

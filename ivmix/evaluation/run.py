@@ -76,7 +76,7 @@ def write(report: Report, samples: Sequence[Job], folder: Path) -> None:
     rows = [(job.arm.label, read_frames(job, folder)[0]) for job in first]
     write_image(contact_sheet(rows, title=first[0].captions[0]), folder / "clips.png")
     if find_spec("matplotlib") is None:
-        warnings.warn("no plots without matplotlib: pip install 'ivmix[plot]', and the same command again", stacklevel=2)
+        warnings.warn("no plots without matplotlib: pip install matplotlib, then the same command again", stacklevel=2)
         return
     plot_scores(report, folder / "scores.png")
     plot_cost(report, folder / "cost.png")
