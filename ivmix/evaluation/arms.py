@@ -125,8 +125,9 @@ def read_arms(path: Path) -> tuple[Arm, ...]:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        arms = tuple(Arm(entry["label"], entry["options"]) for entry in raw if entry.keys() == {"label", "options"})
-        if len(arms) != len(raw) or not all(isinstance(a.label, str) and isinstance(a.options, dict) for a in arms):
+        arms = tuple(Arm(entry["label"], entry["options"]) for entry in raw)
+        known = all(e.keys() == {"label", "options"} and isinstance(e["options"], dict) for e in raw)
+        if not (isinstance(raw, list) and known and all(isinstance(arm.label, str) for arm in arms)):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError):
         form = '[{"label": "…", "options": {"sampler": "…", …}}, …]'

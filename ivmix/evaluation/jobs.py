@@ -96,7 +96,9 @@ def all_jobs(arms: Sequence[Arm | Truth], design: Design) -> list[Job]:
 
 
 def reference_jobs(references: int = REFERENCES) -> list[Job]:
-    """Crisp clips, captions in turn, that every arm's distances are measured to."""
+    """Crisp clips, captions in turn, that every arm's distances are measured to. ValueError for fewer than two."""
+    if references < 2:
+        raise ValueError(f"references={references}: expected 2 or more")
     return all_jobs([REFERENCE], Design(references, 1, REFERENCE_SEED, batch_size=64))
 
 

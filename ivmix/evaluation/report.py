@@ -189,7 +189,7 @@ def evaluations(nfe: Mapping[str, int]) -> str:
     return f"{nfe.get('image', 0)}+{nfe.get('video', 0)}" if nfe else ""
 
 
-def _distance(value: float, error: float | None) -> str:
+def distance_text(value: float, error: float | None) -> str:
     """With as many decimals as show two digits of the error, or three of the value alone."""
     digits, size = (3, value) if error is None else (2, error)
     decimals = min(max(digits - 1 - math.floor(math.log10(abs(size) or 1)), 0), 6)
@@ -202,7 +202,7 @@ def main_table(report: Report) -> str:
     head = ["sampler", *names, "Fréchet", "MMD", "evaluations I+V"]
     return markdown_table(head, ([
         row.label, *(plus_minus(name, row.columns[name]) for name in names),
-        _distance(row.frechet.mean, row.frechet.deviation), _distance(row.mmd.mean, row.mmd.deviation),
+        distance_text(row.frechet.mean, row.frechet.deviation), distance_text(row.mmd.mean, row.mmd.deviation),
         evaluations(row.nfe),
     ] for row in report.arms))  # fmt: skip
 
@@ -213,8 +213,8 @@ def rest_table(report: Report) -> str:
     head = ["sampler", *names, "Fréchet, pooled", "p", "MMD, pooled", "p", "rows I+V", "s/clip"]
     return markdown_table(head, ([
         row.label, *(plus_minus(name, row.columns[name]) for name in names),
-        _distance(row.frechet.pooled, row.frechet.error), _p(row.frechet.p_value),
-        _distance(row.mmd.pooled, row.mmd.error), _p(row.mmd.p_value),
+        distance_text(row.frechet.pooled, row.frechet.error), _p(row.frechet.p_value),
+        distance_text(row.mmd.pooled, row.mmd.error), _p(row.mmd.p_value),
         evaluations(row.forwards), f"{row.seconds_per_clip:.2f}",
     ] for row in report.arms))  # fmt: skip
 

@@ -1,0 +1,82 @@
+"""Arms: what is compared is what was asked for, and nothing starts that cannot end."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ivmix.evaluation.arms import TRUTHS, Arm, Truth, check_arms, core_arms, full_arms, read_arms
+from ivmix.sprites.world import degrade
+
+CAPTIONS, SEEDS = ["a red circle moving left", "a blue cross moving up", "a green square moving down"], [7, 8, 9]
+
+
+def frames(maker, kind):
+    return Truth(kind, kind).draw(maker.model, CAPTIONS, SEEDS).frames
+
+
+def test_truths_of_one_seed_are_one_scene(maker):
+    """Degraded clips are the crisp ones degraded; autoencoded ones differ by what the latents cannot express."""
+    crisp, autoencoded, degraded = (frames(maker, kind) for kind in ("crisp", "autoencoded", "degraded"))
+    pixels = torch.from_numpy(crisp).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    again = (degrade(pixels) + 1) * 127.5
+    # both were rounded to levels once: half a level each, the first through a contrast and an opacity below 1
+    assert np.abs(again.permute(0, 2, 3, 4, 1).numpy() - degraded).max() <= 1.0
+    error = np.abs(crisp.astype(float) - autoencoded).mean()
+    assert 0 < error < 0.2 * np.abs(crisp.astype(float) - degraded).mean()
+
+
+def test_a_truth_is_the_same_clip_whatever_it_is_drawn_with(maker):
+    alone = Truth("crisp", "crisp").draw(maker.model, CAPTIONS[2:], SEEDS[2:]).frames
+    assert np.array_equal(alone[0], frames(maker, "crisp")[2])
+
+
+def test_the_video_model_at_iv_mixeds_cost_costs_what_iv_mixed_does(maker):
+    """5(n - 2) + 2 of both networks together, at the pair's 20 steps 92; counted by the run itself at fewer steps."""
+    arms = {arm.label: arm for arm in core_arms(maker.model.pair)}
+    assert arms["video model alone at IV-Mixed's cost"].options["steps"] == 5 * (20 - 2) + 2
+    short = Arm("IV-Mixed", {**arms["IV-Mixed, down-first"].options, "steps": 3})
+    assert sum(short.draw(maker.model, CAPTIONS[:1], SEEDS[:1]).nfe.values()) == 5 * (3 - 2) + 2
+
+
+def test_every_arm_of_the_full_run_can_be_drawn_and_has_a_name_of_its_own(maker):
+    arms = [*TRUTHS, *full_arms(maker.model.pair)]
+    check_arms(arms)
+    assert {json.dumps(arm.settings(maker.model)) for arm in core_arms(maker.model.pair)} < {
+        json.dumps(arm.settings(maker.model)) for arm in arms
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [((), "no arms"), (("a b", "A-b"), "labels that differ"), (("γ",), "1 to 100 letters"), (("x" * 101,), "1 to")],
+)
+def test_labels_that_make_no_file_names_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_arms([Arm(label, {}) for label in labels])
+
+
+def test_arms_are_read_from_a_file(tmp_path):
+    path = tmp_path / "arms.json"
+    path.write_text('[{"label": "gamma 1", "options": {"sampler": "zigzag", "image_guidance": "1"}}]')
+    assert read_arms(path) == (Arm("gamma 1", {"sampler": "zigzag", "image_guidance": "1"}),)
+
+
+BROKEN = [
+    "", "{}", "[]]", "[3]", '[{"label": "a"}]', '[{"label": 1, "options": {}}]', '[{"label": "a", "options": []}]',
+    '[{"label": "a", "options": {}, "steps": 3}]',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_file_of_anything_else_is_refused_with_the_form_it_should_have(tmp_path, text):
+    path = tmp_path / "arms.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="expected a JSON list of the form"):
+        read_arms(path)
+
+
+def test_options_that_cannot_be_name_their_arm(maker):
+    with pytest.raises(ValueError, match="arm 'x': pattern has no meaning for sampler 'ddim'"):
+        Arm("x", {"sampler": "ddim", "pattern": "IV-IV"}).settings(maker.model)
