@@ -1,8 +1,8 @@
 """Measurement: distances between sets of features, statistics that survive review, and metrics of clips.
 
 Nothing here needs weights. `Moments` accumulate over batches, files and ranks; `frechet_distance` and `polynomial_mmd`
-compare two sets of features; `interval`, `jackknife` and `paired_permutation` say how far a number can be trusted;
-`ivmix.evaluation.video` measures clips. Everything is imported on first use (PEP 562).
+compare two sets of features; `interval`, `jackknife` and `paired_permutation` say how far a number can be trusted; the
+others score clips, with a flow of one's own if need be. Everything is imported on first use (PEP 562).
 """
 
 from importlib import import_module
@@ -10,24 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ivmix.evaluation.distances import frechet_distance, frechet_of_features, polynomial_mmd
+    from ivmix.evaluation.flow import lucas_kanade
     from ivmix.evaluation.moments import Moments, gather
     from ivmix.evaluation.statistics import interval, jackknife, paired_permutation
+    from ivmix.evaluation.video import (
+        dynamic_degree,
+        flow_score,
+        frame_consistency,
+        temporal_flickering,
+        warping_error,
+    )
 
 _LAZY = {
     "Moments": "moments", "gather": "moments",
     "frechet_distance": "distances", "frechet_of_features": "distances", "polynomial_mmd": "distances",
     "interval": "statistics", "jackknife": "statistics", "paired_permutation": "statistics",
+    "temporal_flickering": "video", "frame_consistency": "video", "warping_error": "video",
+    "flow_score": "video", "dynamic_degree": "video", "lucas_kanade": "flow",
 }  # fmt: skip
 
 __all__ = [
     "Moments",
+    "dynamic_degree",
+    "flow_score",
+    "frame_consistency",
     "frechet_distance",
     "frechet_of_features",
     "gather",
     "interval",
     "jackknife",
+    "lucas_kanade",
     "paired_permutation",
     "polynomial_mmd",
+    "temporal_flickering",
+    "warping_error",
 ]
 
 
