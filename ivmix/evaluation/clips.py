@@ -6,14 +6,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ivmix.evaluation.video import (
+    dynamic_degree,
+    flow_score,
+    frame_consistency,
+    temporal_flickering,
+    warping_error,
+)
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import NAMES, measure
 
 
-def columns(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> dict[str, np.ndarray]:
-    """Every per-clip metric by its name, float64 (b,), of clips (b f h w 3) uint8 and what they were to show."""
+def columns(frames: np.ndarray, captions: Sequence[str], judge: Judge, fps: float) -> dict[str, np.ndarray]:
+    """Every per-clip metric by its name, float64 (b,), of clips (b f h w 3) uint8 and what they were to show.
+
+    Exact semantics of the world first, then the literature's weight-free metrics; consistency is of the judge's
+    features.
+    """
     scores = measure(frames, captions, judge)
-    return {name: scores[name] for name in NAMES}
+    return {
+        **{name: scores[name] for name in NAMES},
+        "temporal_flickering": temporal_flickering(frames),
+        "frame_consistency": frame_consistency(frames, lambda images: judge(2 * images - 1).features),
+        "warping_error": warping_error(frames),
+        "dynamic_degree": dynamic_degree(frames, fps),
+        "flow_score": flow_score(frames),
+    }
 
 
 @torch.no_grad()

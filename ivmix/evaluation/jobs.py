@@ -128,9 +128,11 @@ class Maker:
     def compute(self, job: Job, folder: Path) -> None:
         """Draws and measures a micro-batch and writes its part, which appears when it is whole."""
         path, drawn = job.path(folder), job.arm.draw(self.model, job.captions, job.seeds)
-        tensors = {"frames": torch.from_numpy(drawn.frames), "features": clip_features(drawn.frames, self.judge)}
-        for name, values in columns(drawn.frames, job.captions, self.judge).items():
-            tensors[COLUMN + name] = torch.from_numpy(np.asarray(values, np.float64))
+        tensors = {"features": clip_features(drawn.frames, self.judge)}
+        if job.arm != REFERENCE:  # whose features are all that is asked for
+            values = columns(drawn.frames, job.captions, self.judge, self.model.pair.fps)
+            tensors |= {COLUMN + name: torch.from_numpy(np.asarray(v, np.float64)) for name, v in values.items()}
+            tensors["frames"] = torch.from_numpy(drawn.frames)
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
         metadata = {"settings": json.dumps(self.settings(job)), "cost": json.dumps(cost)}
         temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces

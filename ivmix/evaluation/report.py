@@ -25,7 +25,8 @@ LEVEL = 0.95
 
 # What the first table shows, in order, and the format of columns that three decimals do not fit.
 MAIN = ("degradation", "watermark", "sharpness", "colour", "shape", "motion", "identity", "jitter", "flicker")
-FORMATS = dict.fromkeys(("degradation", "watermark", "sharpness", "jitter", "flicker"), "{:.2f}")
+FORMATS = dict.fromkeys(("degradation", "watermark", "sharpness", "jitter", "flicker", "flow_score"), "{:.2f}")
+FORMATS |= {"warping_error": "{:.5f}", "temporal_flickering": "{:.4f}", "frame_consistency": "{:.4f}"}
 
 UNCERTAINTY = {
     "interval": f"{100 * LEVEL:g} % percentile bootstrap of the mean, captions drawn with replacement",

@@ -158,7 +158,7 @@ def test_collected_clips_are_in_the_order_of_their_index(maker, whole):
         drawn = CRISP.draw(maker.model, job.captions, job.seeds).frames
         torch.testing.assert_close(crisp.features[i : i + 1], module.clip_features(drawn, maker.judge))
         assert crisp.columns["sharpness"][i] == pytest.approx(
-            module.columns(drawn, job.captions, maker.judge)["sharpness"][0]
+            module.columns(drawn, job.captions, maker.judge, 8)["sharpness"][0]
         )
     assert (dict(video.nfe), dict(video.forwards)) == ({"video": 1}, {"video": 2})
     assert video.seconds > 0
