@@ -28,6 +28,7 @@ from ivmix.solvers import (
     Heun,
     IVMixed,
     Leg,
+    LowPass,
     Midpoint,
     Progress,
     Schedule,
@@ -35,9 +36,11 @@ from ivmix.solvers import (
     UniPC2,
     UniPC3,
     composite,
+    freeinit,
     mixture,
     parse_pattern,
     plain,
+    zsampling,
 )
 
 Plan = tuple[Field | dict[str, Field], list[Leg]]
@@ -68,8 +71,12 @@ class Sampling:
     steps: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 1000:
-            raise ValueError(f"steps={self.steps!r}: expected a whole number from 1 to 1000")
+        _check_count("steps", self.steps, 1, 1000)
+
+    @property
+    def outer_steps(self) -> int:
+        """How many steps a run reports."""
+        return self.steps
 
     def schedules(self, image: Schedule, video: Schedule) -> tuple[Schedule, Schedule]:
         """Under which schedules the networks are read: their own."""
@@ -118,6 +125,57 @@ class VideoAlone(Solved):
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
         return {"video": video}, plain(sigmas, self.guidance, SOLVERS[self.solver])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeInit(VideoAlone):
+    """The video model `iterations` times over, each time from the last clip's low frequencies (arXiv 2312.07537).
+
+    Cut-offs are those of `ivmix.solvers.LowPass`; iterations·steps evaluations.
+    """
+
+    name: ClassVar[str] = "freeinit"
+    iterations: int = 5
+    spatial_cutoff: float = 0.25
+    temporal_cutoff: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_count("iterations", self.iterations, 1, 100)
+        for name in ("spatial_cutoff", "temporal_cutoff"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name}={value}: expected a number above 0, such as 0.25; 1 is Nyquist's frequency")
+
+    @property
+    def outer_steps(self) -> int:
+        return self.iterations * self.steps
+
+    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
+        fields, legs = super().plan(image, video, sigmas)
+        return fields, freeinit(legs, self.iterations, LowPass(self.spatial_cutoff, self.temporal_cutoff))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZSampling(VideoAlone):
+    """The video model, its steps taken, undone at `inversion_guidance` and retaken (Z-Sampling, arXiv 2412.10891).
+
+    The first `zigzags` steps do so, None: all but the last; steps + 2·zigzags evaluations.
+    """
+
+    name: ClassVar[str] = "zsampling"
+    inversion_guidance: float = 0.0
+    zigzags: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_finite("inversion_guidance", self.inversion_guidance)
+        if self.zigzags is not None:
+            _check_count("zigzags", self.zigzags, 0, self.steps - 1)
+
+    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
+        legs = zsampling(sigmas, self.guidance, self.inversion_guidance, self.zigzags, SOLVERS[self.solver])
+        return {"video": video}, legs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +310,7 @@ class Official(Sampling):
 
 
 SAMPLERS: dict[str, type[Sampling]] = {
-    s.name: s for s in (VideoAlone, Zigzag, Composite, Mixture, ImageAlone, Official)
+    s.name: s for s in (VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, ZSampling, Official)
 }
 OPTIONS = tuple(dict.fromkeys(f.name for sampler in SAMPLERS.values() for f in fields(sampler)))
 
@@ -302,6 +360,11 @@ def _plain(value: Any) -> Any:
 def _one_of(name: str, value: Any, accepted: Iterable[str]) -> None:
     if value not in accepted:
         raise ValueError(f"{name} {value!r}: expected one of {', '.join(accepted)}")
+
+
+def _check_count(name: str, value: int, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{name}={value!r}: expected a whole number from {least} to {most}")
 
 
 def _check_finite(name: str, value: float) -> None:

@@ -140,7 +140,7 @@ class TextToVideo:
         sigmas = sampling.grid(schedule)
         batches = [slice(i, i + batch_size) for i in range(0, len(prompts), batch_size)]
         latents, nfe, forwards = list[Tensor](), dict[str, int](), dict[str, int]()
-        with progress_bar(len(batches) * sampling.steps, progress, desc=sampling.name) as bar:
+        with progress_bar(len(batches) * sampling.outer_steps, progress, desc=sampling.name) as bar:
 
             def on_step(step: int, total: int, run: Run) -> None:
                 bar.set_postfix_str(" + ".join(f"{v} {k}" for k, v in run.nfe.items()) + " evaluations", refresh=False)

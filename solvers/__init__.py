@@ -27,6 +27,7 @@ from ivmix.solvers.affine import Affine, Atom, Model, Weight, as_affine
 from ivmix.solvers.composite import Composite, Progress, composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.editing import invert, noised, tail
+from ivmix.solvers.freeinit import LowPass, freeinit
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided
 from ivmix.solvers.integrate import Field, NotFiniteError, Record, Run, integrate
@@ -49,6 +50,7 @@ from ivmix.solvers.schedule import Schedule
 from ivmix.solvers.solver import Solver
 from ivmix.solvers.stochastic import DDIM, EulerAncestral, SDEDPMSolverPP2M
 from ivmix.solvers.unipc import UniPC2, UniPC3
+from ivmix.solvers.zsampling import zsampling
 
 __all__ = [
     "DDIM",
@@ -75,6 +77,7 @@ __all__ = [
     "Heun",
     "IVMixed",
     "Leg",
+    "LowPass",
     "Midpoint",
     "Model",
     "Network",
@@ -97,6 +100,7 @@ __all__ = [
     "check_grid",
     "composite",
     "framewise",
+    "freeinit",
     "initial_noise",
     "integrate",
     "invert",
@@ -111,4 +115,5 @@ __all__ = [
     "planned_nfe",
     "repeat_rows",
     "tail",
+    "zsampling",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from ivmix.solvers.affine import Affine, count_rows, value_at
 from ivmix.solvers.composite import Composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level, like
+from ivmix.solvers.editing import noised
 from ivmix.solvers.guidance import Guided, guide
 from ivmix.solvers.legs import Leg
 from ivmix.solvers.noise import draw
@@ -74,9 +75,9 @@ def integrate(
     `fields`: one field for every leg, or one for each network that the legs name. A field is a `Guided`, under the
     scale of its leg; a denoiser, whose legs have guidance None; or a `Composite`, whose churn must be its solver's
     (0 for all deterministic ones). `noise(sigma, sigma_next)` gives unit normals of x's shape to R legs
-    and stochastic solvers (see `normal_noise`). `schedule` relates x to z for legs that act on z (see `Leg`) and is
-    not needed otherwise. `callback(step, total, run)` follows every outer step, `step` counting from 1; returning
-    False cancels.
+    and stochastic solvers (see `normal_noise`). `schedule` relates x to z for legs that act on z or begin a run
+    again (see `Leg`) and is not needed otherwise. `callback(step, total, run)` follows every outer step, `step`
+    counting from 1; returning False cancels.
 
     x `b c f h w` is computed on in at least float32. Nothing waits for the device (adaptive solvers do, once an
     attempt): whether a state was finite is kept there and read once, at the end, when a NaN or inf raises
@@ -86,6 +87,7 @@ def integrate(
     play = _Player(fields, noise, schedule)
     _check(legs, play, x)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
+    play.start = x, legs[0].source
     steps = [(step, list(group)) for step, group in groupby(legs, key=lambda leg: leg.step)]
     records: list[Record] | None = [] if trace else None
     finite = [x.detach().sum()]  # NaN or inf if any value is: one pass, no temporary
@@ -113,6 +115,7 @@ class _Player:
         self.forwards: dict[str, int] = {}
         self.memory: dict[tuple[str, str | None], Any] = {}
         self.denoisers: dict[tuple[str, float | None], Denoiser] = {}
+        self.start: tuple[Tensor, float]
 
     def __call__(self, leg: Leg, x: Tensor, at: float) -> tuple[Tensor, tuple[float, ...], dict[str, int]]:
         """The state after `leg`, the levels that were told and the rows that were spent."""
@@ -180,7 +183,18 @@ class _Player:
     def _renoise(self, leg: Leg, x: Tensor) -> Tensor:
         assert self.noise is not None  # _check
         xi = draw(self.noise, x, level(leg.source), level(leg.target))
+        if leg.keep is not None:
+            return self._begin_again(leg, leg.keep, x, xi)
         return x + math.sqrt(leg.target**2 - leg.source**2) * xi
+
+    def _begin_again(self, leg: Leg, keep: Callable[[Tensor], Tensor], x0: Tensor, xi: Tensor) -> Tensor:
+        """What `keep` passes of x0 under the run's first noise, and what it stops of a start from fresh noise."""
+        assert self.schedule is not None  # _check
+        self.memory.clear()
+        x, sigma = self.start
+        old = noised(x0, leg.target, x if math.isinf(sigma) else self._alpha(sigma) * x)
+        new = self.schedule.start(xi, leg.target)
+        return new + keep(old - new)
 
     def _alpha(self, sigma: float) -> Tensor:
         assert self.schedule is not None  # _check
@@ -202,6 +216,11 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
             raise ValueError(
                 f"{name}: source {leg.source:g}, told {leg.told:g}, but the state is at {at:g}; "
                 "legs that act on z need schedule=..."
+            )
+        if leg.keep is not None and (play.schedule is None or not legs[0].source > at == 0):
+            raise ValueError(
+                f"{name} begins a run again: it needs schedule=..., and a run from above 0 to 0, got "
+                f"{legs[0].source:g} -> {at:g}"
             )
         at = leg.target
         if leg.network is None:

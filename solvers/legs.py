@@ -36,6 +36,9 @@ class Leg:
 
     In all plans but replicas of the authors' code, `told` is `source`, and `source` is the last leg's `target`; any
     other leg acts on z rather than x, which `integrate` does given the schedule that relates them.
+
+    A leg of noise from 0 with `keep`, a linear filter of `b c f h w`, begins a run again: in z, what `keep` passes of
+    x0 with the noise the first run began with, and what it stops of fresh noise (see `freeinit`).
     """
 
     network: str | None
@@ -47,10 +50,16 @@ class Leg:
     solver: Solver
     step: int
     view: View | None = None
+    keep: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, Solver):
             raise TypeError(f"solver: got {self.solver!r}, expected an instance of a solver, such as Euler()")
+        if self.keep is not None and (self.network is not None or self.source != 0):
+            raise ValueError(
+                f"keep: got {self.keep!r} for a leg of {self.network!r} from {self.source:g}; it is for a leg of noise "
+                "from 0"
+            )
 
     def __str__(self) -> str:
         scale = "" if self.guidance is None else f" {self.guidance:+g}"

@@ -137,6 +137,9 @@ BAD = [
     ([PROMPT, "--video-model", "hub:a"], "source 'hub:a'"),
     ([PROMPT, "--lora", "no-such-lora.safetensors:0.5"], "no-such-lora"),
     ([PROMPT, "--sampler", "official", "--variant", "sora"], "variant: got 'sora'"),
+    ([PROMPT, "--sampler", "freeinit", "--iterations", "0"], "iterations=0"),
+    ([PROMPT, "--sampler", "freeinit", "--temporal-cutoff", "nan"], "temporal_cutoff=nan"),
+    ([PROMPT, "--sampler", "zsampling", "--steps", "3", "--zigzags", "3"], "zigzags=3"),
 ]
 
 

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from ivmix.sampling import SAMPLERS, SOLVERS, Zigzag, sampling
-from ivmix.solvers import GuidanceRamp, Guided, Schedule, integrate, planned_nfe
+from ivmix.solvers import (
+    GuidanceRamp,
+    Guided,
+    Heun,
+    LowPass,
+    Schedule,
+    integrate,
+    normal_noise,
+    planned_nfe,
+    zsampling,
+)
 from ivmix.solvers.analytic import Gaussian, GaussianNetwork
 from ivmix.sprites.recipe import DEFAULTS
 
@@ -52,6 +62,13 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
         ({"sampler": "zigzag", "interval": "1:0"}, "interval=1:0"),
         ({"sampler": "zigzag", "period": 0}, "period=0"),
         ({"sampler": "mixture", "image_weight": 2.0}, "image_weight=2"),
+        ({"sampler": "freeinit", "iterations": 0}, "iterations=0: expected a whole number from 1"),
+        ({"sampler": "freeinit", "spatial_cutoff": 0.0}, "spatial_cutoff=0.0: expected a number above 0"),
+        ({"sampler": "freeinit", "temporal_cutoff": float("inf")}, "temporal_cutoff=inf"),
+        ({"sampler": "ddim", "iterations": 2}, "iterations has no meaning for sampler 'ddim': it belongs to freeinit"),
+        ({"sampler": "zsampling", "inversion_guidance": float("nan")}, "inversion_guidance=nan"),
+        ({"sampler": "zsampling", "steps": 5, "zigzags": 5}, "zigzags=5: expected a whole number from 0 to 4"),
+        ({"sampler": "zsampling", "image_guidance": "1"}, "image_guidance has no meaning for sampler 'zsampling'"),
         ({"sampler": "official", "variant": "sora"}, "variant.*'sora'.*expected one of 'animatediff'"),
         ({"sampler": "official", "steps": 1}, "steps.*1.*from 2 to 1000"),
         ({"sampler": "official", "spacing": "karras"}, "spacing has no meaning for sampler 'official'"),
@@ -75,18 +92,37 @@ def test_a_pair_whose_defaults_lack_an_option_says_which():
         ("zigzag", {"image": 16, "video": 26}),  # 5 (n - 2) + 2
         ("composite", {"image": 10, "video": 10}),
         ("mixture", {"image": 5, "video": 10}),  # the late half: u in [0.5, 1] of 10 nodes
+        ("freeinit", {"video": 50}),
+        ("zsampling", {"video": 28}),  # 10 + 2·9
     ],
 )
 def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
-    sigmas = Schedule.scaled_linear().grid(10)
+    schedule = Schedule.scaled_linear()
+    sigmas = schedule.grid(10)
     interval = {"mixture": "0.5:1", "zigzag": "0:1", "composite": "0:1"}.get(name)
     chosen = sampling(DEFAULTS, {"sampler": name, "steps": 10, "solver": "euler", "interval": interval})
     fields, legs = chosen.plan(guided("image"), guided("video"), sigmas)
     x = torch.randn(1, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * sigmas[0]
-    run = integrate(fields, legs, x)
+    seen = []
+    run = integrate(
+        fields, legs, x, noise=normal_noise([0], (1, 4, 2, 2)), schedule=schedule,
+        callback=lambda step, total, run: seen.append(total),
+    )  # fmt: skip
     assert dict(run.nfe) == nfe
-    if name == "zigzag":
+    assert seen == [chosen.outer_steps] * len(seen)
+    if name in ("zigzag", "freeinit", "zsampling"):
         assert planned_nfe(legs) == nfe
+
+
+def test_the_options_of_the_baselines_reach_their_plans():
+    def legs(**options):
+        return sampling(DEFAULTS, {"steps": 4, **options}).plan(guided("image"), guided("video"), sigmas)[1]
+
+    sigmas = Schedule.scaled_linear().grid(4)
+    begun = [leg for leg in legs(sampler="freeinit", iterations=3, spatial_cutoff=0.5, temporal_cutoff=0.2) if leg.keep]
+    assert [leg.keep for leg in begun] == [LowPass(0.5, 0.2)] * 2
+    chosen = {"guidance": 2.0, "inversion_guidance": 0.5, "zigzags": 1, "solver": "heun"}
+    assert legs(sampler="zsampling", **chosen) == zsampling(sigmas, 2.0, 0.5, 1, Heun())
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ivmix import TextToVideo
+from ivmix.sampling import SAMPLERS
 from ivmix.solvers import GuidanceRamp, Guided, Network, Official, initial_noise, integrate
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up", "a yellow square moving down"]
@@ -17,7 +18,7 @@ def model() -> TextToVideo:
     return TextToVideo.from_pair("sprites")
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "image", "zigzag", "composite", "mixture", "official"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_makes_frames_and_a_record_that_makes_them_again(model, sampler):
     result = model(PROMPTS[0], sampler=sampler, steps=4)
     assert result.frames.shape == (1, 8, 32, 32, 3)
@@ -29,11 +30,14 @@ def test_every_sampler_makes_frames_and_a_record_that_makes_them_again(model, sa
     assert again.record.sampling == record.sampling
 
 
-def test_a_sample_is_the_same_alone_and_in_any_batch(model):
+@pytest.mark.parametrize(
+    "options", [{"sampler": "composite", "steps": 4}, {"sampler": "freeinit", "steps": 2, "iterations": 2}]
+)
+def test_a_sample_is_the_same_alone_and_in_any_batch(model, options):
     """Across batch sizes float32 sums are ordered differently; 1e-4 is the promise, latents being of order one."""
-    together = model(PROMPTS, seed=5, sampler="composite", steps=4)
-    two = model(PROMPTS, seed=5, sampler="composite", steps=4, batch_size=2)
-    alone = model(PROMPTS[2], seed=7, sampler="composite", steps=4)
+    together = model(PROMPTS, seed=5, **options)
+    two = model(PROMPTS, seed=5, batch_size=2, **options)
+    alone = model(PROMPTS[2], seed=7, **options)
     assert (together.latents - two.latents).abs().max() <= 1e-4
     assert (together.latents[2:] - alone.latents).abs().max() <= 1e-4
 
@@ -82,6 +86,21 @@ def test_the_authors_loop_plays_their_plan_on_their_schedule_and_ends_in_z(model
         run = integrate(fields, legs, x, schedule=schedule)
     assert dict(run.nfe) == {"image": 10, "video": 15}
     assert torch.equal(latents, schedule.alpha_at(legs[-1].target) * run.x)
+
+
+def test_one_iteration_of_freeinit_and_no_zigzag_are_the_video_model_alone_bit_for_bit(model):
+    alone, once, none, twice = (
+        model(PROMPTS[0], steps=4, **options).latents
+        for options in (
+            {"sampler": "ddim"},
+            {"sampler": "freeinit", "iterations": 1},
+            {"sampler": "zsampling", "zigzags": 0},
+            {"sampler": "freeinit", "iterations": 2},
+        )
+    )
+    assert torch.equal(alone, once)
+    assert torch.equal(alone, none)
+    assert not torch.equal(alone, twice)
 
 
 def test_every_step_is_reported_and_a_callback_that_raises_stops_the_run(model):

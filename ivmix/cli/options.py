@@ -47,7 +47,7 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
                        help="ddim: the video model alone; zigzag: IV-Mixed as published; composite: the ODE it "
                             "converges to, one evaluation of each model a step; mixture: a convex mixture of both "
                             "models; image: the image model frame by frame; official: the authors' own loop, with "
-                            "--variant")  # fmt: skip
+                            "--variant; freeinit and zsampling: the video model alone, for comparison")  # fmt: skip
     group.add_argument("--steps", type=int, metavar="N", help="outer steps")
     group.add_argument("--solver", metavar="NAME", help="euler (= DDIM), heun, midpoint, rk4, ab2, ab3, ab4, dpm++2s, "
                        "dpm++2m, dpm++3m, unipc2 or unipc3")  # fmt: skip
@@ -73,6 +73,16 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--variant", metavar="NAME", help="of the authors' loops: animatediff, modelscope, videocrafter")
     group.add_argument("--image-weight", type=float, metavar="M", help="image model's share of a mixture, 0 to 1")
+    group.add_argument("--iterations", type=int, metavar="K",
+                       help="runs of freeinit, each from the low frequencies of the last one's clip")  # fmt: skip
+    for name, along in (("spatial", "rows and columns"), ("temporal", "frames")):
+        group.add_argument(f"--{name}-cutoff", type=float, metavar="D",
+                           help=f"freeinit: what is low along {along}; 1 is Nyquist's frequency")  # fmt: skip
+    group.add_argument("--inversion-guidance", type=float, metavar="W",
+                       help="zsampling: guidance scale at which a step is undone")  # fmt: skip
+    group.add_argument(
+        "--zigzags", type=int, metavar="N", help="zsampling: how many first steps are so retaken (all but the last)"
+    )
 
 
 def given_sampling(options: argparse.Namespace) -> dict[str, Any]:

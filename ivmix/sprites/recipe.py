@@ -234,6 +234,8 @@ DEFAULTS = {
         "steps": 20, "solver": "dpm++2m", "guidance": 4.0, "image_guidance": "3", "image_weight": 0.7,
         "interval": [0.7, 1.0],
     },
+    "freeinit": {"steps": 20, "guidance": 4.0, "iterations": 5},
+    "zsampling": {"steps": 20, "guidance": 4.0, "inversion_guidance": 0.0},
     "official": {
         "steps": 50, "variant": "animatediff", "guidance": 4.0, "image_guidance": "1", "video_guidance": "1",
     },
