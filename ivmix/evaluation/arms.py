@@ -96,7 +96,8 @@ def core_arms(pair: Pair) -> tuple[Arm, ...]:
 
 
 def full_arms(pair: Pair) -> tuple[Arm, ...]:
-    """The core and what takes hours: every pattern of the paper's motivation figure, longer runs, intervals."""
+    """The core and what takes hours: every pattern of the paper's motivation figure, longer runs,
+    intervals, and other training-free methods."""
     patterns = ("RR-II", "RR-VV", "R-I", "R-V", "II-II", "VV-VV", "I-I", "V-V")
     return (
         *core_arms(pair),
@@ -107,6 +108,8 @@ def full_arms(pair: Pair) -> tuple[Arm, ...]:
         Arm("IV-Mixed in the first half", {"sampler": "zigzag", "interval": "0:0.5"}),
         Arm("IV-Mixed in the first quarter", {"sampler": "zigzag", "interval": "0:0.25"}),
         Arm("IV-Mixed in the late half", {"sampler": "zigzag", "interval": "0.5:1"}),
+        Arm("FreeInit", {"sampler": "freeinit"}),
+        Arm("Z-Sampling", {"sampler": "zsampling"}),
     )
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from ivmix.evaluation.report import MAIN, Report, Row, evaluations
 from ivmix.media import replacing
 
-FAMILIES = {"ddim": "C7", "image": "C4", "zigzag": "C3", "composite": "C0", "mixture": "C2", "official": "C5"}
-TRUTH, OTHER = "0.6", "C1"
+FAMILIES = {"ddim": "C7", "image": "C4", "zigzag": "C3", "composite": "C0", "mixture": "C2", "official": "C5",
+            "freeinit": "C1", "zsampling": "C8"}  # fmt: skip
+TRUTH, OTHER = "0.6", "C9"
 
 
 def colour(row: Row) -> str:
@@ -108,7 +109,7 @@ def _lines(report: Report, panels: int, width: float = 1.5) -> tuple[Any, Sequen
         layout="constrained",
     )  # fmt: skip
     axes[0][0].set_yticks(range(len(arms)), [row.label for row in arms], fontsize=9)
-    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylim(len(arms) - 0.5, -0.5)
     for axis in axes[0]:
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.grid(axis="y", color="0.93")

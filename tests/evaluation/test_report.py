@@ -200,6 +200,13 @@ def test_from_the_command_to_report_and_pictures_and_again(tmp_path, capsys, mon
     assert "composite-000000.safetensors was made with steps 3, now 4" in capsys.readouterr().err
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tmp_path, capsys):
+    (tmp_path / "run").write_text("mine")
+    assert evaluate(tmp_path / "run") == 2
+    assert "is a file: expected a folder" in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
