@@ -60,7 +60,7 @@ def _triangle(rows: Tensor) -> Tensor:
 def polynomial_mmd(x: Features, y: Features, degree: int = 3) -> float:
     """Unbiased squared MMD of features (n, d) and (m, d) under the kernel (x·y/d + 1)^degree.
 
-    Degree 3 is the Kernel Inception Distance (arXiv 1801.01401, eq. 2), here over all samples at once instead of
+    Degree 3 is the Kernel Inception Distance (arXiv 1801.01401), here over all samples at once instead of
     random subsets. Its mean is 0 where both sets have one distribution, so single values fall below 0 too. ValueError
     for fewer than two samples, features of different length, NaN or infinite ones.
     """

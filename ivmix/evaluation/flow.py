@@ -65,7 +65,7 @@ def traceable(forward: Tensor, backward: Tensor) -> Tensor:
     """(n 1 h w), pixels of the first image that can be compared with where `forward` takes them in the second.
 
     Dropped are pixels that leave the frame, those from which `backward` does not lead back (occluded), and motion
-    boundaries, with the constants of Lai et al. (arXiv 1808.00449, after Ruder et al., arXiv 1604.08610, eq. 5-6).
+    boundaries, with the constants of Lai et al. (arXiv 1808.00449, after Ruder et al., arXiv 1604.08610).
     """
     back = warp(backward, forward)
 

@@ -32,6 +32,14 @@ def test_translations_are_found_to_a_twentieth_of_a_pixel_or_of_their_length(shi
     assert error.mean() < 0.05 * max(1, math.hypot(*shift))
 
 
+def test_motions_of_several_windows_are_found_to_a_twentieth():
+    """What a coarse level found has to arrive at the next one at its right length."""
+    shift, size = (12.0, 9.0), (96, 96)
+    flow = lucas_kanade(texture(size=size), texture(shift, size))
+    error = (flow - torch.tensor(shift)[:, None, None]).norm(dim=1)[:, 24:-24, 24:-24]
+    assert error.mean() < 0.05 * 15
+
+
 def test_no_motion_is_no_flow():
     assert lucas_kanade(texture(), texture()).abs().max() < 1e-5
 
@@ -148,10 +156,20 @@ def test_what_does_not_lead_back_is_occluded():
         assert bool(mask[..., :13].all()) is kept
 
 
-def test_motion_boundaries_are_dropped():
+def test_the_way_back_starts_where_the_way_there_ended():
+    """A block moves 2 px over a still background: all of it leads back, what it covers does not."""
+    forward, backward = constant(0, 0).clone(), constant(0, 0).clone()
+    forward[:, 0, :, 4:8], backward[:, 0, :, 6:10] = 2, -2
+    kept = traceable(forward, backward)[0, 0, 0]
+    boundary, covered = {3, 7}, {8, 9}
+    assert {x for x in range(16) if not kept[x]} == boundary | covered
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_motion_boundaries_are_dropped(axis):
+    """A step of 0.5 px lies above √0.002 px, though both sides lead back."""
     forward = constant(0, 0).clone()
-    forward[:, 0, :, 8:] = 0.5  # a step of 0.5 px lies above √0.002 px, both sides lead back
-    mask = traceable(forward, -forward)
-    assert not mask[..., 7].any()
-    assert mask[..., :7].all()
-    assert mask[..., 8:].all()
+    forward.narrow(axis, 8, 4).fill_(0.5)
+    forward.narrow(axis, 12, forward.shape[axis] - 12).fill_(0.5)
+    dropped = ~traceable(forward, -forward).any(5 - axis).flatten()
+    assert dropped.nonzero().flatten().tolist() == [7]
