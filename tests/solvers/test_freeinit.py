@@ -136,6 +136,7 @@ def test_every_iteration_costs_the_plan_and_reports_its_steps(iterations):
     )  # fmt: skip
     assert run.forwards == run.nfe == planned_nfe(legs) == {"video": iterations * 6}
     assert seen == [(k, iterations * 6) for k in range(1, iterations * 6 + 1)]
+    assert sorted({leg.step for leg in legs}) == list(range(iterations * 6))
 
 
 def test_runs_joined_by_hand_any_plan_and_no_memory_between_them(pair):
