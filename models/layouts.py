@@ -28,6 +28,7 @@ WORDS = {
 }
 
 
+@cache
 def number(formula: str, i: int, j: int) -> int:
     """`number("1+3i+j", 2, 1)` is 8."""
     terms = re.findall(r"([+-]?)(\d*)([ij]?)", formula)
@@ -50,6 +51,7 @@ class Template:
         self.fields = self.parts[1::2]
 
     @staticmethod
+    @cache
     def is_formula(field: str) -> bool:
         return re.fullmatch(r"[ij\d+-]+", field) is not None
 

@@ -64,7 +64,7 @@ class Gaussian:
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """E[x0 | x] for x `… f h w` at the level `sigma`; the mean at inf."""
         values, vectors = self.spectrum
-        mean, gain = self.mu.to(x), (1 / (1 + level(sigma) ** 2 / values)).to(x)
+        mean, gain = self.mu.to(x), (values / (values + level(sigma).square())).to(x)
         if vectors is None:
             return mean + gain * (x - mean)
         Q = vectors.to(x)
@@ -115,28 +115,30 @@ class Mixture:
         means, values, vectors, log_shares = self._stack(x)
         if sigma.isinf():
             return (log_shares.exp() * means).sum(0).expand_as(x).clone()
-        y, log_joint = self._joint(x, sigma)
-        y = values / (values + (sigma**2).to(x)) * y
-        given = means + (y if vectors is None else torch.einsum("kfg,...kcghw->...kcfhw", vectors, y))
+        y, variance, log_joint = self._joint(x, sigma)
+        y = values / variance * y
+        given = means + (y if vectors is None else along_frames(vectors, y))
         return (log_joint.softmax(-5) * given).sum(-5)
 
     def log_density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """log p(x) of noisy videos `… c f h w` at a finite level, (…,); its gradient is (E[x0 | x] - x)/sigma²."""
-        _, log_joint = self._joint(x, level(sigma))
+        *_, log_joint = self._joint(x, level(sigma))
         units = log_joint.logsumexp(-5).sum((-4, -3, -2, -1))  # of videos, or summed over frames
         return units - math.prod(x.shape[-4:]) / 2 * math.log(2 * math.pi)
 
-    def _joint(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """x - mean in eigenvectors, (… k c f h w), and log(share·density) up to a constant, (… k 1 f|1 1 1)."""
+    def _joint(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x - mean in eigenvectors, (… k c f h w), its variance (k 1 f 1 1) at sigma, and log(share·density) up to a
+        constant, (… k 1 f|1 1 1)."""
         means, values, vectors, log_shares = self._stack(x)
         y = x.unsqueeze(-5) - means
-        y = y if vectors is None else torch.einsum("kgf,...kcghw->...kcfhw", vectors, y)
-        variance = values + (sigma**2).to(x)
-        density = -(y**2 / variance + variance.log()) / 2
-        return y, log_shares + density.sum((-4, -2, -1) if self.framewise else (-4, -3, -2, -1), keepdim=True)
+        y = y if vectors is None else along_frames(vectors.mT, y)
+        variance = values + sigma.square().to(x)
+        surprise = y.square() / variance + variance.log()
+        units = (-4, -2, -1) if self.framewise else (-4, -3, -2, -1)
+        return y, variance, log_shares - surprise.sum(units, keepdim=True) / 2
 
     def _stack(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Means (k c f h w), eigenvalues (k 1 f 1 1), eigenvectors (k f f) or None, log shares (k 1 1 1 1), like x."""
+        """Means (k c f h w), eigenvalues (k 1 f 1 1), eigenvectors (k 1 f f) or None, log shares (k 1 1 1 1)."""
         means, values, vectors, log_shares = self._stacked
         return means.to(x), values.to(x), None if vectors is None else vectors.to(x), log_shares.to(x)
 
@@ -151,7 +153,7 @@ class Mixture:
         eye = torch.eye(frames, dtype=torch.float64)
         vectors = None
         if any(Q is not None for Q in known):
-            vectors = torch.stack([eye if Q is None else Q for Q in known])
+            vectors = torch.stack([eye if Q is None else Q for Q in known])[:, None]
         log_shares = torch.tensor([share for _, share in self.parts], dtype=torch.float64).log()
         return (
             means.reshape(len(means), *[1] * (5 - means.ndim), *means.shape[1:]),
@@ -162,8 +164,8 @@ class Mixture:
 
 
 def along_frames(matrix: Tensor, x: Tensor) -> Tensor:
-    """(f, f) times x `… f h w`."""
-    return torch.einsum("fg,...ghw->...fhw", matrix, x)
+    """(… f, f) times x `… f h w`."""
+    return (matrix @ x.flatten(-2)).unflatten(-1, x.shape[-2:])
 
 
 def exponential(frames: int, variance: float = 1.0, length: float = 4.0) -> Tensor:

@@ -16,7 +16,7 @@ PROMPTS = ["a red circle moving left", "a blue cross moving up"]
 def outcomes():
     model = TextToVideo.from_pair("sprites")
     arms = [Arm("a", {"sampler": "ddim", "steps": 3}), Arm("b", {"sampler": "composite", "steps": 3})]
-    return compare(model, PROMPTS, [*arms, arms[0]], load_judge(EMBEDDED["sprites"]), seed=3)
+    return compare(model, PROMPTS, [*arms, arms[0]], load_judge(EMBEDDED["sprites"]), seed=3, frames=2)
 
 
 def test_the_same_arm_twice_gives_the_same_clips(outcomes):
@@ -49,7 +49,7 @@ def test_a_pair_without_a_judge_still_compares(outcomes):
 def test_weights_of_a_prompt_are_no_part_of_what_is_measured(outcomes):
     model = TextToVideo.from_pair("sprites")
     weighted = ["a (red:1.0) circle moving left", r"a [(blue)] cross moving up"]
-    again = compare(model, weighted, [outcomes[0].arm], load_judge(EMBEDDED["sprites"]), seed=3)
+    again = compare(model, weighted, [outcomes[0].arm], load_judge(EMBEDDED["sprites"]), seed=3, frames=2)
     assert np.array_equal(again[0].scores["colour"], outcomes[0].scores["colour"])
 
 

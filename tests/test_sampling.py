@@ -1,5 +1,7 @@
 """Options become plans: defaults, what was given, what is refused, and what a plan costs."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -125,16 +127,17 @@ def test_the_options_of_the_baselines_reach_their_plans():
     assert legs(sampler="zsampling", **chosen) == zsampling(sigmas, 2.0, 0.5, 1, Heun())
 
 
+@cache
+def end_of_composite(name, steps):
+    x = torch.randn(2, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sigmas = Schedule.scaled_linear().grid(steps, "karras")
+    options = {"sampler": "composite", "steps": steps, "solver": name, "spacing": "karras"}
+    fields, legs = sampling(DEFAULTS, options).plan(guided("image"), guided("video"), sigmas)
+    return integrate(fields, legs, sigmas[0] * x).x
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_by_name_comes_near_the_composite_of_a_fine_grid(solver):
     """5 % of the state is far above any solver's error at 40 steps and far below that of a wrong one."""
-    x = torch.randn(2, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-    def end(name, steps):
-        sigmas = Schedule.scaled_linear().grid(steps, "karras")
-        options = {"sampler": "composite", "steps": steps, "solver": name, "spacing": "karras"}
-        fields, legs = sampling(DEFAULTS, options).plan(guided("image"), guided("video"), sigmas)
-        return integrate(fields, legs, sigmas[0] * x).x
-
-    truth = end("rk4", 400)
-    assert (end(solver, 40) - truth).norm() < 0.05 * truth.norm()
+    truth = end_of_composite("rk4", 400)
+    assert (end_of_composite(solver, 40) - truth).norm() < 0.05 * truth.norm()

