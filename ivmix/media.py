@@ -5,6 +5,7 @@ is renamed when it is whole, so that an error, Ctrl-C or a full disk leaves the 
 the same bytes: encoders run in one thread and write no dates.
 """
 
+import io
 import math
 import os
 import re
@@ -272,6 +273,18 @@ def _pictures(frames: Frames, pixels: str) -> Iterator[av.VideoFrame]:
         if pixels == "yuv420p":
             picture = picture.reformat(format=pixels, dst_colorspace="ITU709", interpolation="AREA")
         yield picture
+
+
+def animated_png(frames: Frames, fps: float = 8) -> bytes:
+    """Frames `f h w c` as an animated PNG, lossless and endless: what notebooks show, as any page shows a PNG.
+
+    Small frames are enlarged first (`upscale`). Raises ValueError for anything but such frames.
+    """
+    _check_frames(frames)
+    first, *rest = (Image.fromarray(frame) for frame in upscale(frames))
+    buffer = io.BytesIO()
+    first.save(buffer, "png", save_all=True, append_images=rest, duration=1000 / fps, loop=0)
+    return buffer.getvalue()
 
 
 def read_video(path: StrPath) -> Frames:

@@ -1,5 +1,6 @@
 """Frames at the edges: what is written reads back, same frames, same bytes, and nothing is ever half-written."""
 
+import io
 import os
 import re
 import signal
@@ -15,7 +16,16 @@ import torch
 from PIL import Image
 
 from ivmix import media
-from ivmix.media import check_writable, contact_sheet, read_video, side_by_side, to_frames, upscale, write_video
+from ivmix.media import (
+    animated_png,
+    check_writable,
+    contact_sheet,
+    read_video,
+    side_by_side,
+    to_frames,
+    upscale,
+    write_video,
+)
 
 NAMES = ("clip.mp4", "clip.gif", "clip.webp", "clip")
 
@@ -163,6 +173,20 @@ def test_animations_loop_and_last_as_long_as_they_should(tmp_path, name, unit):
             image.load()
             total += image.info["duration"]
     assert abs(total - 8000 / 6) <= 8 * unit
+
+
+def test_an_animated_png_is_exact_and_lasts_as_long_as_it_should():
+    frames = noise()
+    with Image.open(io.BytesIO(animated_png(frames, fps=8))) as image:
+        shown, milliseconds = [], 0.0
+        for index in range(image.n_frames):
+            image.seek(index)
+            shown.append(np.asarray(image.convert("RGB")))
+            milliseconds += image.info["duration"]
+    assert image.info["loop"] == 0
+    assert milliseconds == pytest.approx(1000 * len(frames) / 8, abs=1)
+    different = [k for k in range(len(frames)) if k == 0 or (frames[k] != frames[k - 1]).any()]
+    assert (np.stack(shown) == upscale(frames[different])).all()  # equal neighbours are one, shown twice as long
 
 
 def test_frames_of_a_folder_keep_their_order_beyond_a_thousand(tmp_path):

@@ -1,6 +1,7 @@
 """Notebooks: what is stored was run from top to bottom, and runs again."""
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -66,5 +67,6 @@ def test_notebooks_run_from_scratch(path, tmp_path, monkeypatch):
     notebook, code = read(path)
     for cell in code:
         cell.outputs, cell.execution_count = [], None
+    shutil.copytree(path.parent / "data", tmp_path / "data")
     client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))

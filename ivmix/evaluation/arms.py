@@ -31,15 +31,20 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Arm:
-    """One sampler of a comparison: its label and the options that differ from the pair's defaults."""
+    """One sampler of a comparison: its label and the options that differ from the pair's defaults.
+
+    Beside a sampler's options there may be "frames", the length of its clips.
+    """
 
     label: str
     options: Mapping[str, Any]
 
     def settings(self, model: TextToVideo) -> dict[str, Any]:
         """All that decides its clips beside model, captions and seeds. ValueError for options that cannot be."""
+        options = dict(self.options)
+        length = {"frames": options.pop("frames")} if "frames" in options else {}
         try:
-            return {"sampling": sampling(model.pair.defaults, self.options).to_dict()}
+            return {"sampling": sampling(model.pair.defaults, options).to_dict(), **length}
         except ValueError as error:
             raise ValueError(f"arm {self.label!r}: {error}") from None
 
