@@ -59,7 +59,7 @@ def test_an_arm_may_have_clips_of_another_length(maker):
     [
         ((), "at least one sampler"), (("a b", "A-b"), "labels that differ"), (("γ",), "1 to 100 letters"),
         (("x" * 101,), "1 to"),
-    ],  # fmt: skip
+    ],
 )
 def test_labels_that_make_no_file_names_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
