@@ -48,9 +48,9 @@ def run(options: argparse.Namespace) -> None:
     from ivmix.sprites.recipe import STAGES
     from ivmix.sprites.train import assemble, end_with_parent, run_all, run_stage
 
-    for name in ("jobs", "threads", "clips"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} {getattr(options, name)}: expected 1 or more")
+    for name, least in {"jobs": 1, "threads": 1, "clips": 2}.items():
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} {getattr(options, name)}: expected {least} or more")
     if not 0 < options.scale <= 1:
         raise ValueError(f"--scale {options.scale}: expected a number above 0, at most 1")
     folder, device = Path(options.output), check_device(options.device)

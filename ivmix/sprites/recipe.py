@@ -26,9 +26,11 @@ from ivmix.models import (
     load_folder,
     save_folder,
 )
+from ivmix.models.layers import SpatialTransformer
+from ivmix.models.temporal import FrameTransformer
 from ivmix.solvers import Schedule
 from ivmix.sprites.judge import Judge, JudgeConfig, judge_loss
-from ivmix.sprites.world import FRAMES, SIZE, WORDS, degrade, random_scenes, render
+from ivmix.sprites.world import FRAMES, SIZE, WORDS, Scenes, all_captions, degrade, random_scenes, render
 from ivmix.training import Loss, Settings
 
 MAX_LENGTH = 8  # tokens of a prompt: begin, at most six words, end
@@ -64,14 +66,48 @@ class Conditioned(nn.Module):
         return self.unet(z, t, self.unet.condition(self.text_encoder(tokens)))
 
 
+def video_network() -> Conditioned:
+    """Initial values under which a word, the frame's index and a place act together on the output from the first step.
+
+    Which way a sprite moves is the product of the three. With the usual values that product is a millionth of the
+    variance of the UNet's last features and the direction is never learnt; with these it is nearly a hundredth.
+    """
+    network = Conditioned(VIDEO_CONFIG)
+    with torch.no_grad():
+        for module in network.unet.modules():
+            block: Any
+            if isinstance(module, SpatialTransformer):
+                block = module.transformer_blocks[0]
+                block.attn2.to_v.weight *= 3
+                block.attn2.to_out[0].weight *= 3**0.5
+                block.ff.net[0].proj.weight *= 3
+                block.ff.net[2].weight *= 3
+                module.proj_out.weight *= 2
+            elif isinstance(module, FrameTransformer):
+                block = module.transformer_blocks[0]
+                for norm, attention in ((block.norm1, block.attn1), (block.norm2, block.attn2)):
+                    norm.weight.fill_(0.5)  # the frame's index beside it counts twice
+                    attention.to_q.weight.copy_(2 * torch.eye(len(attention.to_q.weight)))
+                    attention.to_k.weight.copy_(attention.to_q.weight)  # every frame attends to itself
+                    nn.init.xavier_uniform_(attention.to_v.weight)
+                    nn.init.xavier_uniform_(attention.to_out[0].weight)
+                block.ff.net[0].proj.weight *= 2
+                block.ff.net[2].weight *= 2
+                nn.init.xavier_uniform_(module.proj_out.weight)
+        network.unet.conv_in.weight *= 0.03  # hardly hears the noise
+        network.unet.conv_out.weight.zero_()
+        network.unet.conv_out.bias.zero_()  # type: ignore[union-attr]
+    return network
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One training of the recipe. `needs` names stages whose saved networks `loss` reads from the pair's folder."""
+    """One training of the recipe. `needs` names stages whose saved networks it reads from the pair's folder."""
 
     name: str
     needs: tuple[str, ...]
     settings: Settings
-    build: Callable[[], nn.Module]
+    build: Callable[[Path], nn.Module]  # from the pair's folder
     loss: Callable[[Path, torch.device], Loss]
     save: Callable[[nn.Module, Path], None]
 
@@ -149,30 +185,89 @@ def image_loss(pair: Path, device: torch.device) -> Loss:
     return loss
 
 
-def video_loss(pair: Path, device: torch.device) -> Loss:
+def mean_clips(vae: VAE, captions: Sequence[str], device: torch.device) -> Tensor:
+    """The latents of the mean of 32 degraded clips of each caption: all of it that is decided without looking."""
+    generator = torch.Generator().manual_seed(0)
+    clips = [degrade(render(random_scenes(32, generator, [caption] * 32))).mean(0) for caption in captions]
+    with torch.no_grad():
+        return torch.stack([vae.encode(clip[None].to(device))[0] for clip in clips])
+
+
+def motion_loss(pair: Path, device: torch.device) -> Loss:
     """V prediction (arXiv 2202.00512) on degraded clips, the caption dropped one time in eight.
 
-    Motion is decided at high noise, so 70 % of the timesteps are 500 or more; with epsilon prediction it is not learnt.
+    The first eighth of the steps shows the mean clips of captions that differ in motion alone, at the noise at which it
+    is decided: nothing is in the way of learning which way is which. After that every clip is shown forwards and
+    backwards under opposite captions, 40 % of the time at that noise. Clips of one batch share their noise, so that the
+    gradient of what tells them apart is free of what they have in common.
+    """
+    vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
+    every = all_captions()  # in fours that differ in motion alone
+    means = mean_clips(vae, every, device)
+
+    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        if progress < 1 / 8:
+            n, four = 1, 4 * int(torch.randint(len(every) // 4, (), generator=generator))
+            x0, prompts = means[four : four + 4], every[four : four + 4]
+            late = torch.ones(n, dtype=torch.bool)
+        else:
+            n = 2
+            x0, prompts = both_ways(vae, random_scenes(n, generator), generator, device)
+            late = torch.rand(n, generator=generator) < 0.4
+        low = 900 * late
+        t = low + (torch.rand(n, generator=generator) * (1000 - low)).long()
+        return v_loss(network, x0, t, prompts, generator)
+
+    return loss
+
+
+def video_loss(pair: Path, device: torch.device) -> Loss:
+    """What `motion_loss` leaves: shapes, and all noise levels.
+
+    60 % of the timesteps are between 400 and 900, where a shape is decided, 20 % above and 20 % below; half of the
+    steps show one scene as two shapes, under one noise.
     """
     vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        n = 4
-        scenes = random_scenes(n, generator)
-        null = torch.rand(n, generator=generator) < 1 / 8
-        clips = degrade(render(scenes)).to(device)
-        with torch.no_grad():
-            x0 = vae.encode(clips)
-        late = torch.rand(n, generator=generator) < 0.7
-        t = torch.randint(500, (n,), generator=generator) + 500 * late
-        noise = torch.randn(x0.shape, generator=generator).to(device)
-        alpha, sigma_vp = levels(t, device)
-        z, v = alpha * x0 + sigma_vp * noise, alpha * noise - sigma_vp * x0
-        prompts = ["" if empty else caption for empty, caption in zip(null.tolist(), scenes.captions, strict=True)]
-        error = (network(z, t, prompts) - v).square().mean(dim=(1, 2, 3, 4))
-        return error.mean(), {"late": error.detach().cpu()[late].mean().nan_to_num()}
+        scenes, n = random_scenes(2, generator), 2
+        if torch.rand((), generator=generator) < 0.5:
+            other = (scenes.shape[0] + torch.randint(1, 4, (), generator=generator)) % 4
+            scenes, n = scenes[torch.zeros(2, dtype=torch.int64)], 1
+            scenes = replace(scenes, shape=torch.stack([scenes.shape[0], other]))
+        x0, prompts = both_ways(vae, scenes, generator, device)
+        part = torch.bucketize(torch.rand(n, generator=generator), torch.tensor([0.6, 0.8]), right=True)
+        low, high = torch.tensor([400, 900, 0])[part], torch.tensor([900, 1000, 400])[part]
+        t = low + (torch.rand(n, generator=generator) * (high - low)).long()
+        return v_loss(network, x0, t, prompts, generator)
 
     return loss
+
+
+def both_ways(
+    vae: VAE, scenes: Scenes, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, list[str]]:
+    """Degraded clips of n scenes, then the same backwards, and their captions, one scene in eight without:
+    latents (2n c f h w)."""
+    with torch.no_grad():
+        x0 = vae.encode(degrade(render(scenes)).to(device))
+    backwards = replace(scenes, motion=scenes.motion ^ 1)  # MOTIONS lists opposites side by side
+    null = (torch.rand(len(scenes), generator=generator) < 1 / 8).tolist() * 2
+    pairs = zip(null, scenes.captions + backwards.captions, strict=True)
+    return torch.cat([x0, x0.flip(2)]), ["" if empty else caption for empty, caption in pairs]
+
+
+def v_loss(
+    network: nn.Module, x0: Tensor, t: Tensor, prompts: Sequence[str], generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Squared error of v at t (n,), of which x0 (b c f h w) has b / n clips each that share their noise."""
+    repeats = len(x0) // len(t)
+    noise = torch.randn((len(t), *x0.shape[1:]), generator=generator).to(x0.device).repeat(repeats, 1, 1, 1, 1)
+    t = t.repeat(repeats)
+    alpha, sigma_vp = levels(t, x0.device)
+    z, v = alpha * x0 + sigma_vp * noise, alpha * noise - sigma_vp * x0
+    error = (network(z, t, prompts) - v).square().mean(dim=(1, 2, 3, 4))
+    return error.mean(), {"late": error.detach().cpu()[t >= 900].mean().nan_to_num()}
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------
@@ -203,16 +298,28 @@ def save_conditioned(name: str) -> Callable[[nn.Module, Path], None]:
     return save
 
 
+def load_video(pair: Path) -> Conditioned:
+    """What the stage before has saved, to be trained further."""
+    network, video, cpu = Conditioned(VIDEO_CONFIG), pair / "video", torch.device("cpu")
+    network.unet = load_folder(UNet, UNetConfig, video / "unet", cpu, torch.float32)
+    network.text_encoder = load_folder(CLIPText, CLIPTextConfig, video / "text_encoder", cpu, torch.float32)
+    return network.requires_grad_(True).train()
+
+
 STAGES = (
-    Stage("vae", (), Settings(steps=3000), lambda: VAE(VAE_CONFIG), vae_loss, save_vae),
-    Stage("judge", (), Settings(steps=1500), lambda: Judge(JudgeConfig()), judge_stage_loss, save_judge),
+    Stage("vae", (), Settings(steps=3000), lambda _: VAE(VAE_CONFIG), vae_loss, save_vae),
+    Stage("judge", (), Settings(steps=1500), lambda _: Judge(JudgeConfig()), judge_stage_loss, save_judge),
     Stage(
         "image", ("vae",), Settings(steps=4000),
-        lambda: Conditioned(IMAGE_CONFIG), image_loss, save_conditioned("image"),
+        lambda _: Conditioned(IMAGE_CONFIG), image_loss, save_conditioned("image"),
     ),
     Stage(
-        "video", ("vae",), Settings(steps=4500, rates={"motion_modules": 3.0}),
-        lambda: Conditioned(VIDEO_CONFIG), video_loss, save_conditioned("video"),
+        "motion", ("vae",), Settings(steps=4500, learning_rate=5e-4, warmup=20),
+        lambda _: video_network(), motion_loss, save_conditioned("video"),
+    ),
+    Stage(
+        "video", ("vae", "motion"), Settings(steps=2200, learning_rate=5e-4),
+        load_video, video_loss, save_conditioned("video"),
     ),
 )  # fmt: skip
 

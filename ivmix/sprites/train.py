@@ -8,15 +8,16 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ivmix.comparison import compare, summary, table
+from ivmix.comparison import ARMS
+from ivmix.evaluation.arms import TRUTHS
+from ivmix.evaluation.jobs import Design, all_jobs, read_frames
+from ivmix.evaluation.report import Report, main_table
+from ivmix.evaluation.run import evaluate
 from ivmix.media import contact_sheet, write_image, write_text
-from ivmix.sprites.measure import load_judge
 from ivmix.sprites.recipe import STAGES, Stage, describe
-from ivmix.sprites.world import all_captions
 from ivmix.text_to_video import TextToVideo
 from ivmix.training import read_log, train
 
@@ -31,7 +32,7 @@ def run_stage(
         return
     settings = replace(stage.settings, steps=max(1, round(stage.settings.steps * scale)))
     torch.manual_seed(seed)  # initial weights; everything after draws from generators of its own
-    network = stage.build().to(device)
+    network = stage.build(folder / "pair").to(device)
     network = train(stage.name, network, stage.loss(folder / "pair", device), settings, folder, seed, position)
     stage.save(network, folder / "pair")
     (folder / MARKER.format(stage.name)).touch()
@@ -77,24 +78,24 @@ def end_with_parent() -> None:
 
 
 def assemble(folder: Path, clips: int, seed: int) -> Path:
-    """Writes pair.json, measures the pair over `clips` clips a sampler, and writes the model card and report."""
+    """Writes pair.json, measures the pair over `clips` clips a sampler in folder/evaluation, and writes its card."""
     pair = folder / "pair"
     write_text(json.dumps(describe(), indent=2) + "\n", pair / "pair.json")
     plot_curves(folder, folder / "curves.png")
-    model, captions = TextToVideo.from_pair(str(pair)), all_captions()
-    prompts = [captions[k % len(captions)] for k in range(clips)]
-    outcomes = compare(model, prompts, judge=load_judge(pair), seed=seed, progress=True)
-    for outcome in outcomes[:2]:  # each model alone: what it has learnt
-        rows = [(prompt, clip) for prompt, clip in zip(prompts, outcome.frames, strict=True)][:16]
-        sheet = contact_sheet(rows, title=outcome.arm.label)
-        write_image(sheet, folder / f"{'video' if outcome is outcomes[0] else 'image'}.png")
-    report = {"pair": "sprites", "seed": seed, **summary(outcomes)}
-    write_text(json.dumps(report, indent=2) + "\n", folder / "evaluation.json")
+    design = Design(clips, 1, seed)
+    report = evaluate(
+        TextToVideo.from_pair(str(pair)), [*TRUTHS, *ARMS], design, folder / "evaluation", progress=True
+    )
+    for name, arm in (("video", ARMS[0]), ("image", ARMS[1])):  # each model alone: what it has learnt
+        jobs = [job for job in all_jobs([arm], design) if job.rows.start < 16]
+        rows = [row for job in jobs for row in zip(job.captions, read_frames(job, folder / "evaluation"), strict=True)]
+        write_image(contact_sheet(rows, title=arm.label), folder / f"{name}.png")
+    assert report is not None  # no share of it, one process
     write_text(card(report, pair), pair / "README.md")
     return pair
 
 
-def card(report: dict[str, Any], pair: Path) -> str:
+def card(report: Report, pair: Path) -> str:
     """The model card: what the pair is, how it was made, what it measures."""
     sizes = {p.relative_to(pair).parts[0]: 0 for p in pair.rglob("*.safetensors")}
     for path in pair.rglob("*.safetensors"):
@@ -115,12 +116,13 @@ A tiny image and a tiny video diffusion model that share latents, trained on a p
 
 ## Measured
 
-{report["clips"]} clips a sampler, every caption in turn, noise from seed {report["seed"]} on: mean and half the width
-of a 95 % bootstrap interval over captions. Degradation and watermark are 0 on crisp clips and 1 on the video model's
-training clips; sharpness is relative to crisp clips; flicker is in grey levels (0-255); evaluations count guided calls
+{report.clips} clips a sampler, every caption in turn, noise from seed {report.seed} on: mean and half the width of a
+95 % bootstrap interval over captions. Degradation and watermark are 0 on crisp clips and 1 on the video model's
+training clips; sharpness is relative to crisp clips; flicker is in grey levels (0-255). Distances are to
+{report.references} crisp clips and mean something beside those of other crisp clips alone. Evaluations are guided calls
 of the image and the video model per clip.
 
-{table(report, intervals=True)}
+{main_table(report)}
 """
 
 
