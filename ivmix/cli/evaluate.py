@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     if options.device == "cuda" and "LOCAL_RANK" in os.environ:  # a GPU a process
         options.device = f"cuda:{os.environ['LOCAL_RANK']}"
     model = load_model(options)
-    arms = given or (full_arms if options.full else core_arms)(model.pair)
+    arms = (full_arms if options.full else core_arms)(model.pair) if given is None else given
     report = evaluate(
         model, [*TRUTHS, *arms], design, folder, references=options.references, share=share, progress=not options.quiet
     )

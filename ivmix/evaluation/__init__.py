@@ -1,8 +1,8 @@
 """Measurement: distances between sets of features, statistics that survive review, and metrics of clips.
 
-What is exported here needs no weights. `Moments` accumulate over batches, files and ranks; `frechet_distance` and `polynomial_mmd`
-compare two sets of features; `interval`, `jackknife` and `paired_permutation` say how far a number can be trusted; the
-others score clips, with a flow of one's own if need be. Everything is imported on first use (PEP 562).
+What is exported here needs no weights. `Moments` accumulate over batches, files and ranks; `frechet_distance` and
+`polynomial_mmd` compare two sets of features; `interval`, `jackknife` and `paired_permutation` say how far a number can
+be trusted; the others score clips, with a flow of one's own if need be. Everything is imported on first use (PEP 562).
 
 `ivmix.evaluation.run.evaluate` puts them together for the sprite world: every sampler drawn, measured and reported,
 resumable, in any number of processes.

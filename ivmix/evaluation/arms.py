@@ -139,16 +139,17 @@ def read_arms(path: Path) -> tuple[Arm, ...]:
 
 
 def check_arms(arms: Sequence[Arm | Truth]) -> None:
-    """ValueError for no arm, a label without a letter or of more than 100, or two that make one file name."""
+    """ValueError for no sampler, a label without a letter or of more than 100, or two that make one file name."""
+    if not any(isinstance(arm, Arm) for arm in arms):
+        raise ValueError("arms: expected at least one sampler, the baseline")
     names: dict[str, str] = {}
     for arm in arms:
-        if not 0 < len(slug(arm.label)) <= 100:
+        name = slug(arm.label)
+        if not 0 < len(name) <= 100:
             raise ValueError(f"arm {arm.label!r}: expected a label of 1 to 100 letters and digits")
-        if slug(arm.label) in names:
-            raise ValueError(f"arms {names[slug(arm.label)]!r} and {arm.label!r}: give them labels that differ more")
-        names[slug(arm.label)] = arm.label
-    if not names:
-        raise ValueError("no arms: give at least one")
+        if name in names:
+            raise ValueError(f"arms {names[name]!r} and {arm.label!r}: give them labels that differ more")
+        names[name] = arm.label
 
 
 def slug(label: str) -> str:

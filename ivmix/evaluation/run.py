@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ivmix.evaluation.arms import Arm, Truth, check_arms
 from ivmix.evaluation.jobs import (
+    REFERENCE,
     REFERENCES,
     Design,
     Job,
@@ -42,7 +43,7 @@ def evaluate(
         raise ValueError(
             f"pair {model.pair.name!r} brings no judge: only pairs of the sprite world can be measured exactly"
         )
-    check_arms(arms)
+    check_arms([REFERENCE, *arms])
     maker, crisp, samples = Maker.of(model, judge), reference_jobs(references), all_jobs(arms, design)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: expected a folder, a new one or that of the run to go on with")

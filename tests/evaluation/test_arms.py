@@ -50,11 +50,21 @@ def test_every_arm_of_the_full_run_can_be_drawn_and_has_a_name_of_its_own(maker)
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [((), "no arms"), (("a b", "A-b"), "labels that differ"), (("γ",), "1 to 100 letters"), (("x" * 101,), "1 to")],
+    [
+        ((), "at least one sampler"),
+        (("a b", "A-b"), "labels that differ"),
+        (("γ",), "1 to 100 letters"),
+        (("x" * 101,), "1 to 100 letters"),
+    ],
 )
 def test_labels_that_make_no_file_names_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         check_arms([Arm(label, {}) for label in labels])
+
+
+def test_ground_truth_alone_is_no_comparison():
+    with pytest.raises(ValueError, match="at least one sampler"):
+        check_arms(TRUTHS)
 
 
 def test_arms_are_read_from_a_file(tmp_path):

@@ -200,6 +200,18 @@ def test_from_the_command_to_report_and_pictures_and_again(tmp_path, capsys, mon
     assert "composite-000000.safetensors was made with steps 3, now 4" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [([], "at least one sampler"), ([{"label": "Reference", "options": {}}], "'reference' and 'Reference'"),
+     ([{"label": "x", "options": {"sampler": "ddim", "steps": 0}}], "arm 'x': steps=0")],
+)  # fmt: skip
+def test_arms_that_cannot_be_are_refused_before_anything_is_drawn(tmp_path, capsys, monkeypatch, arms, message):
+    monkeypatch.setattr(Maker, "compute", lambda *_: pytest.fail("drew clips first"))
+    monkeypatch.setitem(globals(), "ARMS", arms)
+    assert evaluate(tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tmp_path, capsys):
     (tmp_path / "run").write_text("mine")
     assert evaluate(tmp_path / "run") == 2
