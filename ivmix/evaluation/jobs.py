@@ -165,7 +165,7 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 
 
 def pending(jobs: Sequence[Job], folder: Path, maker: Maker) -> list[Job]:
-    """The jobs without a part. ValueError if a part was made under other settings, saying which, or an arm cannot be."""
+    """The jobs without a part. ValueError if a part was made of other settings, saying which, or an arm cannot be."""
     todo = []
     for job in jobs:
         settings, found = maker.settings(job), read_metadata(job.path(folder))
