@@ -165,13 +165,13 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 
 
 def pending(jobs: Sequence[Job], folder: Path, maker: Maker) -> list[Job]:
-    """The jobs without a part. ValueError if a part was made under other settings, saying which."""
+    """The jobs without a part. ValueError if a part was made of other settings, saying which, or an arm cannot be."""
     todo = []
     for job in jobs:
-        found = read_metadata(job.path(folder))
+        settings, found = maker.settings(job), read_metadata(job.path(folder))
         if found is None:
             todo.append(job)
-        elif differences := differing(found["settings"], maker.settings(job)):
+        elif differences := differing(found["settings"], settings):
             raise ValueError(
                 f"{folder} holds parts of another evaluation: {job.path(folder).name} was made with "
                 f"{'; '.join(differences)}. Give the same options, or another folder with -o"

@@ -9,6 +9,7 @@ from ivmix.media import replacing
 
 FAMILIES = {"ddim": "C7", "image": "C4", "zigzag": "C3", "composite": "C0", "mixture": "C2", "official": "C5",
             "freeinit": "C1", "zsampling": "C8"}  # fmt: skip
+WIDE = ("jitter", "flicker")  # logarithmic from 1 up: the image model alone is far from all others
 TRUTH, OTHER = "0.6", "C9"
 
 
@@ -28,6 +29,8 @@ def plot_scores(report: Report, path: Path) -> None:
             axis.plot(estimate.mean, y, "o", color=colour(row), markersize=5)
             if row.label == report.baseline:
                 axis.axvline(estimate.mean, color="0.4", linestyle=":", linewidth=0.8, zorder=0)
+        if name in WIDE:
+            axis.set_xscale("symlog", linthresh=1, linscale=0.5)
         axis.set_title(name, fontsize=10)
     _save(figure, path)
 
@@ -71,6 +74,8 @@ def plot_cost(report: Report, path: Path) -> None:
             axis.plot([cost, cost], [low, high], color=colour(row), linewidth=1)
             axis.plot(cost, mean, "o", color=colour(row), markersize=10, alpha=0.85)
             axis.annotate(str(number), (cost, mean), color="white", fontsize=7, ha="center", va="center_baseline")
+        if name in WIDE:
+            axis.set_yscale("symlog", linthresh=1, linscale=0.5)
         axis.set(xscale="log", xlabel="evaluations a clip, image + video", title=name)
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_xticks(ticks, map(str, ticks))
@@ -115,7 +120,7 @@ def _lines(report: Report, panels: int, width: float = 1.5) -> tuple[Any, Sequen
         axis.grid(axis="y", color="0.93")
         axis.tick_params(axis="y", length=0)
         axis.tick_params(axis="x", labelsize=8)
-        axis.locator_params(axis="x", nbins=4)
+        axis.locator_params(axis="x", nbins=4)  # before any scale that places ticks of its own
         axis.set_axisbelow(True)
     return figure, axes[0]
 

@@ -48,17 +48,13 @@ def test_every_arm_of_the_full_run_can_be_drawn_and_has_a_name_of_its_own(maker)
     }
 
 
-def test_an_arm_may_have_clips_of_another_length(maker):
-    arm = Arm("short", {"sampler": "ddim", "steps": 1, "frames": 3})
-    assert arm.draw(maker.model, CAPTIONS[:1], SEEDS[:1]).frames.shape[1] == 3
-    assert arm.settings(maker.model) != Arm("short", {"sampler": "ddim", "steps": 1}).settings(maker.model)
-
-
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ((), "at least one sampler"), (("a b", "A-b"), "labels that differ"), (("γ",), "1 to 100 letters"),
-        (("x" * 101,), "1 to"),
+        ((), "at least one sampler"),
+        (("a b", "A-b"), "labels that differ"),
+        (("γ",), "1 to 100 letters"),
+        (("x" * 101,), "1 to 100 letters"),
     ],
 )
 def test_labels_that_make_no_file_names_are_refused(labels, message):
