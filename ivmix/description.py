@@ -11,12 +11,12 @@ pair.json, version 1:
      "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
 
 A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
-once. `motion` (AnimateDiff's modules for a spatial UNet), `fps` (what the network is told, VideoCrafter2), and `files`
-(what is known of sources) may be missing.
+once. `motion` (AnimateDiff's modules for a spatial UNet), `fps` (what the network is told, VideoCrafter2), `clip_skip`
+(the text encoder's layer that is read, counted from the end: 1), and `files` (what is known of sources) may be missing.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -38,20 +38,30 @@ class Swaps:
     """What a caller has in place of a pair's own models, and the LoRAs on top: sources, LoRAs as SOURCE[:WEIGHT].
 
     A model's source is a pipeline's folder or repository, or a single file; what it holds of UNet, text encoder and
-    tokenizer replaces the side's, and a video model's VAE the pair's. `motion` is AnimateDiff's modules.
+    tokenizer replaces the side's, and a video model's VAE the pair's. `motion` is AnimateDiff's modules, `tokenizer` a
+    folder for both models. `clip_skip` is the layer of the text encoders that is read, counted from the end (see
+    `CLIPText`); `image_clip_skip` overrides it for the image model.
     """
 
     image_model: str | None = None
     video_model: str | None = None
     motion: str | None = None
     vae: str | None = None
+    tokenizer: str | None = None
+    clip_skip: int | None = None
+    image_clip_skip: int | None = None
     image_lora: tuple[str, ...] = ()
     video_lora: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What is swapped and nothing else, as plain JSON; paths absolute, so that it holds in any folder."""
-        given = {name: value for name, value in asdict(self).items() if value}
-        return {n: [absolute(x) for x in v] if isinstance(v, tuple) else absolute(v) for n, v in given.items()}
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return [absolute(source) for source in value]
+            return absolute(value) if isinstance(value, str) else value
+
+        return {name: plain(value) for name, value in asdict(self).items() if value not in (None, ())}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Swaps":
@@ -102,6 +112,8 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps) -> dict[str, Any]:
             hint = "; AnimateDiff's modules are --motion" if "motion" in held else ""
             raise ValueError(f"{name} model {model}: expected a UNet, found {', '.join(held) or 'nothing known'}{hint}")
         new[name] |= {part: held[part] for part in PARTS if part in held}
+        if "text_encoder" in held:
+            new[name].pop("clip_skip", None)  # it was the other encoder's
         if name == "video" and "vae" in held:
             new["vae"] = held["vae"]
         if name == "video" and has_temporal_layers(held["unet"]):
@@ -110,6 +122,12 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps) -> dict[str, Any]:
         new["video"]["motion"] = swaps.motion
     if swaps.vae is not None:
         new["vae"] = swaps.vae
+    image_clip_skip = swaps.clip_skip if swaps.image_clip_skip is None else swaps.image_clip_skip
+    for name, clip_skip in (("image", image_clip_skip), ("video", swaps.clip_skip)):
+        if swaps.tokenizer is not None:
+            new[name]["tokenizer"] = swaps.tokenizer
+        if clip_skip is not None:
+            new[name]["clip_skip"] = clip_skip
     return new
 
 
@@ -134,24 +152,30 @@ def has_temporal_layers(unet: str) -> bool:
     return any(config is not None and config.temporal is not None for config in configs)
 
 
-def check_here(raw: Mapping[str, Any], variant: Callable[[str], str | None]) -> None:
-    """Fetches what the hub's cache lacks of a pair; raises one FileNotFoundError that names all that cannot be had."""
+def fetch_all(raw: Mapping[str, Any]) -> dict[str, str | None]:
+    """Fetches what the hub's cache lacks of a pair. Returns which variant to load of every source on the hub: the one
+    that `files` names, or None where the cache has another file and the hub does not give that one.
+
+    Raises one FileNotFoundError that names all that cannot be had.
+    """
     wanted = {raw["vae"]: "vae"}
     for side in (raw["image"], raw["video"]):
         wanted |= {side[part]: part for part in (*PARTS, "motion") if part in side}
-    missing, commands = [], []
+    variants, missing, commands = dict[str, str | None](), [], []
     for source, part in wanted.items():
         if source.startswith("hub:"):
+            known = raw.get("files", {}).get(source, {})
             try:
-                hub.fetch(source, part, variant(source))
+                variants[source] = hub.settle(source, part, known.get("variant"))
             except hub.MissingError as error:
-                size = raw.get("files", {}).get(source, {}).get("bytes")
+                size = known.get("bytes")
                 missing.append(error)
                 commands.append(f"  {error.command}" + (f"  # {size / 1e9:.2g} GB" if size else ""))
     if missing:
         raise FileNotFoundError(
             f"pair {raw['name']!r} lacks files that neither the hub ({missing[0].reason}) nor its cache {hub.cache()} "
             "gave. Where there is a network, run\n" + "\n".join(commands) + "\nand bring that cache here, or give what "
-            "you have by --image-model, --video-model, --motion and --vae (Swaps in Python): folders, or single files, "
-            "which bring no tokenizer"
+            "you have by --image-model, --video-model, --motion, --vae and --tokenizer (Swaps in Python): folders, or "
+            "single files, which bring no tokenizer"
         )
+    return variants

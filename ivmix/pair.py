@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ivmix.description import Swaps, check_here, describe, swapped
+from ivmix.description import Swaps, describe, fetch_all, swapped
 from ivmix.models import (
     VAE,
     CLIPText,
@@ -46,11 +46,13 @@ class Side:
     schedule: Schedule
     prediction: Any  # "epsilon", "x0", "v" or "flow"
     fps: float | None  # what a network that asks for it is told
+    clip_skip: int  # the text encoder's layer that is read, counted from the end
     call: Compiled  # of the UNet
 
     def condition(self, prompts: Sequence[str]) -> Condition:
         """Reads the prompts and their weights once: what this side's network is told at every step."""
-        return self.unet.condition(encode_prompts(self.tokenizer, self.text_encoder, prompts), fps=self.fps)
+        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip)
+        return self.unet.condition(context, fps=self.fps)
 
     def network(self, schedule: Schedule | None = None) -> Network:
         """The adapter of one run, on the side's own schedule or another.
@@ -118,13 +120,7 @@ def load_pair(
     """
     raw, folder, source = describe(name_or_folder)
     raw = swapped(raw, swaps)
-
-    def variant(source: str) -> str | None:
-        value: str | None = raw.get("files", {}).get(source, {}).get("variant")
-        return value
-
-    check_here(raw, variant)
-
+    variant = fetch_all(raw).get
     added = cache(read_weighted)
 
     @cache
@@ -151,9 +147,15 @@ def load_pair(
         entry, video = raw[name], raw["video"]
         modules = video.get("motion") if entry["unet"] == video["unet"] else None
         network, reader = unet(entry["unet"], modules, loras), text_encoder(entry["text_encoder"], loras)
+        clip_skip = entry.get("clip_skip", 1)
+        try:
+            reader.config.check_clip_skip(clip_skip)
+        except ValueError as error:
+            raise ValueError(f"{name} model: {error}") from None
         return Side(
             name, network, reader, tokenizer(entry["tokenizer"], entry["text_encoder"], reader.config),
-            Schedule.from_config(entry["schedule"]), entry["prediction"], entry.get("fps"), compiled(network),
+            Schedule.from_config(entry["schedule"]), entry["prediction"], entry.get("fps"), clip_skip,
+            compiled(network),
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
@@ -165,14 +167,15 @@ def load_pair(
 
 
 def tokenizer(source: str, text_encoder: str, config: CLIPTextConfig) -> Tokenizer:
-    """The tokenizer at `source`, which says how rows are padded, unless the text encoder comes in a single file.
+    """The tokenizer at `source`, which says how rows are padded if the text encoder lies beside it.
 
-    Then it may have been another encoder's, and padding is what this one was trained with: "!" for OpenCLIP's ViT-H/14
-    (the exact gelu), the end of text for CLIP's.
+    Otherwise it may have been another encoder's, and padding is what this one was trained with: "!" for OpenCLIP's
+    ViT-H/14 (the exact gelu), the end of text for CLIP's.
     """
     folder = hub.fetch(source, "tokenizer").parent if source.startswith("hub:") else source
     found = Tokenizer.from_folder(folder, config.max_position_embeddings)
-    if found.words or PurePath(text_encoder.partition("@")[0]).suffix not in (SAFETENSORS, *PICKLES):
+    beside, encoder = (PurePath(place.partition("@")[0]) for place in (source, text_encoder))
+    if found.words or (beside.parent == encoder.parent and encoder.suffix not in (SAFETENSORS, *PICKLES)):
         return found
     return Tokenizer(found.backend, found.max_length, "!" if config.hidden_act == "gelu" else EOS)
 

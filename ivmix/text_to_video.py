@@ -41,6 +41,7 @@ class Record:
     frames: int
     height: int
     width: int
+    vae_tile: int | None
     sampling: dict[str, Any]
     device: str
     dtype: str
@@ -98,6 +99,7 @@ class TextToVideo:
         height: int | None = None,
         width: int | None = None,
         sampling: Sampling | None = None,
+        vae_tile: int | None = None,
         batch_size: int = 8,
         progress: bool = False,
         callback: Callable[[int, int, Run], object] | None = None,
@@ -110,8 +112,10 @@ class TextToVideo:
 
         `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image model; defaults are
         the pair's. What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose
-        defaults are again the pair's. `batch_size` clips run together; `callback(step, total, run)` follows every step
-        and may raise to stop. Raises ValueError for prompts, sizes or options that cannot be, before sampling.
+        defaults are again the pair's. `vae_tile` decodes frames in overlapping squares of that many latents a side,
+        which bounds memory and gives nearly the same picture (`VAE.decode`). `batch_size` clips run together;
+        `callback(step, total, run)` follows every step and may raise to stop. Raises ValueError for prompts, sizes or
+        options that cannot be, before sampling.
         """
         pair, began = self.pair, time.perf_counter()
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -123,6 +127,8 @@ class TextToVideo:
             )
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected 1 or more")
+        if vae_tile is not None and vae_tile < 1:
+            raise ValueError(f"vae_tile={vae_tile}: expected a number of latents, 1 or more")
         if sampling is not None and options:
             raise ValueError(f"give either sampling or the options {', '.join(options)}, not both")
         sampling = sampling or read_sampling(pair.defaults, options)
@@ -163,10 +169,11 @@ class TextToVideo:
                 forwards = dict(run.forwards)
         z = torch.cat(latents)
         at_once = max(1, PIXELS // (height * width))
-        video_frames = to_frames(pair.vae.decode(z.to(pair.dtype), frames_per_batch=at_once).float())
+        decoded = pair.vae.decode(z.to(pair.dtype), frames_per_batch=at_once, tile=vae_tile)
+        video_frames = to_frames(decoded.float())
         record = Record(
             __version__, torch.__version__, pair.source, pair.swaps.to_dict(), pair.compile, prompts, negative,
-            image_negative, seeds, frames, height, width, sampling.to_dict(), str(pair.device),
+            image_negative, seeds, frames, height, width, vae_tile, sampling.to_dict(), str(pair.device),
             str(pair.dtype).removeprefix("torch."), nfe, forwards, round(time.perf_counter() - began, 3),
         )  # fmt: skip
         return Result(video_frames, z, record)

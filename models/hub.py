@@ -83,6 +83,21 @@ def fetch(source: str, part: str, variant: str | None = None) -> Path:
     return Path(local[0])
 
 
+def settle(source: str, part: str, variant: str | None) -> str | None:
+    """Fetches a file of `variant` as `fetch` does; where it cannot be had, another that an earlier download left will
+    do, which a line on stderr names. Returns the variant to load: the one asked for, or None."""
+    try:
+        fetch(source, part, variant)
+    except MissingError as error:
+        other = _in_cache(error.place, part, None) if variant else None
+        if other is None:
+            raise
+        sys.stderr.write(f"{source}: {other.name} of the cache in place of the {variant} file ({error.reason})\n")
+        sys.stderr.flush()
+        return None
+    return variant
+
+
 def _wanted(place: Place, names: Mapping[str, object], part: str, variant: str | None) -> list[str]:
     """The file of weights, then what belongs to it: config.json, shards."""
     if place.path in names:
@@ -117,18 +132,22 @@ def _cached(repo: str, name: str, revision: str | None) -> object:
     return huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
 
 
-def _from_cache(place: Place, part: str, variant: str | None, error: Exception) -> Path:
-    """What an earlier download left, when the hub does not answer."""
+def _in_cache(place: Place, part: str, variant: str | None) -> Path | None:
+    """What an earlier download left."""
     import huggingface_hub
 
     try:
-        root = Path(
-            huggingface_hub.snapshot_download(place.repo, revision=place.revision, local_files_only=True)
-        )
+        root = Path(huggingface_hub.snapshot_download(place.repo, revision=place.revision, local_files_only=True))
         names = {path.relative_to(root).as_posix(): None for path in root.rglob("*") if path.is_file()}
         return root / _wanted(place, names, part, variant)[0]
-    except Exception:
-        pass
+    except Exception:  # no snapshot, or none that holds the files
+        return None
+
+
+def _from_cache(place: Place, part: str, variant: str | None, error: Exception) -> Path:
+    """What an earlier download left, when the hub does not answer."""
+    if (path := _in_cache(place, part, variant)) is not None:
+        return path
     if PurePosixPath(place.path).suffix in (".safetensors", ".ckpt", ".pth", ".pt", ".bin"):
         files = [place.path]
     else:

@@ -6,7 +6,7 @@ public model with these sizes; where none is known, the caller must give a confi
 
 from collections.abc import Mapping
 
-from ivmix.models.temporal import MotionConfig, SpaceTimeConfig
+from ivmix.models.temporal import TABLE, MotionConfig, SpaceTimeConfig
 from ivmix.models.text import CLIPTextConfig
 from ivmix.models.unet import UNetConfig
 from ivmix.models.vae import VAEConfig
@@ -60,9 +60,11 @@ def is_motion(shapes: Shapes) -> bool:
 
 
 def motion(shapes: Shapes) -> MotionConfig:
-    """v1 knows 24 frames, v2 and v3 know 32, v2 has a module in the middle; 8 heads throughout."""
-    table = "down_blocks.0.motion_modules.0.transformer_blocks.0.pos_embed.pe"
-    return MotionConfig(8, shapes[table][1], any(key.startswith("mid_block.motion_modules.") for key in shapes))
+    """v1 knows 24 frames, v2 and v3 know 32, AnimateLCM, whose files leave the tables out, 64; v2 and AnimateLCM have a
+    module in the middle; 8 heads throughout."""
+    stored = any(key.endswith(TABLE) for key in shapes)
+    frames = shapes[f"down_blocks.0.motion_modules.0.transformer_blocks.0{TABLE}"][1] if stored else 64
+    return MotionConfig(8, frames, any(key.startswith("mid_block.motion_modules.") for key in shapes))
 
 
 def around(shapes: Shapes) -> UNetConfig:

@@ -16,6 +16,7 @@ from ivmix.models.folder import STEMS
 from ivmix.models.layouts import Found, LayoutError, find
 from ivmix.models.load import Source, Weights
 from ivmix.models.lora import parse_lora, read_config
+from ivmix.models.temporal import tables_left_out
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.unet import UNet, UNetConfig
 from ivmix.models.vae import VAE, VAEConfig
@@ -145,6 +146,7 @@ def _part(path: Path, found: Found, state: dict[str, Tensor]) -> Part:
     try:
         config = Weights(path, ours, beside if known else None).config(kind, tell)
         wanted = shapes_of(build(network, config))
+        wanted = {key: shape for key, shape in wanted.items() if key not in tables_left_out(ours, wanted)}
     except (ValueError, RuntimeError) as error:
         return Part(name, layout, found.prefix, len(found.keys), _elements(ours), None, (str(error),))
     if name == "motion":

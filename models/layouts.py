@@ -362,6 +362,10 @@ EXTRAS = drop(
     "{sqrt_recip|sqrt_recipm1}_alphas_cumprod", "posterior_{variance|log_variance_clipped|mean_coef1|mean_coef2}",
     "scale_arr", "model_ema.{rest}", "{control_model|adapter}.{rest}",
 )  # fmt: skip
+STRANGERS = {  # motion modules that read more than noise: how other keys of their files begin
+    "conv_in.": "PIA, which continues a given image",
+    "img_encoder.": "AnimateLCM-I2V, which continues a given image",
+}
 
 
 @dataclass(frozen=True)
@@ -396,6 +400,10 @@ def find(keys: Collection[str]) -> dict[str, Found]:
 
 def detect(keys: Collection[str], prefix: str = "") -> Layout:
     """The layout that knows every one of `keys`. Raises LayoutError."""
+    if "conv_out.weight" not in keys and any(".motion_modules." in key for key in keys):
+        for start, kind in STRANGERS.items():
+            if any(key.startswith(start) for key in keys):
+                raise LayoutError(f"its {start}* says that it holds motion modules of {kind}: not supported")
     anchored = [layout for layout in LAYOUTS if layout.anchor in keys]
     nearest, *others = anchored or LAYOUTS
     if others:

@@ -17,7 +17,7 @@ from ivmix.models.build import build, check_sizes, check_state, give, shapes_of
 from ivmix.models.files import read_state
 from ivmix.models.folder import Config, check_entries, choose, one_number, printable, read_json
 from ivmix.models.layouts import LayoutError, find
-from ivmix.models.temporal import MotionConfig
+from ivmix.models.temporal import MotionConfig, frame_positions, tables_left_out
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.unet import UNet, UNetConfig
 from ivmix.models.vae import VAE, VAEConfig
@@ -218,6 +218,8 @@ def assemble(
         where = pieces[0].config_file or f"the config of {pieces[0].path}"
         raise ValueError(f"{where} describes no {network.__name__}: {printable(error)}") from None
     wanted = shapes_of(module)
+    tables = tables_left_out([key for piece in pieces for key in piece.state], wanted)
+    wanted = {key: shape for key, shape in wanted.items() if key not in tables}
     if len(pieces) == 1:
         check_state(pieces[0].path, pieces[0].state, wanted, network.__name__)
     else:
@@ -227,6 +229,8 @@ def assemble(
         check_state(spatial.path, spatial.state, rest, network.__name__)
         check_state(modules.path, modules.state, own, f"the UNet of {spatial.path}")
     state = {key: value for piece in pieces for key, value in piece.state.items()}
+    like = next(iter(pieces[-1].state.values()), torch.empty(0))
+    state |= {key: frame_positions(frames, channels).to(like) for key, (_, frames, channels) in tables.items()}
     for piece in pieces:
         piece.state.clear()
     try:

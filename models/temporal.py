@@ -5,6 +5,7 @@ the image model whose spatial layers it has.
 """
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,16 +15,18 @@ from torch import Tensor, nn
 
 from ivmix.models.layers import Attention, FeedForward, group_norm
 
+TABLE = ".pos_embed.pe"  # how the key of a position table ends
+
 
 @dataclass(frozen=True)
 class MotionConfig:
     """An AnimateDiff motion module after every resnet (and attention) of the UNet (arXiv 2307.04725).
 
-    `mid_block` is true for v2; `max_frames` is 24 for v1, 32 for v2 and v3. The two switches say which group norms take
-    their statistics over all frames together rather than frame by frame. diffusers norms jointly in the motion modules
-    alone; so do these defaults. The authors' code norms frame by frame everywhere (`joint_norm=False`); their v1 alone
-    norms jointly in the resnets and before the output (`joint_norm=False, joint_resnet_norm=True`). Weights and keys
-    are the same; the outputs differ visibly.
+    `mid_block` is true for v2 and AnimateLCM (arXiv 2402.00769); `max_frames` is 24 for v1, 32 for v2 and v3, 64 for
+    AnimateLCM. The two switches say which group norms take their statistics over all frames together rather than frame
+    by frame. diffusers norms jointly in the motion modules alone; so do these defaults. The authors' code norms frame
+    by frame everywhere (`joint_norm=False`); their v1 alone norms jointly in the resnets and before the output
+    (`joint_norm=False, joint_resnet_norm=True`). Weights and keys are the same; the outputs differ visibly.
     """
 
     num_attention_heads: int = 8
@@ -50,6 +53,12 @@ def frame_positions(length: int, channels: int) -> Tensor:
     frequency = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10000.0) / channels))
     angle = position * frequency
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[None]
+
+
+def tables_left_out(keys: Collection[str], wanted: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The position tables among the shapes `wanted` if `keys`, what is stored, have none: constants, to be computed."""
+    stored = any(key.endswith(TABLE) for key in keys)
+    return {} if stored else {key: shape for key, shape in wanted.items() if key.endswith(TABLE)}
 
 
 class FramePositions(nn.Module):

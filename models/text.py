@@ -39,6 +39,11 @@ class CLIPTextConfig:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
 
+    def check_clip_skip(self, clip_skip: int) -> None:
+        """Raises ValueError for a layer that the encoder does not have."""
+        if not isinstance(clip_skip, int) or not 1 <= clip_skip <= self.num_hidden_layers:
+            raise ValueError(f"clip_skip={clip_skip!r}: expected 1 (the last layer) to {self.num_hidden_layers}")
+
     def to_dict(self) -> dict[str, Any]:
         """The config.json transformers writes for the same network."""
         return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **self.__dict__}
@@ -142,8 +147,7 @@ class CLIPText(nn.Module):
     def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
         if tokens.ndim != 2:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}: expected (b, l)")
-        if not 1 <= clip_skip <= self.config.num_hidden_layers:
-            raise ValueError(f"clip_skip={clip_skip}: expected 1 (the last layer) to {self.config.num_hidden_layers}")
+        self.config.check_clip_skip(clip_skip)
         if tokens.shape[1] > self.config.max_position_embeddings:
             raise ValueError(f"{tokens.shape[1]} tokens, at most {self.config.max_position_embeddings} are known")
         return self.text_model(tokens, clip_skip)

@@ -48,13 +48,14 @@ def test_the_same_command_gives_the_same_bytes_in_every_format(tmp_path, name):
 
 def test_a_record_reproduces_its_video_and_can_be_varied(tmp_path):
     first, again, varied = (tmp_path / f"{name}.webp" for name in ("first", "again", "varied"))
-    options = ["--sampler", "zigzag", "--steps", "4", "--image-guidance", "2:1", "--seed", "5", *SMALL, "--quiet"]
-    assert main(["sample", PROMPT, "-o", str(first), *options]) == 0
+    options = ["--sampler", "zigzag", "--steps", "4", "--image-guidance", "2:1", "--seed", "5", "--vae-tile", "6"]
+    assert main(["sample", PROMPT, "-o", str(first), *options, *SMALL, "--quiet"]) == 0
     assert main(["sample", "--from", f"{first}.json", "-o", str(again), "--quiet"]) == 0
     assert first.read_bytes() == again.read_bytes()
     assert main(["sample", "--from", f"{first}.json", "-o", str(varied), "--quiet", "--sequence", "up-first"]) == 0
     before, after = (json.loads(Path(f"{path}.json").read_text()) for path in (first, varied))
     assert after["sampling"] == before["sampling"] | {"sequence": "up-first"}
+    assert before["vae_tile"] == after["vae_tile"] == 6
     assert first.read_bytes() != varied.read_bytes()
 
 
@@ -71,14 +72,14 @@ def test_a_record_remembers_its_pair_and_dtype(tmp_path):
 
 def test_a_record_remembers_models_put_in_the_place_of_the_pairs_own(tmp_path, capsys):
     """The image model's degraded frames of the empty prompt tell: with it as the video model, sharpness is another."""
-    models = ["--video-model", str(EMBEDDED["sprites"] / "image"), "--compile", "auto"]
+    models = ["--video-model", str(EMBEDDED["sprites"] / "image"), "--compile", "auto", "--clip-skip", "2"]
     plain, first, again = (tmp_path / f"{name}.webp" for name in ("plain", "first", "again"))
     assert main(["sample", PROMPT, "-o", str(plain), *QUICK]) == 0
     assert main(["sample", PROMPT, "-o", str(first), *QUICK, *models]) == 0
     assert "networks run by eager: the network is on cpu" in capsys.readouterr().err
     assert main(["sample", "--from", f"{first}.json", "-o", str(again), "--quiet"]) == 0
     record = json.loads(Path(f"{again}.json").read_text())
-    assert (record["swaps"], record["compile"]) == ({"video_model": models[1]}, "auto")
+    assert (record["swaps"], record["compile"]) == ({"video_model": models[1], "clip_skip": 2}, "auto")
     assert first.read_bytes() == again.read_bytes() != plain.read_bytes()
 
 
@@ -138,6 +139,9 @@ BAD = [
     ([PROMPT, "--image-model", "no-such-model"], "no-such-model"),
     ([PROMPT, "--motion", "no-such-motion"], "no-such-motion"),
     ([PROMPT, "--vae", "no-such-vae"], "no-such-vae"),
+    ([PROMPT, "--tokenizer", "no-such-tokenizer"], "no-such-tokenizer"),
+    ([PROMPT, "--clip-skip", "0"], "clip_skip=0"),
+    ([PROMPT, "--vae-tile", "0"], "vae_tile=0"),
     ([PROMPT, "--video-model", "hub:a"], "source 'hub:a'"),
     ([PROMPT, "--lora", "no-such-lora.safetensors:0.5"], "no-such-lora"),
     ([PROMPT, "--sampler", "official", "--variant", "sora"], "variant: got 'sora'"),

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from ivmix import TextToVideo
-from ivmix.description import EMBEDDED, PUBLIC, Swaps, describe
+from ivmix.description import EMBEDDED, PUBLIC, Swaps, describe, swapped
 from ivmix.models import (
     VAE,
     CLIPText,
@@ -20,7 +20,10 @@ from ivmix.models import (
     UNet,
     UNetConfig,
     VAEConfig,
+    encode_prompts,
     hub,
+    load_text_encoder,
+    load_vae,
     save_folder,
 )
 from ivmix.models.tokenizer import BOS, EOS
@@ -176,7 +179,46 @@ def test_without_a_network_one_error_names_every_file_and_what_to_do(monkeypatch
     assert "hf download guoyww/animatediff-motion-adapter-v1-5-3 config.json diffusion_pytorch_model.safe" in text
     assert "diffusion_pytorch_model.fp16.safetensors" in text
     assert "tokenizer/vocab.json tokenizer/merges.txt" in text
-    assert "--image-model, --video-model, --motion and --vae" in text
+    assert "--image-model, --video-model, --motion, --vae and --tokenizer" in text
+
+
+def cached(cache: Path, repository: str, folder: Path) -> None:
+    """Lays a folder into a hub's cache as one snapshot."""
+    place = cache / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(folder, place / "snapshots" / "5ha")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("5ha")
+
+
+def test_without_a_network_plain_files_in_the_cache_do_for_the_variant(
+    monkeypatch, tmp_path, capsys, pipeline, modules
+):
+    import huggingface_hub
+
+    def refuse(*_, **__):
+        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "adapter").mkdir()
+    shutil.copy(modules, tmp_path / "adapter" / "diffusion_pytorch_model.safetensors")
+    heads = {"_class_name": "MotionAdapter", "motion_num_attention_heads": 4, "motion_norm_num_groups": 8}
+    (tmp_path / "adapter" / "config.json").write_text(json.dumps(heads))
+    cached(tmp_path / "cache", "stable-diffusion-v1-5/stable-diffusion-v1-5", pipeline)
+    cached(tmp_path / "cache", "guoyww/animatediff-motion-adapter-v1-5-3", tmp_path / "adapter")
+    pair = load_pair("animatediff")
+    assert same(pair.vae, load_vae(pipeline))
+    assert same(pair.image.text_encoder, load_text_encoder(pipeline))
+    assert capsys.readouterr().err.splitlines() == [
+        f"hub:stable-diffusion-v1-5/stable-diffusion-v1-5/{part}: {name}.safetensors of the cache in place of the fp16 "
+        "file (HF_HUB_OFFLINE is set)"
+        for part, name in (
+            ("vae", "diffusion_pytorch_model"), ("unet", "diffusion_pytorch_model"), ("text_encoder", "model"),
+        )
+    ]  # fmt: skip
+    (tmp_path / "cache" / "models--stable-diffusion-v1-5--stable-diffusion-v1-5/snapshots/5ha/vae/config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"vae/config\.json vae/diffusion_pytorch_model\.fp16\.safetensors"):
+        load_pair("animatediff")
 
 
 # --- models in place of a pair's own --------------------------------------------------------------------------------
@@ -249,6 +291,48 @@ def test_one_set_of_spatial_weights_serves_both_models_where_they_are_the_same(o
     both = [side.network().forward(z, t, side.condition(["a cat"])) for side in (pair.image, alone)]
     assert torch.equal(*both)
     assert not torch.equal(pair.video.network().forward(z, t, pair.video.condition(["a cat"])), both[0])
+
+
+def test_a_tokenizer_alone_serves_both_models(pipeline, modules, tmp_path):
+    bare = shutil.copytree(pipeline, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer"))
+    Tokenizer.from_words(WORDS[::-1], 8).save(tmp_path / "words")
+    swaps = Swaps(str(bare), str(bare), str(modules), tokenizer=str(tmp_path / "words"))
+    pair = load_pair("animatediff", swaps=swaps)
+    for side in (pair.image, pair.video):
+        assert side.tokenizer(["a"])[0, 1] == 1 + len(WORDS)  # the last of the words, behind begin and end
+    assert Swaps.from_dict(json.loads(json.dumps(swaps.to_dict()))) == swaps
+
+
+def test_clip_skip_is_of_a_side_and_can_be_given_for_both_or_for_the_image_model(copy):
+    raw = json.loads((copy / "pair.json").read_text())
+    rewrite(copy, image=raw["image"] | {"clip_skip": 2})
+
+    def skips(**given):
+        new = swapped(describe(copy)[0], Swaps(**given))
+        return new["image"].get("clip_skip", 1), new["video"].get("clip_skip", 1)
+
+    assert skips() == (2, 1)
+    assert skips(clip_skip=2) == (2, 2)
+    assert skips(image_clip_skip=1) == (1, 1)
+    assert skips(clip_skip=2, image_clip_skip=1) == (1, 2)
+    assert skips(image_model=str(SPRITES / "image")) == (1, 1)  # 2 was of the encoder that was replaced
+    pair = load_pair(copy)
+    for side, layer in ((pair.image, 2), (pair.video, 1)):
+        context = encode_prompts(side.tokenizer, side.text_encoder, ["a red circle moving left"], layer)
+        other = encode_prompts(side.tokenizer, side.text_encoder, ["a red circle moving left"], 3 - layer)
+        told = side.condition(["a red circle moving left"]).keys_values
+        assert all(map(torch.equal, flat(told), flat(side.unet.condition(context).keys_values)))
+        assert not all(map(torch.equal, flat(told), flat(side.unet.condition(other).keys_values)))
+
+
+def flat(keys_values):
+    return [tensor for pair in keys_values for tensor in pair]
+
+
+@pytest.mark.parametrize("clip_skip", [0, 3, -1])
+def test_a_layer_that_the_text_encoder_does_not_have_is_refused(clip_skip):
+    with pytest.raises(ValueError, match=rf"image model: clip_skip={clip_skip}: expected 1 .* to 2"):
+        load_pair("sprites", swaps=Swaps(image_clip_skip=clip_skip))
 
 
 def lora(path: Path, module: str, width: int) -> str:
@@ -329,17 +413,19 @@ def test_a_model_that_is_none_is_one_clear_error(own, pipeline, modules, swaps, 
 @pytest.mark.parametrize(
     ("encoder", "activation", "padding"),
     [
-        ("sd.safetensors", "quick_gelu", EOS),
+        ("{folder}/sd.safetensors", "quick_gelu", EOS),
         ("hub:owner/name/model.ckpt@main", "gelu", "!"),
-        ("pipeline/text_encoder", "gelu", EOS),  # the tokenizer came with it and knows best
+        ("/another/text_encoder", "gelu", "!"),
+        ("{folder}/text_encoder", "gelu", EOS),  # the tokenizer came with it and knows best
     ],
 )
-def test_rows_are_padded_as_a_single_files_text_encoder_was_trained(tmp_path, encoder, activation, padding):
-    """A file brings no tokenizer of its own, and with another encoder's OpenCLIP would read the wrong padding."""
-    vocabulary = [BOS, EOS, "!", "a</w>"]
-    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    found = tokenizer(str(tmp_path), encoder, replace(TEXT, hidden_act=activation))
+def test_rows_are_padded_as_a_text_encoder_without_a_tokenizer_was_trained(tmp_path, encoder, activation, padding):
+    """A single file brings no tokenizer, and with another encoder's OpenCLIP would read the wrong padding."""
+    vocabulary, folder = [BOS, EOS, "!", "a</w>"], tmp_path / "tokenizer"
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    found = tokenizer(str(folder), encoder.format(folder=tmp_path), replace(TEXT, hidden_act=activation))
     assert found(["a"]).tolist() == [[0, 3, 1] + [vocabulary.index(padding)] * 5]
 
 

@@ -134,6 +134,15 @@ def test_latents_decode_to_the_frames(model):
         assert np.array_equal(to_frames(model.pair.vae.decode(result.latents)), result.frames)
 
 
+def test_tiles_of_the_decoder_change_the_frames_a_little_and_the_latents_not_at_all(model):
+    call = {"sampler": "ddim", "steps": 3, "frames": 2}
+    plain, tiled, whole = (model(PROMPTS[0], vae_tile=tile, **call) for tile in (None, 12, 16))  # of 16 latents a side
+    assert torch.equal(plain.latents, tiled.latents)
+    assert 0 < np.abs(plain.frames.astype(float) - tiled.frames).mean() < 10  # of 255
+    assert np.array_equal(plain.frames, whole.frames)
+    assert [result.record.vae_tile for result in (plain, tiled, whole)] == [None, 12, 16]
+
+
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
@@ -187,6 +196,7 @@ def test_a_bad_prompt_of_a_later_batch_is_found_before_sampling(model):
         ({"seed": [1, 2]}, "seed has 2 entries for 1 prompts"),
         ({"seed": -1}, "seeds"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"vae_tile": 0}, "vae_tile=0"),
         ({"frames": 99}, "frames=99"),
         ({"guidance": float("inf")}, "guidance=inf"),
         ({"colour": "red"}, "option 'colour'"),

@@ -26,10 +26,14 @@ def add_model(command: argparse.ArgumentParser) -> None:
     group.add_argument("--video-model", metavar="SOURCE", help="likewise, and its VAE; with --motion, the spatial half")
     group.add_argument("--motion", metavar="SOURCE", help="AnimateDiff's motion modules, for the video model")
     group.add_argument("--vae", metavar="SOURCE", help="decodes the latents of both")
+    group.add_argument("--tokenizer", metavar="FOLDER", help="or hub:…, for both models: single files bring none")
     for name in ("lora", "image-lora", "video-lora"):
         models = {"lora": "both models"}.get(name, f"the {name.partition('-')[0]} model")
         group.add_argument(f"--{name}", action="append", metavar="SOURCE[:WEIGHT]",
                            help=f"added to {models}; may be repeated")  # fmt: skip
+    group.add_argument("--clip-skip", type=int, metavar="N", help="read the text encoders' Nth layer from the end "
+                       "(default: the pair's, 1 as a rule)")  # fmt: skip
+    group.add_argument("--image-clip-skip", type=int, metavar="N", help="of the image model alone")
 
 
 def add_prompts(command: argparse.ArgumentParser) -> None:
@@ -94,10 +98,11 @@ def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
 
 def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
     """What was given in place of a pair's models, in the form of `ivmix.description.Swaps`."""
-    given = {name: getattr(options, name) for name in ("image_model", "video_model", "motion", "vae")}
+    names = ("image_model", "video_model", "motion", "vae", "tokenizer", "clip_skip", "image_clip_skip")
+    given = {name: getattr(options, name) for name in names}
     for side in ("image_lora", "video_lora"):
         given[side] = [*(options.lora or ()), *(getattr(options, side) or ())]
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in given.items() if value not in (None, [])}
 
 
 def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = None) -> Any:

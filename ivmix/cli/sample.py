@@ -29,6 +29,8 @@ def add(commands: Any) -> None:
     command.add_argument("--seed", type=int, help="of the initial noise (default: 0)")
     command.add_argument("--frames", type=int, metavar="N", help="length (default: the pair's)")
     command.add_argument("--size", metavar="HxW", help="in pixels (default: the pair's)")
+    command.add_argument("--vae-tile", type=int, metavar="N", help="decode in overlapping squares of N latents a side: "
+                         "less memory, nearly the same picture")  # fmt: skip
     command.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     add_prompts(command)
     add_sampling(command)
@@ -52,8 +54,8 @@ def run(options: argparse.Namespace) -> None:
     kept = recall(Path(options.record)) if options.record else Kept(options.prompt)
     check_prompts([kept.prompt])
     height, width = parse_size(options.size) if options.size else (None, None)
-    given = {name: getattr(options, name) for name in ("seed", "frames", "negative_prompt", "image_negative_prompt")}
-    given |= {"height": height, "width": width}
+    names = ("seed", "frames", "vae_tile", "negative_prompt", "image_negative_prompt")
+    given = {name: getattr(options, name) for name in names} | {"height": height, "width": width}
     call = {"seed": 0, **kept.call, **{name: value for name, value in given.items() if value is not None}}
 
     model = load_model(options, kept.model)
@@ -71,7 +73,7 @@ class Kept:
     """What a run starts from before the command line's options: nothing but a prompt, or a whole record."""
 
     prompt: str
-    call: dict[str, Any] = field(default_factory=dict)  # seed, sizes, negative prompts
+    call: dict[str, Any] = field(default_factory=dict)  # seed, sizes, tile, negative prompts
     model: dict[str, Any] = field(default_factory=dict)  # pair, what is swapped in it, device, dtype, compile
     sampling: dict[str, Any] = field(default_factory=dict)  # in the form of a pair's defaults
 
@@ -84,6 +86,7 @@ def recall(path: Path) -> Kept:
     try:
         (prompt,), (seed,) = raw["prompts"], raw["seeds"]
         call = {name: raw[name] for name in ("frames", "height", "width", "negative_prompt", "image_negative_prompt")}
+        call["vae_tile"] = raw.get("vae_tile")  # older records have none
         model = {name: raw[name] for name in ("pair", "device", "dtype", "compile", "swaps")}
         options = dict(raw["sampling"])
         name = options.pop("sampler")

@@ -1,11 +1,13 @@
-"""What `compile_network` gains on a pair's video network: its paths, interleaved call by call in one process.
+"""What `compile_network` gains: its paths on one video network, interleaved call by call in one process.
 
     python tests/benchmarks/compiled.py [--pair sprites] [--device cpu] [--dtype float32] [--rounds 30]
 
-On CUDA: eager, CUDA graphs, and Inductor where Triton is installed. On the CPU: eager twice, which shows the noise of
-the measurement, and Inductor. "first calls" is what a shape costs before its calls are as fast as they get (the first
-two calls, beyond what eager ones take). The ratio is eager time over the path's in the same round, median and
-quartiles over the rounds: above 1 is faster. "calls to earn it back" is the first divided by what a call saves.
+The network is a pair's, or without `--pair` one level of Stable Diffusion's kind with motion modules: what has more,
+Inductor compiles on a CPU for many minutes. On CUDA: eager, CUDA graphs, and Inductor where Triton is installed. On the
+CPU: eager twice, which shows the noise of the measurement, and Inductor. "first calls" is what a shape costs before its
+calls are as fast as they get (the first two calls, beyond what eager ones take). The ratio is eager time over the
+path's in the same round, median and quartiles over the rounds: above 1 is faster. "calls to earn it back" is the first
+divided by what a call saves.
 """
 
 import argparse
@@ -17,36 +19,54 @@ from statistics import median, quantiles
 import torch
 from torch import Tensor
 
+from ivmix.models import Condition, MotionConfig, UNet, UNetConfig
 from ivmix.models.compile import compile_network
 from ivmix.pair import load_pair
+
+ONE_LEVEL = UNetConfig(
+    block_out_channels=(64,), attention_levels=(True,), layers_per_block=1, cross_attention_dim=64,
+    num_attention_heads=4, norm_num_groups=16, temporal=MotionConfig(4, max_frames=8),
+)  # fmt: skip
+
+
+def case(name: str | None, device: str, dtype: torch.dtype) -> tuple[UNet, Tensor, Condition]:
+    """A network with latents and a condition of two rows, as under guidance."""
+    generator = torch.Generator().manual_seed(0)
+    if name is None:
+        network, shape = UNet(ONE_LEVEL).to(device, dtype).eval().requires_grad_(False), (4, 8, 16, 16)
+        condition = network.condition(torch.randn(2, 8, 64, generator=generator).to(device, dtype))
+    else:
+        pair = load_pair(name, device, dtype)
+        network, condition = pair.video.unet, pair.video.condition(["", "a red circle moving left"])
+        shape = pair.latent_shape(pair.frames, pair.height, pair.width)
+    return network, torch.randn(2, *shape, generator=generator).to(device, dtype), condition
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", default="sprites")
+    parser.add_argument("--pair", metavar="NAME")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
 
-    pair = load_pair(options.pair, options.device, getattr(torch, options.dtype))
-    network = pair.video.unet
-    condition = pair.video.condition(["", "a red circle moving left"])            # two rows, as under guidance
-    shape = pair.latent_shape(pair.frames, pair.height, pair.width)
-    z = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(pair.device, pair.dtype)
+    network, z, condition = case(options.pair, options.device, getattr(torch, options.dtype))
+    device = torch.cuda.get_device_name() if z.is_cuda else f"CPU, {torch.get_num_threads()} threads"
+    name = options.pair or "one level"
+    print(f"{name} {tuple(z.shape)} {options.dtype}, {device}, torch {torch.__version__}", flush=True)
 
     def seconds(forward: Callable[..., Tensor], step: int) -> float:
         t = torch.tensor(999.0 - step, dtype=torch.float64)
         began = time.perf_counter()
         forward(z, t, condition)
-        if pair.device.type == "cuda":
+        if z.is_cuda:
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
     paths = {"eager": network, "eager again": compile_network(network, "off")}
-    if pair.device.type == "cuda":
+    if z.is_cuda:
         paths["auto"] = compile_network(network)
-    if pair.device.type != "cuda" or importlib.util.find_spec("triton"):
+    if not z.is_cuda or importlib.util.find_spec("triton"):
         paths["inductor"] = compile_network(network, "inductor")
     with torch.no_grad():
         warm = min(seconds(network, step) for step in range(5))
@@ -56,8 +76,6 @@ def main() -> None:
             for name, forward in paths.items():
                 times[name].append(seconds(forward, step))
 
-    device = torch.cuda.get_device_name() if pair.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{options.pair} {tuple(z.shape)} {options.dtype}, {device}, torch {torch.__version__}")
     print("| path | first calls, s | a call, ms | eager / it | calls to earn it back |\n|---|---|---|---|---|")
     for name, values in times.items():
         ratios = [base / value for base, value in zip(times["eager"], values, strict=True)]

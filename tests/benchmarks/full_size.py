@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,8 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from public_pairs import ADAPTER, File, pipeline
+from public_pairs import adapter, pipeline
 
-ADAPTER_FILE = File(
-    "adapter/diffusion_pytorch_model.safetensors", ("animatediff_v3_adapter_diffusers",), torch.float32, ADAPTER
-)
 UNETS = {
     "animatediff": ("sd15_unet_diffusers", 768),
     "modelscope": ("modelscope_unet3d_diffusers", 1024),
@@ -80,10 +78,10 @@ def main() -> None:
         text = torch.randn(1, 77, channels, generator=generator)
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            file = pipeline("", manifest, "clip_l_text_transformers", None)[0]
-            File(file.path, file.manifests, torch.float32, file.config).write(root, small=False)
-            if name == "animatediff":
-                ADAPTER_FILE.write(root, small=False)
+            unet, *_ = pipeline("", manifest, "clip_l_text_transformers", None)
+            files = [replace(unet, dtype=torch.float32), *([adapter("adapter/")] if name == "animatediff" else [])]
+            for file in files:
+                file.write(root, small=False)
             results = []
             for side in (ours, theirs):
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:

@@ -190,6 +190,12 @@ def pipeline(
     return [*files, *([File(f"{folder}vae/{network}", (vae,), config=VAE_CONFIG)] if vae else [])]
 
 
+def adapter(folder: str, variant: str = "") -> File:
+    """The motion modules of AnimateDiff v3 as diffusers has them, stored in float32 whatever the file is called."""
+    name = f"{folder}diffusion_pytorch_model{variant}.safetensors"
+    return File(name, ("animatediff_v3_adapter_diffusers",), torch.float32, ADAPTER)
+
+
 SD, MS = "stable-diffusion-v1-5/stable-diffusion-v1-5", "ali-vilab/text-to-video-ms-1.7b"
 MOTION = "guoyww/animatediff-motion-adapter-v1-5-3"
 L, H = ("<|endoftext|>", "!")  # what pads a row
@@ -224,10 +230,7 @@ CASES = {
         "animatediff",
         [
             *pipeline(hub(SD), "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
-            File(
-                hub(MOTION) + "diffusion_pytorch_model.safetensors", ("animatediff_v3_adapter_diffusers",),
-                torch.float32, ADAPTER,
-            ),
+            adapter(hub(MOTION)),
         ],
         {hub(SD) + "tokenizer": L},
     ),
@@ -235,10 +238,7 @@ CASES = {
         "animatediff",
         [
             *pipeline("sd15/", "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
-            File(
-                "adapter/diffusion_pytorch_model.fp16.safetensors", ("animatediff_v3_adapter_diffusers",),
-                torch.float32, ADAPTER,
-            ),
+            adapter("adapter/", ".fp16"),
         ],
         {"sd15/tokenizer": L},
         {"--image-model": "sd15", "--video-model": "sd15", "--motion": "adapter"},

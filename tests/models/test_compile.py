@@ -31,6 +31,7 @@ from ivmix.models import (
     UNetConfig,
     VAEConfig,
 )
+from ivmix.models.build import build
 from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
 
 Make = Callable[..., Tensor]
@@ -410,17 +411,17 @@ def test_a_call_stays_on_its_device(name: str, network: UNet, space_time: UNet) 
     """
     call: Callable[[], Tensor]
     with torch.device("meta"), torch.no_grad():
-        z, t = torch.randn(2, 4, 3, 8, 8), torch.tensor(5.0, dtype=torch.float64)
+        z, t = torch.empty(2, 4, 3, 8, 8), torch.tensor(5.0, dtype=torch.float64)
         match name:
             case "video" | "space-time":
-                unet = UNet((network if name == "video" else space_time).config)
-                condition = unet.condition(torch.randn(2, 5, 12), None if name == "video" else 24)
+                unet = build(UNet, (network if name == "video" else space_time).config)
+                condition = unet.condition(torch.empty(2, 5, 12), None if name == "video" else 24)
                 call = partial(unet, z, t, condition)
             case "vae":
-                vae = VAE(VAEConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4))
+                vae = build(VAE, VAEConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4))
                 call = partial(vae.decode, z, frames_per_batch=4)
             case _:
-                text = CLIPText(CLIPTextConfig(50, 8, 16, 2, 2))
+                text = build(CLIPText, CLIPTextConfig(50, 8, 16, 2, 2))
                 call = partial(text, torch.zeros(2, 9, dtype=torch.int64))
     with torch.no_grad(), Devices("meta") as seen:
         call()

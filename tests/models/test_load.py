@@ -23,6 +23,7 @@ from ivmix.models import (
     UNetConfig,
     VAEConfig,
     hub,
+    inspect,
     load_text_encoder,
     load_unet,
     load_vae,
@@ -283,6 +284,47 @@ def test_motion_modules_of_other_widths_and_incomplete_ones_are_refused(
         load_unet(tmp_path / "video", motion=tmp_path / "less.safetensors")
     with pytest.raises(LayoutError, match=r"it holds no motion, but a unet \(diffusers UNet\)"):
         load_unet(tmp_path / "unet", motion=tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.mark.parametrize("layout", ["AnimateDiff motion module", "diffusers MotionAdapter"])
+def test_motion_modules_without_position_tables_are_given_their_constants(
+    layout: str, unet: UNet, video: UNet, tmp_path: Path
+) -> None:
+    """AnimateLCM's file leaves them out; its code has them for 64 frames. A file with some of them is damaged."""
+    save_folder(unet, tmp_path / "unet")
+    state = public(BY_NAME[layout], modules(video))
+    tables = [key for key in state if key.endswith(".pe")]
+    save_file({key: value for key, value in state.items() if key not in tables}, tmp_path / "lcm.safetensors")
+    loaded = load_unet(tmp_path / "unet", motion=tmp_path / "lcm.safetensors", dtype=torch.float64)
+    assert loaded.config.temporal == replace(MOTION, max_frames=64)
+    known = {key: value for key, value in video.state_dict().items() if not key.endswith(".pe")}
+    computed = {key: value for key, value in loaded.state_dict().items() if key not in known}
+    assert same(loaded, {key: value.double() for key, value in known.items()} | computed)
+    assert len(computed) == sum(key.endswith(".pe") for key in modules(video))
+    for table in computed.values():
+        position, pair = torch.arange(64.0)[:, None], torch.arange(table.shape[2] // 2)
+        angle = position / 10000 ** (2 * pair / table.shape[2])
+        assert (table[0, :, 0::2] - angle.sin()).abs().max() < 1e-5  # float32's rounding of an angle up to 63
+        assert (table[0, :, 1::2] - angle.cos()).abs().max() < 1e-5
+    (part,) = inspect(tmp_path / "lcm.safetensors").parts
+    assert not [problem for problem in part.problems if ".pe" in problem]
+    del state[tables[0]]
+    if layout == "AnimateDiff motion module":
+        del state[tables[1]]  # the same table
+    save_file(state, tmp_path / "damaged.safetensors")
+    with pytest.raises(ValueError, match=r"damaged\.safetensors"):
+        load_unet(tmp_path / "unet", motion=tmp_path / "damaged.safetensors")
+
+
+@pytest.mark.parametrize(("key", "kind"), [("conv_in.weight", "PIA"), ("img_encoder.a.weight", "AnimateLCM-I2V")])
+def test_motion_modules_that_continue_an_image_are_refused_by_name(
+    key: str, kind: str, unet: UNet, video: UNet, tmp_path: Path
+) -> None:
+    save_folder(unet, tmp_path / "unet")
+    state = public(BY_NAME["AnimateDiff motion module"], modules(video)) | {key: torch.zeros(1)}
+    save_file(state, tmp_path / "mm.safetensors")
+    with pytest.raises(LayoutError, match=rf"mm\.safetensors: its .* motion modules of {kind}, .*: not supported"):
+        load_unet(tmp_path / "unet", motion=tmp_path / "mm.safetensors")
 
 
 def test_two_position_tables_that_differ_are_no_motion_module(unet: UNet, video: UNet, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ivmix.models import Condition, MotionConfig, SpaceTimeConfig, UNet, UNetConfig
+from ivmix.models.build import build
 from ivmix.models.layers import Attention, SpatialTransformer, sinusoid
 from ivmix.models.unet import FIXED_ENTRIES, MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
 
@@ -67,8 +68,7 @@ def parameters(network: UNet) -> int:
 def test_the_default_is_stable_diffusion_1_5_key_by_key(
     manifest: Callable[[str], tuple[Shapes, int]], shapes_of: Callable[..., Shapes]
 ) -> None:
-    with torch.device("meta"):
-        network = UNet(UNetConfig())
+    network = build(UNet, UNetConfig())
     public, total = manifest("sd15_unet_diffusers")
     assert sum(shape[2:] == (1, 1) and "proj" in key for key, shape in public.items()) == 32
     assert shapes_of(network) == linear(public)
@@ -90,8 +90,7 @@ def test_animatediff_is_stable_diffusion_plus_the_published_adapter(
     manifest: Callable[[str], tuple[Shapes, int]],
     shapes_of: Callable[..., Shapes],
 ) -> None:
-    with torch.device("meta"):
-        network = UNet(UNetConfig(temporal=motion))
+    network = build(UNet, UNetConfig(temporal=motion))
     spatial, spatial_total = manifest("sd15_unet_diffusers")
     adapter, adapter_total = manifest(f"animatediff_{version.replace('v1', 'v3')}_adapter_diffusers")
     tables = {key: (1, motion.max_frames, shape[2]) for key, shape in adapter.items() if key.endswith(".pe")}
@@ -111,8 +110,7 @@ def test_public_networks_have_their_keys_and_sizes(
     name: str, config: UNetConfig, total: int, manifest: Callable[[str], tuple[Shapes, int]],
     shapes_of: Callable[..., Shapes],
 ) -> None:  # fmt: skip
-    with torch.device("meta"):
-        network = UNet(config)
+    network = build(UNet, config)
     public, public_total = manifest(name)
     assert shapes_of(network) == public  # all three store linear projections
     assert parameters(network) == public_total == total
@@ -120,8 +118,7 @@ def test_public_networks_have_their_keys_and_sizes(
 
 @pytest.mark.parametrize("config", [SD21_BASE, MODELSCOPE, VIDEOCRAFTER2])
 def test_heads_of_these_networks_are_64_wide_everywhere(config: UNetConfig) -> None:
-    with torch.device("meta"):
-        network = UNet(config)
+    network = build(UNet, config)
     layers = {name: m for name, m in network.named_modules() if isinstance(m, Attention)}
     assert {m.to_q.out_features / m.heads for m in layers.values()} == {64}
     assert {m.heads for name, m in layers.items() if name.startswith("transformer_in")} <= {8}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ivmix.description import EMBEDDED
 from ivmix.models import VAE, VAEConfig, load_folder
+from ivmix.models.build import build
 from ivmix.models.vae import FIXED_ENTRIES, shares, tiled
 from ivmix.sprites.world import random_scenes, render
 
@@ -26,8 +27,7 @@ def vae(vae_config: VAEConfig, randomised: Callable[..., VAE]) -> VAE:
 def test_the_default_is_stable_diffusion_s_autoencoder_key_by_key(
     manifest: Callable[[str], tuple[dict[str, tuple[int, ...]], int]], shapes_of: Callable[..., Any]
 ) -> None:
-    with torch.device("meta"):
-        network = VAE(VAEConfig())
+    network = build(VAE, VAEConfig())
     public, total = manifest("sd15_vae_diffusers")
     assert shapes_of(network) == public
     assert sum(p.numel() for p in network.parameters()) == total == 83_653_863

@@ -154,15 +154,25 @@ def test_we_compute_the_same_from_projections_stored_as_convolutions(
     compare(ours, call, theirs, normal, agree)
 
 
-class FrameByFrame(nn.Module):
-    """A group norm of (b c f h w) that takes its statistics frame by frame."""
+class Laid(nn.Module):
+    """A norm of what `there` makes of its input, laid out as the input again by `back`."""
 
-    def __init__(self, norm: nn.GroupNorm) -> None:
+    def __init__(self, norm: nn.GroupNorm, there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm, self.there, self.back = norm, there, back
 
     def forward(self, x: Tensor) -> Tensor:
-        return as_video(self.norm(as_images(x)))
+        return self.back(self.norm(self.there(x)))
+
+
+def frame_by_frame(norm: nn.GroupNorm) -> Laid:
+    """Of (b c f h w), with the statistics of each frame."""
+    return Laid(norm, as_images, as_video)
+
+
+def jointly(norm: nn.GroupNorm) -> Laid:
+    """Of ((b f) c h w), with the statistics of all frames of an example."""
+    return Laid(norm, as_video, as_images)
 
 
 def test_frame_by_frame_norms_are_the_only_difference_to_the_authors_motion_module(
@@ -179,19 +189,8 @@ def test_frame_by_frame_norms_are_the_only_difference_to_the_authors_motion_modu
         agree(out, peer_video(theirs, z, t, context))
     for name, module in list(theirs.named_modules()):
         if name.split(".")[-2:-1] == ["motion_modules"]:
-            module.norm = FrameByFrame(module.norm)
+            module.norm = frame_by_frame(module.norm)
     agree(out, peer_video(theirs, z, t, context))
-
-
-class Jointly(nn.Module):
-    """A group norm of ((b f) c h w) that takes its statistics over all frames of an example."""
-
-    def __init__(self, norm: nn.GroupNorm) -> None:
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        return as_images(self.norm(as_video(x)))
 
 
 def test_norms_where_they_are_the_only_difference_to_the_authors_animatediff_v1(
@@ -208,10 +207,10 @@ def test_norms_where_they_are_the_only_difference_to_the_authors_animatediff_v1(
     for name, module in list(theirs.named_modules()):
         kind = name.split(".")[-2:-1]
         if kind == ["motion_modules"]:
-            module.norm = FrameByFrame(module.norm)
+            module.norm = frame_by_frame(module.norm)
         if kind == ["resnets"]:
-            module.norm1, module.norm2 = Jointly(module.norm1), Jointly(module.norm2)
-    theirs.conv_norm_out = Jointly(theirs.conv_norm_out)
+            module.norm1, module.norm2 = jointly(module.norm1), jointly(module.norm2)
+    theirs.conv_norm_out = jointly(theirs.conv_norm_out)
     compare(ours, peer_video, theirs, normal, agree)
 
 

@@ -161,26 +161,24 @@ def run_beside(network: nn.Module, layers: Layers) -> None:
         network.get_submodule(path).register_forward_hook(hook(down, up, WEIGHT * alpha / RANK))
 
 
+@pytest.mark.parametrize(
+    ("name", "modules", "compare"),
+    [
+        ("image_unet", "attn|ff|proj_|resnets|samplers", compare_images),
+        ("video_unet", f"motion_modules.*({ATTENTION})", compare_videos),
+    ],
+)
 def test_a_merged_unet_computes_what_layers_beside_the_weights_do(
-    image_unet: Any, normal: Make, agree: Agree, tmp_path: Path
-) -> None:
-    image_unet.save_pretrained(tmp_path / "unet")
-    layers = draw(image_unet, "attn|ff|proj_|resnets|samplers", normal)
+    name: str, modules: str, compare: Callable[..., None], request: pytest.FixtureRequest, normal: Make, agree: Agree,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    theirs = request.getfixturevalue(name)
+    theirs.save_pretrained(tmp_path / "unet")
+    layers = draw(theirs, modules, normal)
     save_file(kohya(layers, "unet"), tmp_path / "style.safetensors")
     ours = merge_loras(load_unet(tmp_path / "unet"), [(read_lora(tmp_path / "style.safetensors"), WEIGHT)])
-    run_beside(image_unet, layers)
-    compare_images(ours, image_unet, normal, agree)
-
-
-def test_a_merged_motion_unet_computes_what_layers_beside_the_weights_do(
-    video_unet: Any, normal: Make, agree: Agree, tmp_path: Path
-) -> None:
-    video_unet.save_pretrained(tmp_path / "unet")
-    layers = draw(video_unet, f"motion_modules.*({ATTENTION})", normal)
-    save_file(kohya(layers, "unet"), tmp_path / "pan.safetensors")
-    ours = merge_loras(load_unet(tmp_path / "unet"), [(read_lora(tmp_path / "pan.safetensors"), WEIGHT)])
-    run_beside(video_unet, layers)
-    compare_videos(ours, video_unet, normal, agree)
+    run_beside(theirs, layers)
+    compare(ours, theirs, normal, agree)
 
 
 def test_a_merged_text_encoder_computes_what_layers_beside_the_weights_do(
