@@ -136,8 +136,11 @@ class Maker:
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
         metadata = {"settings": json.dumps(self.settings(job)), "cost": json.dumps(cost)}
         temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces
-        save_file(tensors, temporary, metadata)
-        temporary.replace(path)
+        try:
+            save_file(tensors, temporary, metadata)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def fingerprint(model: TextToVideo, judge: Judge) -> str:

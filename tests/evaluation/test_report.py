@@ -210,6 +210,7 @@ def test_arms_that_cannot_be_are_refused_before_anything_is_drawn(tmp_path, caps
     monkeypatch.setitem(globals(), "ARMS", arms)
     assert evaluate(tmp_path / "run") == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tmp_path, capsys):
