@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from ivmix.sprites.recipe import STAGES
     from ivmix.sprites.train import assemble, end_with_parent, run_all, run_stage
 
-    for name, least in {"jobs": 1, "threads": 1, "clips": 2}.items():
+    for name, least in {"jobs": 1, "threads": 1, "clips": 3}.items():
         if getattr(options, name) < least:
             raise ValueError(f"--{name} {getattr(options, name)}: expected {least} or more")
     if not 0 < options.scale <= 1:

@@ -47,6 +47,8 @@ class Design:
             value = getattr(self, name.split()[0])
             if value < low:
                 raise ValueError(f"{name}={value}: expected {low} or more")
+        if (self.clips - 1) * self.repeats < 2:  # a caption is left out at a time, and two clips have a covariance
+            raise ValueError(f"clips={self.clips} in one repeat: expected 3 or more")
 
     def __len__(self) -> int:
         return self.clips * self.repeats
@@ -136,8 +138,11 @@ class Maker:
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
         metadata = {"settings": json.dumps(self.settings(job)), "cost": json.dumps(cost)}
         temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces
-        save_file(tensors, temporary, metadata)
-        temporary.replace(path)
+        try:
+            save_file(tensors, temporary, metadata)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def fingerprint(model: TextToVideo, judge: Judge) -> str:

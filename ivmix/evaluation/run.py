@@ -47,8 +47,8 @@ def evaluate(
     maker, crisp, samples = Maker.of(model, judge), reference_jobs(references), all_jobs(arms, design)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: expected a folder, a new one or that of the run to go on with")
-    (folder / "parts").mkdir(parents=True, exist_ok=True)
     missing = pending([*crisp, *samples], folder, maker)
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
     with ranks() as (rank, world):
         place, shares = share or (0, 1)
         turn, workers = place * world + rank, shares * world

@@ -89,7 +89,7 @@ def test_the_shipped_autoencoder_gives_latents_of_unit_deviation_and_loses_littl
 @pytest.mark.slow
 def test_one_command_trains_the_pair_resumes_after_a_kill_and_writes_its_card(tmp_path):
     ivmix = [sys.executable, "-m", "ivmix"]
-    command = [*ivmix, "train", "sprites", "-o", str(tmp_path), "--scale", "0.001", "--clips", "2"]
+    command = [*ivmix, "train", "sprites", "-o", str(tmp_path), "--scale", "0.001", "--clips", "3"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         while not (tmp_path / "vae.done").exists():
             assert process.poll() is None
