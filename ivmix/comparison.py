@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ivmix.evaluation.arms import Arm
-from ivmix.evaluation.report import LEVEL, Estimate, evaluations, markdown_table, plus_minus, show
+from ivmix.evaluation.report import LEVEL, Estimate, evaluations, markdown_table, show
 from ivmix.models import parse_weights
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import Scores, measure
@@ -80,17 +80,12 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {"clips": len(outcomes[0].frames), "level": LEVEL, "arms": arms}
 
 
-def table(report: Mapping[str, Any], intervals: bool = False) -> str:
-    """`summary` as a Markdown table, one arm a row.
-
-    `intervals` adds ± half the interval's width and leaves out the seconds, which say little beside other work.
-    """
+def table(report: Mapping[str, Any]) -> str:
+    """`summary` as a Markdown table, one arm a row."""
     measured = [name for name in COLUMNS if name in report["arms"][0]]
-    head = ["sampler", *measured, "evaluations I+V", *([] if intervals else ["s/clip"])]
+    head = ["sampler", *measured, "evaluations I+V", "s/clip"]
     rows = []
     for arm in report["arms"]:
-        estimates = {name: Estimate(**arm[name]) for name in measured}
-        cells = [plus_minus(n, e) if intervals else show(n, e.mean) for n, e in estimates.items()]
-        cost = [evaluations(arm["nfe"]), *([] if intervals else [f"{arm['seconds_per_clip']:.2f}"])]
-        rows.append([arm["label"], *cells, *cost])
+        means = [show(name, arm[name]["mean"]) for name in measured]
+        rows.append([arm["label"], *means, evaluations(arm["nfe"]), f"{arm['seconds_per_clip']:.2f}"])
     return markdown_table(head, rows)

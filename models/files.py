@@ -176,7 +176,7 @@ def _classes(path: Path) -> str:
     """The classes and functions that a pickle asks for and torch's restricted unpickler refuses; nothing is built."""
     try:
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:
+    except Exception:  # bytes of anybody's making raise anything; the refusal stands without the names too
         return ""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 

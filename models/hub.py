@@ -140,7 +140,7 @@ def _in_cache(place: Place, part: str, variant: str | None) -> Path | None:
         root = Path(huggingface_hub.snapshot_download(place.repo, revision=place.revision, local_files_only=True))
         names = {path.relative_to(root).as_posix(): None for path in root.rglob("*") if path.is_file()}
         return root / _wanted(place, names, part, variant)[0]
-    except Exception:  # no snapshot, or none that holds the files
+    except (OSError, ValueError):  # no snapshot, or none that holds the files
         return None
 
 

@@ -161,7 +161,8 @@ class Layout:
                 tensor = tensor.reshape(tensor.shape[:2])
             if len(names) > 1 and (tensor.ndim == 0 or tensor.shape[0] % len(names)):
                 raise LayoutError(f"{key!r} has shape {tuple(tensor.shape)}: expected {len(names)} equal parts")
-            for name, piece in zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=False):
+            pieces = tensor.tensor_split(len(names)) if len(names) > 1 else (tensor,) * len(names)  # none if dropped
+            for name, piece in zip(names, pieces, strict=True):
                 twin = ours.setdefault(name, piece)
                 if twin is not piece and not (twin.shape == piece.shape and (twin.is_meta or torch.equal(twin, piece))):
                     raise LayoutError(f"{key!r} is another tensor than its twin: both are {name}")

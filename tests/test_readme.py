@@ -1,9 +1,16 @@
 """The README's Python runs as printed, and its links lead somewhere."""
 
+import json
 import re
 from pathlib import Path
 
+import pytest
+
+from ivmix.comparison import ARMS
+from ivmix.evaluation.report import MAIN, Estimate, evaluations, plus_minus
+
 ROOT = Path(__file__).parent.parent
+DATA = ROOT / "notebooks" / "data"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALLER = {  # clips of a sixteenth of the pixels, which say as much about the code
     'sampler="composite", steps=10)': 'sampler="composite", steps=10, frames=2, height=16, width=16)',
@@ -39,3 +46,20 @@ def test_the_quick_start_holds_two_bash_blocks():
     assert len(blocks) == 2
     assert "ivmix sample" in blocks[0]
     assert "python -m pytest" in blocks[1]
+
+
+@pytest.mark.parametrize("page", ["README.md", "ivmix/sprites/pair/README.md"])
+def test_the_tables_are_the_stored_measurement(page):
+    report, lines = json.loads((DATA / "pair.json").read_text()), (ROOT / page).read_text().splitlines()
+    assert len(report["arms"]) == 3 + len(ARMS)  # ground truth first
+    for arm in report["arms"]:
+        estimates = {name: Estimate(**arm["columns"][name]) for name in MAIN}
+        cells = [arm["label"], *(plus_minus(n, e) for n, e in estimates.items()), f"{arm['frechet']['mean']:#.3g}"]
+        (row,) = [line for line in lines if line.startswith(f"| {arm['label']} ")]
+        assert [cell.strip() for cell in row.split("|")][1 : len(cells) + 1] == cells
+        assert row.endswith(f"| {evaluations(arm['nfe']):<15} |")
+
+
+def test_the_stored_measurement_is_of_the_arms_that_compare_shows():
+    stored = json.loads((DATA / "pair.arms.json").read_text())
+    assert stored == [{"label": arm.label, "options": dict(arm.options)} for arm in ARMS]

@@ -9,7 +9,7 @@ from ivmix.cli.options import add_model, load_model, say
 
 EXAMPLES = """examples:
   ivmix evaluate -o runs/core                           the core table: 256 clips x 3 repeats, hours on a CPU
-  ivmix evaluate -o runs/trial --clips 16 --seeds 2     half an hour
+  ivmix evaluate -o runs/trial --clips 16 --seeds 2     a trial: a twenty-fourth of it
   ivmix evaluate -o runs/core --full                    every pattern and baseline; what is there is kept
   ivmix evaluate -o runs/sweep --seed 500 --clips 64 --arms sweep.json
       where sweep.json holds [{"label": "gamma 1", "options": {"sampler": "zigzag", "image_guidance": "1"}}, ...]

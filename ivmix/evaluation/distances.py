@@ -22,7 +22,7 @@ def frechet_distance(a: Moments, b: Moments, ddof: int = 1) -> float:
     stylegan-v's FVD. ValueError for fewer than two features on either side, or features of different length.
     """
     _check_comparable(a.count, b.count, len(a.mean), len(b.mean))
-    return _frechet(a.mean, b.mean, _eigen_factor(a.covariance(ddof)), _eigen_factor(b.covariance(ddof)))
+    return _frechet(a.mean, b.mean, eigen_factor(a.covariance(ddof)), eigen_factor(b.covariance(ddof)))
 
 
 def frechet_of_features(x: Features, y: Features, ddof: int = 1) -> float:
@@ -44,8 +44,8 @@ def _frechet(mean_a: Tensor, mean_b: Tensor, factor_a: Tensor, factor_b: Tensor)
     return float((mean_a - mean_b).square().sum() + trace - 2 * torch.linalg.svdvals(factor_a.T @ factor_b).sum())
 
 
-def _eigen_factor(covariance: Tensor) -> Tensor:
-    """F (d, k) with F Fᵀ = `covariance` and k its numerical rank."""
+def eigen_factor(covariance: Tensor) -> Tensor:
+    """Of a covariance (d, d): F (d, k) with F Fᵀ = `covariance` and k its numerical rank."""
     values, vectors = torch.linalg.eigh(covariance)
     # Rounding leaves eigenvalues of ±1e-16 in place of zeros; their roots, 1e-8 each, would add up in the trace.
     kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
@@ -67,14 +67,19 @@ def polynomial_mmd(x: Features, y: Features, degree: int = 3) -> float:
     rows = as_features(x, "x"), as_features(y, "y")
     _check_comparable(len(rows[0]), len(rows[1]), rows[0].shape[1], rows[1].shape[1])
 
-    def kernel(u: Tensor, v: Tensor) -> Tensor:
-        return (u @ v.T / u.shape[1] + 1) ** degree
+    within = sum(mean_of_pairs(polynomial_kernel(r, r, degree)) for r in rows)
+    return within - 2 * float(polynomial_kernel(*rows, degree).mean())
 
-    def within(u: Tensor) -> Tensor:  # mean over pairs of different samples
-        k, n = kernel(u, u), len(u)
-        return (k.sum() - k.trace()) / (n * (n - 1))
 
-    return float(within(rows[0]) + within(rows[1]) - 2 * kernel(*rows).mean())
+def polynomial_kernel(x: Tensor, y: Tensor, degree: int = 3) -> Tensor:
+    """(x·y/d + 1)^degree of every pair: (n d) and (m d) -> (n m)."""
+    return (x @ y.T / x.shape[1] + 1) ** degree
+
+
+def mean_of_pairs(kernel: Tensor) -> float:
+    """Of a kernel (n n) of samples with themselves, the mean over pairs of different ones."""
+    n = len(kernel)
+    return float(kernel.sum() - kernel.trace()) / (n * (n - 1))
 
 
 def _check_comparable(n: int, m: int, d: int, e: int) -> None:

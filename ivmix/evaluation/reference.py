@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ivmix.evaluation.distances import frechet_distance, polynomial_mmd
+from ivmix.evaluation.distances import (
+    eigen_factor,
+    frechet_distance,
+    mean_of_pairs,
+    polynomial_kernel,
+    polynomial_mmd,
+)
 from ivmix.evaluation.moments import Moments
 from ivmix.evaluation.statistics import jackknife, paired_permutation
 
@@ -28,14 +34,12 @@ class Reference:
     @cached_property
     def _factor(self) -> Tensor:
         """F with F Fᵀ = covariance."""
-        values, vectors = torch.linalg.eigh(self.moments.covariance())
-        return vectors * values.clamp(min=0).sqrt()
+        return eigen_factor(self.moments.covariance())
 
     @cached_property
     def _within(self) -> float:
         """Mean of the MMD's kernel over pairs of different reference features."""
-        k = kernel(self.features, self.features)
-        return float(k.sum() - k.trace()) / (len(k) * (len(k) - 1))
+        return mean_of_pairs(polynomial_kernel(self.features, self.features))
 
     def frechet(self, x: Tensor) -> float:
         return frechet_distance(Moments.of(x), self.moments)
@@ -53,8 +57,8 @@ class Reference:
 
     def fast_mmd(self, rows: Tensor) -> Callable[[np.ndarray], float]:
         """`mmd` of any choice of `rows` (n, d), given by their indices, from kernels computed once."""
-        k = kernel(rows, rows).numpy()
-        diagonal, across = np.diag(k), kernel(rows, self.features).mean(1).numpy()
+        k = polynomial_kernel(rows, rows).numpy()
+        diagonal, across = np.diag(k), polynomial_kernel(rows, self.features).mean(1).numpy()
 
         def distance(index: np.ndarray) -> float:
             n = len(index)
@@ -77,8 +81,3 @@ class Reference:
             paired_permutation(self.fast_frechet, x.numpy(), base.numpy(), clusters, RESAMPLES),
             paired_permutation(self.fast_mmd(torch.cat([x, base])), first, second, clusters, RESAMPLES),
         )
-
-
-def kernel(x: Tensor, y: Tensor) -> Tensor:
-    """(x·y/d + 1)³, the kernel of `polynomial_mmd`."""
-    return (x @ y.T / x.shape[1] + 1) ** 3
