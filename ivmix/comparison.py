@@ -6,22 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ivmix.evaluation.arms import Arm
+from ivmix.evaluation.arms import ARMS, Arm
 from ivmix.evaluation.report import LEVEL, Estimate, evaluations, markdown_table, show
 from ivmix.models import parse_weights
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import Scores, measure
 from ivmix.sprites.world import parse
 from ivmix.text_to_video import Record, TextToVideo
-
-ARMS = (
-    Arm("video model alone", {"sampler": "ddim"}),
-    Arm("image model, frame by frame", {"sampler": "image"}),
-    Arm("IV-Mixed, down-first", {"sampler": "zigzag", "sequence": "down-first"}),
-    Arm("IV-Mixed, up-first", {"sampler": "zigzag", "sequence": "up-first"}),
-    Arm("composite ODE", {"sampler": "composite"}),
-    Arm("late mixture", {"sampler": "mixture"}),
-)
 
 # What the table shows, in order.
 COLUMNS = (

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ivmix import TextToVideo
-from ivmix.comparison import ARMS, COLUMNS, compare, summary, table
+from ivmix.comparison import COLUMNS, compare, summary, table
 from ivmix.description import EMBEDDED
-from ivmix.evaluation.arms import Arm
+from ivmix.evaluation.arms import ARMS, Arm
 from ivmix.sprites.measure import load_judge
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up"]

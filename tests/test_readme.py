@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ivmix.comparison import ARMS
+from ivmix.evaluation.arms import ARMS
 from ivmix.evaluation.report import MAIN, Estimate, evaluations, plus_minus
 
 ROOT = Path(__file__).parent.parent

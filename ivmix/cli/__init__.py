@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 from ivmix._version import __version__
-from ivmix.cli import compare, evaluate, inspect, pairs, sample, train
+from ivmix.cli import bench, compare, evaluate, inspect, pairs, sample, train
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ivmix {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (sample, compare, evaluate, inspect, pairs, train):
+    for module in (sample, compare, evaluate, bench, inspect, pairs, train):
         module.add(commands)
     return top
 

@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> None:
     import json
     import sys
 
-    from ivmix.comparison import ARMS, compare, summary, table
-    from ivmix.evaluation.arms import Arm
+    from ivmix.comparison import compare, summary, table
+    from ivmix.evaluation.arms import ARMS, Arm
     from ivmix.media import check_writable, contact_sheet, side_by_side, write_image, write_text, write_video
     from ivmix.sprites.measure import load_judge
     from ivmix.text_to_video import check_prompts

@@ -140,3 +140,10 @@ def say(text: str) -> None:
     """One line for the person at the terminal, on stderr, so that stdout stays free for results."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    height, cross, width = text.lower().partition("x")
+    if not (cross and height.isdigit() and width.isdigit()):
+        raise ValueError(f"--size {text}: expected HEIGHTxWIDTH in pixels, such as 32x32")
+    return int(height), int(width)

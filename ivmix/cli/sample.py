@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ivmix.cli.options import add_model, add_prompts, add_sampling, given_sampling, load_model, say
+from ivmix.cli.options import add_model, add_prompts, add_sampling, given_sampling, load_model, parse_size, say
 
 
 def add(commands: Any) -> None:
@@ -93,10 +93,3 @@ def recall(path: Path) -> Kept:
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path} is not a record that `ivmix sample` wrote") from None
     return Kept(prompt, {"seed": seed, **call}, model, {"sampler": name, name: options})
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    height, cross, width = text.lower().partition("x")
-    if not (cross and height.isdigit() and width.isdigit()):
-        raise ValueError(f"--size {text}: expected HEIGHTxWIDTH in pixels, such as 32x32")
-    return int(height), int(width)

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ivmix.comparison import ARMS
-from ivmix.evaluation.arms import TRUTHS
+from ivmix.evaluation.arms import ARMS, TRUTHS
 from ivmix.evaluation.jobs import Design, all_jobs, read_frames
 from ivmix.evaluation.report import Report, main_table
 from ivmix.evaluation.run import evaluate

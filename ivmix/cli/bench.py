@@ -1,0 +1,46 @@
+"""`ivmix bench`: what the samplers cost here."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ivmix.cli.options import add_model, load_model, parse_size
+
+
+def add(commands: Any) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="time the samplers against each other",
+        description="Draws one clip by every sampler in turn, several times over, and prints the median seconds and "
+        "the ratio to the first of them in the same round: the ratio holds on a busy machine, the seconds do not.",
+        epilog="examples:\n"
+        "  ivmix bench\n"
+        "  ivmix bench --pair animatediff --device cuda --dtype float16 --rounds 3\n"
+        '  ivmix bench --arms mine.json      where mine.json holds [{"label": "heun", "options": {"sampler": '
+        '"composite", "solver": "heun"}}, ...]',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
+    command.add_argument("--arms", metavar="JSON", help="these samplers, the first of them the one to divide by")
+    command.add_argument("--frames", type=int, metavar="N", help="length (default: the pair's)")
+    command.add_argument("--size", metavar="HxW", help="in pixels (default: the pair's)")
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_model(command)
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    from ivmix.bench import ARMS, bench, table
+    from ivmix.evaluation.arms import check_arms, read_arms
+
+    arms = read_arms(Path(options.arms)) if options.arms else ARMS
+    check_arms(arms)
+    height, width = parse_size(options.size) if options.size else (None, None)
+    model = load_model(options)
+    for arm in arms:
+        arm.settings(model)  # an arm that cannot be is found before the first is timed
+    timings = bench(
+        model, arms, options.rounds, progress=not options.quiet, frames=options.frames, height=height, width=width
+    )
+    sys.stdout.write(table(timings) + "\n")
