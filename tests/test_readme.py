@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ivmix.evaluation.arms import ARMS
-from ivmix.evaluation.report import MAIN, Estimate, evaluations, plus_minus
+from ivmix import TextToVideo
+from ivmix.evaluation.arms import ARMS, TRUTHS, core_arms
+from ivmix.evaluation.jobs import fingerprint
+from ivmix.evaluation.report import MAIN, Distance, Estimate, distance_text, evaluations, plus_minus
 from ivmix.sampling import SOLVERS
+from ivmix.sprites.measure import load_judge
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "notebooks" / "data"
@@ -49,21 +52,21 @@ def test_the_quick_start_holds_two_bash_blocks():
     assert "python -m pytest" in blocks[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "ivmix/sprites/pair/README.md"])
-def test_the_tables_are_the_stored_measurement(page):
-    report, lines = json.loads((DATA / "pair.json").read_text()), (ROOT / page).read_text().splitlines()
-    assert len(report["arms"]) == 3 + len(ARMS)  # ground truth first
+@pytest.mark.parametrize(("page", "data"), [("README.md", "core.json"), ("ivmix/sprites/pair/README.md", "pair.json")])
+def test_the_tables_are_the_stored_measurement(page, data):
+    report, lines = json.loads((DATA / data).read_text()), (ROOT / page).read_text().splitlines()
+    model = TextToVideo.from_pair("sprites")
+    assert report["weights"] == fingerprint(model, load_judge(model.pair.folder))
+    arms = core_arms(model.pair) if data == "core.json" else ARMS
+    assert [arm["label"] for arm in report["arms"]] == [arm.label for arm in (*TRUTHS, *arms)]
     for arm in report["arms"]:
         estimates = {name: Estimate(**arm["columns"][name]) for name in MAIN}
-        cells = [arm["label"], *(plus_minus(n, e) for n, e in estimates.items()), f"{arm['frechet']['mean']:#.3g}"]
+        distance = Distance(**{"deviation": None, "p_value": None, **arm["frechet"]})
+        cells = [arm["label"], *(plus_minus(n, e) for n, e in estimates.items())]
+        cells.append(distance_text(distance.mean, distance.deviation))
         (row,) = [line for line in lines if line.startswith(f"| {arm['label']} ")]
         assert [cell.strip() for cell in row.split("|")][1 : len(cells) + 1] == cells
         assert row.endswith(f"| {evaluations(arm['nfe']):<15} |")
-
-
-def test_the_stored_measurement_is_of_the_arms_that_compare_shows():
-    stored = json.loads((DATA / "pair.arms.json").read_text())
-    assert stored == [{"label": arm.label, "options": dict(arm.options)} for arm in ARMS]
 
 
 def test_the_table_of_solvers_is_what_their_classes_say():
