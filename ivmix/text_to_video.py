@@ -185,8 +185,8 @@ class TextToVideo:
         return Guided(network(side.condition([negative] * len(prompts))), network(side.condition(prompts)))
 
     def _announce(self, sampling: Sampling, sigmas: Tensor, legs: Sequence[Leg]) -> None:
-        """Says where the image model has no part in a run that is to mix both."""
-        if sampling.name == "zigzag" and all(leg.network != "image" for leg in legs):
+        """Says where a run that is to mix does not, or the image model has no part in one that is to mix both."""
+        if sampling.name == "zigzag" and all(leg.label == "step" for leg in legs):
             message = f"none of {sampling.steps} steps mixes, as the first or last ones of a zigzag never do: take more"
             warnings.warn(message, stacklevel=4)
             return

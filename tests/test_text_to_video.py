@@ -71,6 +71,12 @@ def test_a_zigzag_too_short_to_mix_says_so(model):
         assert model(PROMPTS[0], sampler="zigzag", steps=2, **SMALL).record.nfe == {"video": 2}
 
 
+def test_a_pattern_without_the_image_model_is_no_mistake(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert model(PROMPTS[0], sampler="zigzag", pattern="V-V", steps=3, **SMALL).record.nfe == {"video": 7}
+
+
 def test_evaluations_are_counted_per_clip_whatever_the_batches(model):
     one = model(PROMPTS[0], sampler="zigzag", steps=4, **SMALL).record
     three = model(PROMPTS, sampler="zigzag", steps=4, batch_size=2, **SMALL).record
