@@ -75,7 +75,7 @@ def train(
     average = copy.deepcopy(network).requires_grad_(False)
     optimiser = torch.optim.AdamW(
         parameter_groups(network, settings.rates), lr=settings.learning_rate, betas=(0.9, 0.99),
-        weight_decay=settings.weight_decay,
+        weight_decay=settings.weight_decay, fused=True,
     )  # fmt: skip
     start = 0
     if state_file.exists():

@@ -8,6 +8,7 @@ import pytest
 
 from ivmix.evaluation.arms import ARMS
 from ivmix.evaluation.report import MAIN, Estimate, evaluations, plus_minus
+from ivmix.sampling import SOLVERS
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "notebooks" / "data"
@@ -63,3 +64,12 @@ def test_the_tables_are_the_stored_measurement(page):
 def test_the_stored_measurement_is_of_the_arms_that_compare_shows():
     stored = json.loads((DATA / "pair.arms.json").read_text())
     assert stored == [{"label": arm.label, "options": dict(arm.options)} for arm in ARMS]
+
+
+def test_the_table_of_solvers_is_what_their_classes_say():
+    rows = re.findall(r"^\| (`[a-z0-9+`, ]+`) \| ([0-9, ]+) \| (\d) \|", README.split("| `--solver` |")[1], re.M)
+    listed = {}
+    for names, orders, stages in rows:
+        solvers, each = re.findall(r"`(.+?)`", names), [int(order) for order in orders.split(", ")]
+        listed |= {s: (n, int(stages)) for s, n in zip(solvers, each * (len(solvers) // len(each)), strict=True)}
+    assert listed == {name: (solver.order, solver.stages) for name, solver in SOLVERS.items()}

@@ -4,7 +4,7 @@ The video model is shown degraded clips, as web video is to public video models.
 a caption and degraded ones for the empty prompt, as an empty prompt draws the average of what was scraped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -222,31 +222,53 @@ def motion_loss(pair: Path, device: torch.device) -> Loss:
 
 
 def video_loss(pair: Path, device: torch.device) -> Loss:
-    """What `motion_loss` leaves: shapes, and all noise levels.
-
-    60 % of the timesteps are between 400 and 900, where a shape is decided, 20 % above and 20 % below; half of the
-    steps show one scene as two shapes, under one noise.
-    """
+    """What `motion_loss` leaves: shapes, and all noise levels, 60 % of the timesteps where a shape is decided."""
     vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        scenes, n = random_scenes(2, generator), 2
-        if torch.rand((), generator=generator) < 0.5:
-            other = (scenes.shape[0] + torch.randint(1, 4, (), generator=generator)) % 4
-            scenes, n = scenes[torch.zeros(2, dtype=torch.int64)], 1
-            scenes = replace(scenes, shape=torch.stack([scenes.shape[0], other]))
-        x0, prompts = both_ways(vae, scenes, generator, device)
-        part = torch.bucketize(torch.rand(n, generator=generator), torch.tensor([0.6, 0.8]), right=True)
-        low, high = torch.tensor([400, 900, 0])[part], torch.tensor([900, 1000, 400])[part]
-        t = low + (torch.rand(n, generator=generator) * (high - low)).long()
+        x0, prompts, n = two_shapes(vae, generator, device)
+        t = timesteps(n, {(400, 900): 0.6, (900, 1000): 0.2, (0, 400): 0.2}, generator)
         return v_loss(network, x0, t, prompts, generator)
 
     return loss
 
 
-def both_ways(
-    vae: VAE, scenes: Scenes, generator: torch.Generator, device: torch.device
-) -> tuple[Tensor, list[str]]:
+def detail_loss(pair: Path, device: torch.device) -> Loss:
+    """As `video_loss`, at less noise, and where a clip stands still an error counts four times.
+
+    That is nearly half of the latents and a tenth of their error; what is left there is seen as flicker. Only below
+    t = 600, where the clip tells by itself what moves: above, the weights would favour still clips.
+    """
+    vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
+
+    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        x0, prompts, n = two_shapes(vae, generator, device)
+        t = timesteps(n, {(0, 300): 0.4, (300, 900): 0.45, (900, 1000): 0.15}, generator)
+        still = x0.diff(dim=2).abs().amax(dim=(1, 2), keepdim=True) < 0.1  # (b 1 1 h w); their deviation is nearly 1
+        return v_loss(network, x0, t, prompts, generator, torch.where(still, 4.0, 1.0), below=600)
+
+    return loss
+
+
+def two_shapes(vae: VAE, generator: torch.Generator, device: torch.device) -> tuple[Tensor, list[str], int]:
+    """`both_ways` of two scenes, half of the time one scene as two shapes; and how many noises they are to share."""
+    scenes, n = random_scenes(2, generator), 2
+    if torch.rand((), generator=generator) < 0.5:
+        other = (scenes.shape[0] + torch.randint(1, 4, (), generator=generator)) % 4
+        scenes, n = scenes[torch.zeros(2, dtype=torch.int64)], 1
+        scenes = replace(scenes, shape=torch.stack([scenes.shape[0], other]))
+    return *both_ways(vae, scenes, generator, device), n
+
+
+def timesteps(n: int, shares: Mapping[tuple[int, int], float], generator: torch.Generator) -> Tensor:
+    """Timesteps (n,), uniform in each of the ranges [low, high) that `shares` gives a share."""
+    edges = torch.tensor(list(shares.values())).cumsum(0)[:-1]
+    part = torch.bucketize(torch.rand(n, generator=generator), edges, right=True)
+    low, high = torch.tensor(list(shares))[part].unbind(1)
+    return low + (torch.rand(n, generator=generator) * (high - low)).long()
+
+
+def both_ways(vae: VAE, scenes: Scenes, generator: torch.Generator, device: torch.device) -> tuple[Tensor, list[str]]:
     """Degraded clips of n scenes, then the same backwards, and their captions, one scene in eight without:
     latents (2n c f h w)."""
     with torch.no_grad():
@@ -258,16 +280,30 @@ def both_ways(
 
 
 def v_loss(
-    network: nn.Module, x0: Tensor, t: Tensor, prompts: Sequence[str], generator: torch.Generator
+    network: nn.Module,
+    x0: Tensor,
+    t: Tensor,
+    prompts: Sequence[str],
+    generator: torch.Generator,
+    weights: Tensor | None = None,
+    below: int = 1000,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error of v at t (n,), of which x0 (b c f h w) has b / n clips each that share their noise."""
+    """Squared error of v at t (n,), of which x0 (b c f h w) has b / n clips each that share their noise.
+
+    `weights` (b 1 1 h w) count where t is `below`.
+    """
     repeats = len(x0) // len(t)
     noise = torch.randn((len(t), *x0.shape[1:]), generator=generator).to(x0.device).repeat(repeats, 1, 1, 1, 1)
     t = t.repeat(repeats)
     alpha, sigma_vp = levels(t, x0.device)
     z, v = alpha * x0 + sigma_vp * noise, alpha * noise - sigma_vp * x0
-    error = (network(z, t, prompts) - v).square().mean(dim=(1, 2, 3, 4))
-    return error.mean(), {"late": error.detach().cpu()[t >= 900].mean().nan_to_num()}
+    error = (network(z, t, prompts) - v).square()
+    by_clip = error.detach().mean(dim=(1, 2, 3, 4)).cpu()
+    logged = {"late": by_clip[t >= 900].mean().nan_to_num(), "early": by_clip[t < 300].mean().nan_to_num()}
+    if weights is not None:
+        weights = torch.where((t < below)[:, None, None, None, None].to(x0.device), weights, 1.0)
+        error = error * weights / weights.mean(dim=(3, 4), keepdim=True)
+    return error.mean(), logged
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------
@@ -320,6 +356,10 @@ STAGES = (
     Stage(
         "video", ("vae", "motion"), Settings(steps=2200, learning_rate=5e-4),
         load_video, video_loss, save_conditioned("video"),
+    ),
+    Stage(
+        "detail", ("vae", "video"), Settings(steps=4000, learning_rate=5e-4),
+        load_video, detail_loss, save_conditioned("video"),
     ),
 )  # fmt: skip
 
