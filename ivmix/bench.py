@@ -41,7 +41,7 @@ def bench(
 ) -> list[Timing]:  # fmt: skip
     """Times one clip of `prompt` by every arm, `rounds` times; `call` goes to the model (frames, height, width, …).
 
-    A first round of two steps an arm, in which kernels are chosen and memory is allocated, is not counted. ValueError
+    A first round of three steps an arm, in which kernels are chosen and memory is allocated, is not counted. ValueError
     for fewer than one round, or no arm.
     """
     if rounds < 1:
@@ -53,7 +53,7 @@ def bench(
         for number in range(1 + rounds):
             for arm in arms:
                 bar.set_description(arm.label)
-                options = dict(arm.options) | ({"steps": 2} if number == 0 else {})
+                options = dict(arm.options) | ({"steps": 3} if number == 0 else {})
                 began = time.perf_counter()
                 nfe[arm.label] = model(prompt, **call, **options).record.nfe  # frames on the CPU: nothing is pending
                 if number:

@@ -64,7 +64,7 @@ def test_the_tables_are_the_stored_measurement(page, data):
         distance = Distance(**{"deviation": None, "p_value": None, **arm["frechet"]})
         cells = [arm["label"], *(plus_minus(n, e) for n, e in estimates.items())]
         cells.append(distance_text(distance.mean, distance.deviation))
-        (row,) = [line for line in lines if line.startswith(f"| {arm['label']} ")]
+        (row,) = [line for line in lines if line.split("|")[1:2] and line.split("|")[1].strip() == arm["label"]]
         assert [cell.strip() for cell in row.split("|")][1 : len(cells) + 1] == cells
         assert row.endswith(f"| {evaluations(arm['nfe']):<15} |")
 
