@@ -143,6 +143,7 @@ def say(text: str) -> None:
 
 
 def parse_size(text: str) -> tuple[int, int]:
+    """"32x48" -> (32, 48), height and width in pixels. ValueError for anything else."""
     height, cross, width = text.lower().partition("x")
     if not (cross and height.isdigit() and width.isdigit()):
         raise ValueError(f"--size {text}: expected HEIGHTxWIDTH in pixels, such as 32x32")

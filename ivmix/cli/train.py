@@ -12,8 +12,7 @@ def add(commands: Any) -> None:
         "train",
         help="train the embedded pair from nothing",
         description="Trains autoencoder, judge, image and video model of the sprite world, measures the pair and "
-        "writes its model card. A killed run resumes when the same command is given again. About three hours on 2 "
-        "cores.",
+        "writes its model card. A killed run resumes when the same command is given again. Hours on 2 cores.",
         epilog="examples:\n"
         "  ivmix train sprites -o runs/sprites\n"
         "  ivmix train sprites -o runs/trial --scale 0.01 --clips 4",
