@@ -1,7 +1,8 @@
 """What an evaluation computes: one file a micro-batch and arm, resumable after a kill, in any number of processes.
 
-Clip k of repeat r has the index i = r * clips + k, starts from noise of seed + i and shows caption k mod 64. Micro-
-batches are cut by index, so a clip has the same bits whoever computes it beside whatever else.
+Clip k of repeat r has the index i = r * clips + k, starts from noise of seed + i and shows the caption k mod 64 of
+`balanced_captions`. Micro-batches are cut by index, so a clip has the same bits whoever computes it beside whatever
+else.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,18 @@ from ivmix.text_to_video import TextToVideo
 
 FORMAT = 1  # of a part's file
 COLUMN = "column."  # before a column's name in a part
+
+
+@lru_cache(maxsize=1)
+def balanced_captions() -> tuple[str, ...]:
+    """All captions, ordered so that few clips are a fair sample: 4 from a multiple of 4 on show every colour, shape and
+    motion once, 16 from a multiple of 16 on every pair of them.
+
+    Colour, shape and motion are a, a + b and 2 a + b + c in the field of four elements: orthogonal Latin squares.
+    """
+    double, four = (0, 2, 3, 1), range(4)  # in that field, where + is ^
+    names = all_captions()
+    return tuple(names[16 * a + 4 * (a ^ b) + (double[a] ^ b ^ c)] for c in four for b in four for a in four)
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ class Design:
         return self.clips * self.repeats
 
     def captions(self, rows: range) -> list[str]:
-        names = all_captions()
+        names = balanced_captions()
         return [names[i % self.clips % len(names)] for i in rows]
 
     def seeds(self, rows: range) -> list[int]:

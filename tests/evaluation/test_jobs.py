@@ -16,8 +16,18 @@ from safetensors.torch import load_file
 
 from ivmix.evaluation import jobs as module
 from ivmix.evaluation.arms import Arm, Truth
-from ivmix.evaluation.jobs import Design, Job, all_jobs, collect, fingerprint, pending, read_metadata, reference_jobs
-from ivmix.sprites.world import all_captions
+from ivmix.evaluation.jobs import (
+    Design,
+    Job,
+    all_jobs,
+    balanced_captions,
+    collect,
+    fingerprint,
+    pending,
+    read_metadata,
+    reference_jobs,
+)
+from ivmix.sprites.world import all_captions, parse
 
 CRISP = Truth("crisp clips", "crisp")
 ARMS = (CRISP, Arm("video model alone", {"sampler": "ddim", "steps": 1}))
@@ -53,7 +63,7 @@ def whole(maker, tmp_path_factory) -> Path:
 
 
 def test_clip_k_of_repeat_r_has_the_seed_and_caption_of_the_contract():
-    design, names = Design(clips=100, repeats=3, seed=1000, batch_size=8), all_captions()
+    design, names = Design(clips=100, repeats=3, seed=1000, batch_size=8), balanced_captions()
     rows = [i for batch in design.batches() for i in batch]
     assert rows == list(range(300))
     for r in range(3):
@@ -61,6 +71,17 @@ def test_clip_k_of_repeat_r_has_the_seed_and_caption_of_the_contract():
             i = r * 100 + k
             assert design.seeds(range(i, i + 1)) == [1000 + r * 100 + k]
             assert design.captions(range(i, i + 1)) == [names[k % 64]]
+
+
+def test_few_clips_are_a_fair_sample_of_the_captions():
+    names = balanced_captions()
+    assert sorted(names) == sorted(all_captions())
+    seen = [parse(name) for name in names]
+    for start in range(0, 64, 4):
+        assert all(len(set(values)) == 4 for values in zip(*seen[start : start + 4], strict=True))
+    for start in range(0, 64, 16):
+        for one, other in ((0, 1), (0, 2), (1, 2)):
+            assert len({(row[one], row[other]) for row in seen[start : start + 16]}) == 16
 
 
 @pytest.mark.parametrize("workers", range(1, 7))
