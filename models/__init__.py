@@ -1,5 +1,6 @@
 """Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
+from ivmix.models.averaging import AveragingConfig
 from ivmix.models.compile import compile_network
 from ivmix.models.folder import save_folder
 from ivmix.models.inspection import Inspection, inspect
@@ -14,6 +15,7 @@ from ivmix.models.vae import VAE, VAEConfig
 
 __all__ = [
     "VAE",
+    "AveragingConfig",
     "CLIPText",
     "CLIPTextConfig",
     "Condition",

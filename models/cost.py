@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from ivmix.models.averaging import FrameAveraging
 from ivmix.models.build import build
 from ivmix.models.layers import Attention, SpatialTransformer
 from ivmix.models.temporal import FrameTransformer, TemporalConv
@@ -68,7 +69,8 @@ def forward_cost(
         network(z, t, condition, temporal=temporal)
     parameters = set(network.parameters())
     if not temporal:
-        over_frames = (m for m in network.modules() if isinstance(m, FrameTransformer | TemporalConv))
+        kinds = FrameTransformer | TemporalConv | FrameAveraging
+        over_frames = (m for m in network.modules() if isinstance(m, kinds))
         parameters -= {p for module in over_frames for p in module.parameters()}
     return Cost(_by_kind(network, counter.get_flop_counts()), alive.most, sum(p.numel() for p in parameters))
 
@@ -81,6 +83,7 @@ def _by_kind(network: UNet, counts: Mapping[str, Mapping[Any, int]]) -> dict[str
         entries = counts.get(name, {})
         return sum(entries.values()) if operation is None else entries.get(operation, 0)
 
+    products = torch.ops.aten.bmm
     scores, convolution = torch.ops.aten._scaled_dot_product_flash_attention, torch.ops.aten.convolution
     inside = 0  # of transformers and convolutions over frames
     for path, module in network.named_modules():
@@ -89,6 +92,8 @@ def _by_kind(network: UNet, counts: Mapping[str, Mapping[Any, int]]) -> dict[str
             flops["frame scores"] += found(name, scores)
             flops["temporal layers"] += found(name) - found(name, scores)
             inside += found(name, convolution)
+        if isinstance(module, FrameAveraging):
+            flops["frame scores"] += found(name, products)
         if isinstance(module, SpatialTransformer):
             flops["spatial layers"] += found(name)
         if isinstance(module, Attention) and ".attentions." in name and path.endswith("attn1"):

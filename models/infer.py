@@ -6,6 +6,7 @@ public model with these sizes; where none is known, the caller must give a confi
 
 from collections.abc import Mapping
 
+from ivmix.models.averaging import AveragingConfig
 from ivmix.models.temporal import TABLE, MotionConfig, SpaceTimeConfig
 from ivmix.models.text import CLIPTextConfig
 from ivmix.models.unet import UNetConfig
@@ -46,7 +47,14 @@ def unet(shapes: Shapes) -> UNetConfig:
         cross_attention_dim=context,
         num_attention_heads=heads,
         temporal=temporal(shapes),
+        averaging=averaging(shapes),
     )
+
+
+def averaging(shapes: Shapes) -> AveragingConfig | None:
+    if "averaging.clean" not in shapes:
+        return None
+    return AveragingConfig(shapes["averaging.compare.weight"][0], shapes["averaging.clean"][0])
 
 
 def temporal(shapes: Shapes) -> MotionConfig | SpaceTimeConfig | None:

@@ -186,6 +186,7 @@ DIFFUSERS_UNET = (
         "{time|fps}_embedding.linear_{1|2}.{weight|bias}",
         "{block}.{resnets|temp_convs|motion_modules}.{n}.{rest}",
         "{block}.{down|up}samplers.0.conv.{weight|bias}",
+        "averaging.{clean|compare.weight|scale.weight|scale.bias}",  # of our own last layer, see averaging.py
     ),
     *same("{block}.{attentions|temp_attentions}.{n}.{transformer}", "transformer_in.{transformer}", linear=True),
 )

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ivmix.models.averaging import AveragingConfig, FrameAveraging
 from ivmix.models.folder import check_entries, one_number
 from ivmix.models.layers import (
     Downsample,
@@ -55,6 +56,7 @@ class UNetConfig:
     """Sizes of a UNet; the defaults are Stable Diffusion 1.5, `temporal=MotionConfig()` makes it AnimateDiff v3.
 
     Per-level tuples run from fine to coarse. `num_attention_heads` counts heads, once for all levels or level by level.
+    `averaging` adds a last layer that no public model has.
     """
 
     in_channels: int = 4
@@ -66,6 +68,7 @@ class UNetConfig:
     num_attention_heads: int | tuple[int, ...] = 8
     norm_num_groups: int = 32
     temporal: MotionConfig | SpaceTimeConfig | None = None
+    averaging: AveragingConfig | None = None
 
     def __post_init__(self) -> None:
         heads, levels = self.num_attention_heads, len(self.block_out_channels)
@@ -123,6 +126,8 @@ class UNetConfig:
             case SpaceTimeConfig() as space_time:
                 kind, suffix = "UNetVideoCrafter" if space_time.fps else "UNet3DConditionModel", "3D"
                 own = {"attention_head_dim": self.head_width()} | ({"fps_cond": True} if space_time.fps else {})
+        if (last := self.averaging) is not None:  # entries that diffusers has not either
+            own |= {"averaging_features": last.features, "averaging_timesteps": last.timesteps}
         prefix = ["CrossAttn" if attention else "" for attention in self.attention_levels]
         return {
             "_class_name": kind,
@@ -159,6 +164,9 @@ class UNetConfig:
             if kind != "UNet2DConditionModel":                 # how wide they are, in a UNet3DConditionModel
                 heads = tuple(width // one_number(raw, "attention_head_dim") for width in widths)
                 temporal = SpaceTimeConfig(fps=raw.get("fps_cond", kind == "UNetVideoCrafter"))
+        averaging = None
+        if "averaging_features" in raw:
+            averaging = AveragingConfig(raw["averaging_features"], raw["averaging_timesteps"])
         config = cls(
             in_channels=raw["in_channels"],
             out_channels=raw["out_channels"],
@@ -169,6 +177,7 @@ class UNetConfig:
             num_attention_heads=heads,
             norm_num_groups=raw["norm_num_groups"],
             temporal=temporal,
+            averaging=averaging,
         )
         written = config.to_dict()
         for name in ("down_block_types", "up_block_types"):
@@ -352,6 +361,9 @@ class UNet(nn.Module):
             self.up_blocks.append(UpBlock(pairs, config, i))
         self.conv_norm_out = nn.GroupNorm(groups, widths[0], eps=1e-5)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+        self.averaging: FrameAveraging | None = None
+        if config.averaging is not None:
+            self.averaging = FrameAveraging(config.out_channels, 4 * widths[0], config.averaging)
 
         for index, layer in enumerate(self._text_layers()):
             layer.index = index
@@ -381,7 +393,7 @@ class UNet(nn.Module):
     def forward(self, z: Tensor, t: Tensor, condition: Condition, temporal: bool = True) -> Tensor:
         """z (b c f h w), t 0-d or (b,), condition of b rows -> (b c f h w).
 
-        `temporal=False` leaves all temporal layers out: the image model that shares these spatial weights. For
+        `temporal=False` leaves all that joins frames out: the image model that shares these spatial weights. For
         AnimateDiff that is a model on its own; for ModelScope and VideoCrafter2, trained as a whole, an ablation.
         """
         config = self.config
@@ -416,4 +428,5 @@ class UNet(nn.Module):
         for up in self.up_blocks:
             x = up(x, skips, told)
         x = self.conv_out(F.silu(group_norm(self.conv_norm_out, x, told.normed_together)))
-        return rearrange(x, "(b f) c h w -> b c f h w", f=frames)
+        y = rearrange(x, "(b f) c h w -> b c f h w", f=frames)
+        return y if self.averaging is None or not temporal else self.averaging(y, z, t, embedding)

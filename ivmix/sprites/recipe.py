@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ivmix.description import FORMAT
 from ivmix.models import (
     VAE,
+    AveragingConfig,
     CLIPText,
     CLIPTextConfig,
     MotionConfig,
@@ -342,6 +343,17 @@ def load_video(pair: Path) -> Conditioned:
     return network.requires_grad_(True).train()
 
 
+def averaging_video(pair: Path) -> Conditioned:
+    """What the stage before has saved, and a last layer that averages what stands still."""
+    network = load_video(pair)
+    unet, schedule = network.unet, Schedule.from_config(SCHEDULE)
+    unet.config = replace(VIDEO_CONFIG, averaging=AveragingConfig())
+    unet.averaging = UNet(unet.config).averaging
+    assert unet.averaging is not None
+    unet.averaging.clean.copy_(torch.stack([schedule.alpha, -schedule.sigma_vp], dim=1))  # x0 of z and v
+    return network
+
+
 STAGES = (
     Stage("vae", (), Settings(steps=3000), lambda _: VAE(VAE_CONFIG), vae_loss, save_vae),
     Stage("judge", (), Settings(steps=1500), lambda _: Judge(JudgeConfig()), judge_stage_loss, save_judge),
@@ -360,6 +372,10 @@ STAGES = (
     Stage(
         "detail", ("vae", "video"), Settings(steps=4000, learning_rate=5e-4),
         load_video, detail_loss, save_conditioned("video"),
+    ),
+    Stage(
+        "still", ("vae", "detail"), Settings(steps=3500, learning_rate=5e-4, rates={"averaging": 4.0}),
+        averaging_video, detail_loss, save_conditioned("video"),
     ),
 )  # fmt: skip
 

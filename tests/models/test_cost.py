@@ -8,17 +8,18 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ivmix.models import MotionConfig, UNet, UNetConfig
+from ivmix.models import AveragingConfig, MotionConfig, UNet, UNetConfig
 from ivmix.models.cost import Alive, Cost, forward_cost
 
 
-@pytest.fixture(params=["image", "animatediff", "videocrafter"])
+@pytest.fixture(params=["image", "animatediff", "averaging", "videocrafter"])
 def config(
     request: pytest.FixtureRequest, image_config: UNetConfig, motion: MotionConfig, space_time_config: UNetConfig
 ) -> UNetConfig:
-    return {"image": image_config, "animatediff": replace(image_config, temporal=motion)}.get(
-        request.param, space_time_config
-    )
+    video = replace(image_config, temporal=motion)
+    averaging = replace(video, averaging=AveragingConfig())
+    configs = {"image": image_config, "animatediff": video, "averaging": averaging, "videocrafter": space_time_config}
+    return configs[request.param]
 
 
 def counted(config: UNetConfig, frames: int = 2, side: int = 8, temporal: bool = True) -> Cost:
@@ -56,7 +57,7 @@ def test_kinds_grow_as_they_say(config: UNetConfig) -> None:
 
 
 def test_the_image_view_has_no_temporal_cost(image_config: UNetConfig, motion: MotionConfig) -> None:
-    video = replace(image_config, temporal=motion)
+    video = replace(image_config, temporal=motion, averaging=AveragingConfig())
     assert counted(video, temporal=False) == counted(image_config)
     assert counted(video).flops["frame scores"] > 0
     assert counted(image_config).parameters == sum(p.numel() for p in UNet(image_config).parameters())

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from ivmix.models import VAE, CLIPText, CLIPTextConfig, MotionConfig, UNet, UNetConfig, VAEConfig, infer
+from ivmix.models import (
+    VAE,
+    AveragingConfig,
+    CLIPText,
+    CLIPTextConfig,
+    MotionConfig,
+    UNet,
+    UNetConfig,
+    VAEConfig,
+    infer,
+)
 from ivmix.models.build import build, shapes_of
 from ivmix.models.layouts import EXTRAS, LAYOUTS, Found, Layout, LayoutError, Rule, Template, find, numbers
 from ivmix.models.unet import MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
@@ -157,8 +167,17 @@ def test_every_rule_is_needed_by_a_public_file(manifest: Manifest) -> None:
             assert hit is not None
             used.add(hit[0])
     rules = {rule for layout in LAYOUTS if layout.name != "transformers text, no prefix" for rule in layout.rules}
-    # In files whose key lists are not at hand: training leftovers of a VAE, the other tower of open_clip.
-    assert {rule.source for rule in rules - used} == {"loss.{rest}", "attn_mask", "visual.{rest}"}
+    # In files whose key lists are not at hand: training leftovers of a VAE, the other tower of open_clip. And our own.
+    own = "averaging.{clean|compare.weight|scale.weight|scale.bias}"
+    assert {rule.source for rule in rules - used} == {"loss.{rest}", "attn_mask", "visual.{rest}", own}
+
+
+def test_a_last_layer_of_our_own_is_read_and_told_by_the_shapes() -> None:
+    config = UNetConfig(temporal=MotionConfig(), averaging=AveragingConfig(8, 500))
+    shapes = wanted(UNet, config)
+    found, ours = converted(shapes)
+    assert (found.layout.part, ours) == ("unet", shapes)
+    assert infer.unet(ours) == config
 
 
 def test_no_key_of_one_layout_is_read_as_another_s(manifest: Manifest) -> None:

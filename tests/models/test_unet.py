@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ivmix.models import Condition, MotionConfig, SpaceTimeConfig, UNet, UNetConfig
+from ivmix.models import AveragingConfig, Condition, MotionConfig, SpaceTimeConfig, UNet, UNetConfig
 from ivmix.models.build import build
 from ivmix.models.layers import Attention, SpatialTransformer, sinusoid
 from ivmix.models.unet import FIXED_ENTRIES, MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
@@ -153,6 +153,7 @@ def test_up_layers_read_what_comes_from_below_first_and_the_skip_second(image: U
         UNetConfig(temporal=MotionConfig()),
         UNetConfig(temporal=MotionConfig(4, 16, mid_block=True, joint_norm=False)),
         UNetConfig(temporal=MotionConfig(joint_norm=False, joint_resnet_norm=True)),
+        UNetConfig(temporal=MotionConfig(), averaging=AveragingConfig(8, 500)),
         UNetConfig(3, 5, (8, 16), (False, True), 1, 12, 2, 4),
         SD21_BASE,
         replace(SD21_BASE, temporal=MotionConfig()),
