@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ivmix.description import EMBEDDED
 from ivmix.models import VAE, VAEConfig, load_folder
-from ivmix.sprites.recipe import STAGES, levels, timesteps, two_shapes, v_loss
+from ivmix.sprites.recipe import STAGES, averaging_video, levels, timesteps, two_shapes, v_loss
 from ivmix.sprites.world import parse
 
 CPU = torch.device("cpu")
@@ -82,3 +82,12 @@ def test_the_loss_is_the_weighted_error_of_v_and_of_equal_weights_the_plain_one(
     assert loss(300, torch.full_like(weights, 4.0)) == pytest.approx(0.125, rel=1e-4)
     assert loss(300, weights) == pytest.approx(0.25 * 0.5 * 4 / 2.5, rel=1e-4)
     assert loss(600, weights) == pytest.approx(0.125, rel=1e-4)  # above, what moves is not to be told from z
+
+
+def test_the_last_layer_of_the_video_model_starts_from_the_clean_clip_that_v_stands_for():
+    averaging = averaging_video(EMBEDDED["sprites"]).unet.averaging
+    assert averaging is not None
+    x0, noise = (torch.randn(1000, 4, 1, 2, 2, generator=generator(seed)) for seed in (1, 2))
+    alpha, sigma_vp = levels(torch.arange(1000), CPU)
+    a, b = (column[:, None, None, None, None] for column in averaging.clean.unbind(1))
+    torch.testing.assert_close(a * (alpha * x0 + sigma_vp * noise) + b * (alpha * noise - sigma_vp * x0), x0)
