@@ -55,10 +55,11 @@ class FrameAveraging(nn.Module):
 
     def forward(self, y: Tensor, z: Tensor, t: Tensor, embedding: Tensor) -> Tensor:
         """y and z (b c f h w), t () or (b,), embedding (b d) -> the y that stands for the averaged clean frames."""
-        t = t.to(torch.promote_types(y.dtype, torch.float32)).clamp(0, len(self.clean) - 1)
+        last = len(self.clean) - 1
+        t = t.reshape(-1).to(torch.promote_types(y.dtype, torch.float32)).clamp(0, last)
         low = t.floor().long()
-        rows = self.clean[low].lerp(self.clean[(low + 1).clamp(max=len(self.clean) - 1)], (t - low)[..., None].to(y))
-        a, b = rows.reshape(-1, 2, 1, 1, 1, 1).unbind(1)
+        below, above = (self.clean.index_select(0, i) for i in (low, (low + 1).clamp(max=last)))
+        a, b = below.lerp(above, (t - low)[:, None].to(y))[..., None, None, None, None].unbind(1)
         x0 = a * z + b * y
         averaged = torch.einsum("bhwfg,bcghw->bcfhw", self.weights(x0, embedding).to(y), x0)
         return y + (averaged - x0) / b

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from ivmix.models import (
     VAE,
+    AveragingConfig,
     CLIPText,
     CLIPTextConfig,
     Condition,
@@ -49,7 +50,7 @@ def image_config(image_config: UNetConfig) -> UNetConfig:
 
 @pytest.fixture
 def network(image_config: UNetConfig, motion: MotionConfig, randomised: Callable[..., UNet]) -> UNet:
-    return randomised(UNet(replace(image_config, temporal=motion)))
+    return randomised(UNet(replace(image_config, temporal=motion, averaging=AveragingConfig())))
 
 
 @pytest.fixture
