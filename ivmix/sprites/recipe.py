@@ -383,24 +383,24 @@ STAGES = (
 DEFAULTS = {
     "sampler": "composite",
     "negative_prompt": "",
-    "ddim": {"steps": 20, "guidance": 4.0},
+    "ddim": {"steps": 20, "guidance": 2.0},
     "image": {"steps": 20, "image_guidance": "3"},
     "zigzag": {
-        "steps": 20, "guidance": 4.0, "pattern": "IV-IV", "sequence": "down-first", "image_guidance": "1",
+        "steps": 20, "guidance": 2.0, "pattern": "IV-IV", "sequence": "down-first", "image_guidance": "1",
         "video_guidance": "1", "interval": [0.0, 1.0],
     },
     "composite": {
-        "steps": 10, "solver": "dpm++2m", "guidance": 4.0, "pattern": "IV-IV", "image_guidance": "0.5",
+        "steps": 10, "solver": "dpm++2m", "guidance": 2.0, "pattern": "IV-IV", "image_guidance": "0.7",
         "video_guidance": "0.5", "interval": [0.0, 1.0],
     },
     "mixture": {
-        "steps": 20, "solver": "dpm++2m", "guidance": 4.0, "image_guidance": "3", "image_weight": 0.7,
+        "steps": 20, "solver": "dpm++2m", "guidance": 2.0, "image_guidance": "3", "image_weight": 0.7,
         "interval": [0.7, 1.0],
     },
-    "freeinit": {"steps": 20, "guidance": 4.0, "iterations": 5},
-    "zsampling": {"steps": 20, "guidance": 4.0, "inversion_guidance": 0.0},
+    "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},
+    "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
     "official": {
-        "steps": 50, "variant": "animatediff", "guidance": 4.0, "image_guidance": "1", "video_guidance": "1",
+        "steps": 50, "variant": "animatediff", "guidance": 2.0, "image_guidance": "1", "video_guidance": "1",
     },
 }  # fmt: skip
 
