@@ -56,10 +56,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Truth:
-    """Clips of the world itself: crisp, crisp through the pair's autoencoder, or as the video model was shown them."""
+    """Clips of the world itself: crisp, or degraded as the video model was shown them; both through its autoencoder."""
 
     label: str
-    kind: Literal["crisp", "autoencoded", "degraded"]
+    kind: Literal["crisp", "autoencoded", "degraded", "degraded autoencoded"]
 
     def settings(self, model: TextToVideo) -> dict[str, Any]:
         return {"truth": self.kind}
@@ -70,9 +70,9 @@ class Truth:
         began, vae = time.perf_counter(), model.pair.vae
         scenes = [random_scenes(1, torch.Generator().manual_seed(s), [c]) for c, s in zip(captions, seeds, strict=True)]
         clips = torch.cat([render(scene) for scene in scenes])
-        if self.kind == "degraded":
+        if "degraded" in self.kind:
             clips = degrade(clips)
-        if self.kind == "autoencoded":
+        if "autoencoded" in self.kind:
             clips = vae.decode(vae.encode(clips.to(model.pair.device, model.pair.dtype))).float()
         return Drawn(to_frames(clips), {}, {}, time.perf_counter() - began)
 
@@ -81,6 +81,7 @@ TRUTHS = (
     Truth("crisp clips", "crisp"),
     Truth("crisp clips, autoencoded", "autoencoded"),
     Truth("degraded clips", "degraded"),
+    Truth("degraded clips, autoencoded", "degraded autoencoded"),
 )
 # Each family at the pair's defaults, the baseline first.
 ARMS = (

@@ -25,6 +25,8 @@ def test_truths_of_one_seed_are_one_scene(maker):
     assert np.abs(again.permute(0, 2, 3, 4, 1).numpy() - degraded).max() <= 1.0
     error = np.abs(crisp.astype(float) - autoencoded).mean()
     assert 0 < error < 0.2 * np.abs(crisp.astype(float) - degraded).mean()
+    both = np.abs(degraded.astype(float) - frames(maker, "degraded autoencoded")).mean()
+    assert 0 < both < 0.2 * np.abs(crisp.astype(float) - degraded).mean()
 
 
 def test_a_truth_is_the_same_clip_whatever_it_is_drawn_with(maker):

@@ -179,14 +179,14 @@ def test_from_the_command_to_report_and_pictures(tmp_path, capsys, monkeypatch):
     assert evaluate(tmp_path / "run") == 0
     said = capsys.readouterr()
     assert [line.split("|")[1].strip() for line in said.out.splitlines()[2:]] == [
-        "crisp clips", "crisp clips, autoencoded", "degraded clips", "ddim", "composite",
+        "crisp clips", "crisp clips, autoencoded", "degraded clips", "degraded clips, autoencoded", "ddim", "composite",
     ]  # fmt: skip
     assert "4 clips a repeat for 256 features" in said.err
     names = {"clips.png", "cost.png", "distances.png", "report.json", "report.md", "scores.png"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names | {"parts"}
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert (report["clips"], report["repeats"], report["references"], report["baseline"]) == (4, 2, 16, "ddim")
-    crisp, autoencoded, degraded, ddim, composite = report["arms"]
+    crisp, autoencoded, degraded, _, ddim, composite = report["arms"]
     assert crisp["columns"]["motion"]["mean"] == 1.0
     assert degraded["columns"]["watermark"]["mean"] == pytest.approx(1, abs=0.1)
     assert autoencoded["frechet"]["mean"] < degraded["frechet"]["mean"]
