@@ -87,7 +87,7 @@ def test_the_authors_loop_plays_their_plan_on_their_schedule_and_ends_in_z(model
     """Leg for leg what `ivmix.solvers.Official` plays; its last state, at a level above 0, is decoded as z."""
     latents = model(PROMPTS[0], sampler="official", steps=5, **SMALL).latents
     schedule = Official.schedule()
-    legs = Official("animatediff", 5, 4.0, GuidanceRamp(1.0), GuidanceRamp(1.0)).legs(schedule)
+    legs = Official("animatediff", 5, 2.0, GuidanceRamp(1.0), GuidanceRamp(1.0)).legs(schedule)
     fields = {}
     for side in (model.pair.image, model.pair.video):
         network = Network(side.unet, schedule, side.prediction, side.name)
