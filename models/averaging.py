@@ -25,7 +25,7 @@ class FrameAveraging(nn.Module):
     x0_f <- sum_g A_fg x0_g with A = softmax_g(-relu(|phi(x0_f) - phi(x0_g)|^2 - 1)). Frames closer than 1 count the
     same, so a place where all are is the same in every frame, exactly; where something moves, each frame stands alone.
     phi is a 5x5 convolution, its scale a function of time. The bilateral filter (Tomasi and Manduchi, ICCV 1998) over
-    frames, with learned distances; attention by distance is L2 attention (arXiv 2006.04710, equation 4).
+    frames, with learned distances; attention by distance is L2 attention (arXiv 2006.04710).
 
     `clean` (timesteps, 2) holds a and b, stored like a position table: alpha and -sigma for a network that predicts v.
     As made here, (0, 1), y is x0.
