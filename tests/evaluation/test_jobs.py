@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from ivmix.evaluation import jobs as module
-from ivmix.evaluation.arms import Arm, Truth
+from ivmix.evaluation.arms import TRUTHS, Arm, Truth
 from ivmix.evaluation.jobs import (
     Design,
     Job,
@@ -220,7 +220,7 @@ def test_a_killed_run_goes_on_to_the_same_bits_with_real_processes(tmp_path):
         assert not (tmp_path / "broken" / "report.json").exists()
     subprocess.run(command("broken"), check=True)
     assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
-    assert len(contents(tmp_path / "broken")) == 1 + 5 * 8
+    assert len(contents(tmp_path / "broken")) == 1 + (len(TRUTHS) + len(arms)) * 8
     assert timeless(tmp_path / "broken") == timeless(tmp_path / "unbroken")
 
 
