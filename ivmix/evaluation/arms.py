@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,10 +59,12 @@ class Truth:
     """Clips of the world itself: crisp, or degraded as the video model was shown them; both through its autoencoder."""
 
     label: str
-    kind: Literal["crisp", "autoencoded", "degraded", "degraded autoencoded"]
+    degraded: bool = False
+    autoencoded: bool = False
 
     def settings(self, model: TextToVideo) -> dict[str, Any]:
-        return {"truth": self.kind}
+        words = [name for name in ("degraded", "autoencoded") if getattr(self, name)]
+        return {"truth": " ".join(words) or "crisp"}
 
     @torch.no_grad()
     def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
@@ -70,18 +72,18 @@ class Truth:
         began, vae = time.perf_counter(), model.pair.vae
         scenes = [random_scenes(1, torch.Generator().manual_seed(s), [c]) for c, s in zip(captions, seeds, strict=True)]
         clips = torch.cat([render(scene) for scene in scenes])
-        if "degraded" in self.kind:
+        if self.degraded:
             clips = degrade(clips)
-        if "autoencoded" in self.kind:
+        if self.autoencoded:
             clips = vae.decode(vae.encode(clips.to(model.pair.device, model.pair.dtype))).float()
         return Drawn(to_frames(clips), {}, {}, time.perf_counter() - began)
 
 
 TRUTHS = (
-    Truth("crisp clips", "crisp"),
-    Truth("crisp clips, autoencoded", "autoencoded"),
-    Truth("degraded clips", "degraded"),
-    Truth("degraded clips, autoencoded", "degraded autoencoded"),
+    Truth("crisp clips"),
+    Truth("crisp clips, autoencoded", autoencoded=True),
+    Truth("degraded clips", degraded=True),
+    Truth("degraded clips, autoencoded", degraded=True, autoencoded=True),
 )
 # Each family at the pair's defaults, the baseline first.
 ARMS = (

@@ -78,7 +78,7 @@ class Design:
         return [range(i, min(i + self.batch_size, len(self))) for i in range(0, len(self), self.batch_size)]
 
 
-REFERENCE = Truth("reference", "crisp")
+REFERENCE = Truth("reference")
 REFERENCES, REFERENCE_SEED = 2048, 1_000_000  # far from any clip's own seed
 
 

@@ -12,26 +12,27 @@ from ivmix.sprites.world import degrade
 CAPTIONS, SEEDS = ["a red circle moving left", "a blue cross moving up", "a green square moving down"], [7, 8, 9]
 
 
-def frames(maker, kind):
-    return Truth(kind, kind).draw(maker.model, CAPTIONS, SEEDS).frames
+def frames(maker, **kind):
+    return Truth("clips", **kind).draw(maker.model, CAPTIONS, SEEDS).frames
 
 
 def test_truths_of_one_seed_are_one_scene(maker):
     """Degraded clips are the crisp ones degraded; autoencoded ones differ by what the latents cannot express."""
-    crisp, autoencoded, degraded = (frames(maker, kind) for kind in ("crisp", "autoencoded", "degraded"))
+    crisp, autoencoded = frames(maker), frames(maker, autoencoded=True)
+    degraded, both = frames(maker, degraded=True), frames(maker, degraded=True, autoencoded=True)
     pixels = torch.from_numpy(crisp).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     again = (degrade(pixels) + 1) * 127.5
     # both were rounded to levels once: half a level each, the first through a contrast and an opacity below 1
     assert np.abs(again.permute(0, 2, 3, 4, 1).numpy() - degraded).max() <= 1.0
     error = np.abs(crisp.astype(float) - autoencoded).mean()
     assert 0 < error < 0.2 * np.abs(crisp.astype(float) - degraded).mean()
-    both = np.abs(degraded.astype(float) - frames(maker, "degraded autoencoded")).mean()
-    assert 0 < both < 0.2 * np.abs(crisp.astype(float) - degraded).mean()
+    error = np.abs(degraded.astype(float) - both).mean()
+    assert 0 < error < 0.2 * np.abs(crisp.astype(float) - degraded).mean()
 
 
 def test_a_truth_is_the_same_clip_whatever_it_is_drawn_with(maker):
-    alone = Truth("crisp", "crisp").draw(maker.model, CAPTIONS[2:], SEEDS[2:]).frames
-    assert np.array_equal(alone[0], frames(maker, "crisp")[2])
+    alone = Truth("crisp").draw(maker.model, CAPTIONS[2:], SEEDS[2:]).frames
+    assert np.array_equal(alone[0], frames(maker)[2])
 
 
 def test_the_video_model_at_iv_mixeds_cost_costs_what_iv_mixed_does(maker):

@@ -29,7 +29,7 @@ from ivmix.evaluation.jobs import (
 )
 from ivmix.sprites.world import all_captions, parse
 
-CRISP = Truth("crisp clips", "crisp")
+CRISP = Truth("crisp clips")
 ARMS = (CRISP, Arm("video model alone", {"sampler": "ddim", "steps": 1}))
 DESIGN = Design(clips=3, repeats=2, batch_size=2)
 
@@ -87,7 +87,7 @@ def test_few_clips_are_a_fair_sample_of_the_captions():
 @pytest.mark.parametrize("workers", range(1, 7))
 @pytest.mark.parametrize("arms", range(1, 6))
 def test_workers_share_all_jobs_and_every_arm_evenly(workers, arms):
-    jobs = all_jobs([Truth(f"arm {k}", "crisp") for k in range(arms)], Design(clips=37, repeats=1, batch_size=2))
+    jobs = all_jobs([Truth(f"arm {k}") for k in range(arms)], Design(clips=37, repeats=1, batch_size=2))
     shares = [[job for job in jobs if job.turn % workers == w] for w in range(workers)]
     assert Counter(id(job) for share in shares for job in share) == Counter(map(id, jobs))
     counts = [[sum(job.arm.label == f"arm {k}" for job in share) for share in shares] for k in range(arms)]

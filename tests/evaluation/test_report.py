@@ -34,7 +34,7 @@ def quick(monkeypatch):
 
 def measured(label, seed=0, shift=0.0, truth=False, n=32, d=6) -> Measured:
     rng = np.random.default_rng(seed)
-    arm = Truth(label, "crisp") if truth else Arm(label, {"sampler": "composite"})
+    arm = Truth(label) if truth else Arm(label, {"sampler": "composite"})
     columns = {name: shift + rng.normal(size=n) for name in COLUMNS}
     features = torch.from_numpy(shift + rng.normal(size=(n, d))).float()
     nfe, rows = ({}, {}) if truth else ({"video": 10, "image": 10}, {"video": 20, "image": 20})

@@ -97,7 +97,8 @@ def test_the_shipped_video_model_draws_and_moves_what_the_caption_says():
     model, design = TextToVideo.from_pair("sprites"), Design(clips=16, repeats=1)
     judge, captions, seeds = load_judge(model.pair.folder), design.captions(range(16)), design.seeds(range(16))
     scores = measure(model(captions, sampler="ddim", seed=seeds).frames, captions, judge)
-    shown = measure(Truth("shown", "degraded autoencoded").draw(model, captions, seeds).frames, captions, judge)
+    truth = Truth("shown", degraded=True, autoencoded=True)
+    shown = measure(truth.draw(model, captions, seeds).frames, captions, judge)
     assert scores.motion.mean() >= 0.8  # the pair's gates
     assert scores.colour.mean() >= 0.97
     assert scores.shape.mean() >= 0.97
