@@ -10,7 +10,7 @@ has to be installed and the first result comes as soon as without.
 ('eager', 'the network is on cpu; CUDA graphs need a GPU, and Inductor has to be asked for')
 
 Everything but `Recorder`, the only lines that touch a GPU, is tested without one; the tests of `Recorder` run where
-CUDA is at hand, which was not so where this was written.
+CUDA is at hand.
 """
 
 import importlib.util
