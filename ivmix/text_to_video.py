@@ -69,7 +69,7 @@ class TextToVideo:
     >>> model = TextToVideo.from_pair("sprites")                                        # doctest: +SKIP
     >>> result = model("a red circle moving left", sampler="composite", steps=10)       # doctest: +SKIP
     >>> result.frames.shape                                                             # doctest: +SKIP
-    (1, 8, 32, 32, 3)
+    (1, 8, 64, 64, 3)
     """
 
     def __init__(self, pair: Pair) -> None:

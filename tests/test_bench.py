@@ -17,7 +17,7 @@ FEW = [
 
 def test_every_arm_is_timed_every_round_and_the_warm_up_is_not_counted():
     model = TextToVideo.from_pair("sprites")
-    timings = bench(model, FEW, rounds=2, frames=1, height=8, width=8)
+    timings = bench(model, FEW, rounds=2, frames=1, height=16, width=16)
     assert [timing.arm for timing in timings] == FEW
     assert [timing.nfe for timing in timings] == [{"video": 3}, {"image": 4, "video": 4}]
     assert all(len(timing.seconds) == 2 and min(timing.seconds) > 0 for timing in timings)
@@ -44,7 +44,7 @@ def test_nothing_to_time_is_an_error(arms, rounds, message):
 def test_the_command_prints_the_table(tmp_path, capsys):
     arms = tmp_path / "arms.json"
     arms.write_text(json.dumps([{"label": arm.label, "options": dict(arm.options)} for arm in FEW]))
-    small = ["--rounds", "1", "--frames", "1", "--size", "8x8", "--quiet"]
+    small = ["--rounds", "1", "--frames", "1", "--size", "16x16", "--quiet"]
     assert main(["bench", "--arms", str(arms), *small]) == 0
     assert "| both " in capsys.readouterr().out
     arms.write_text(json.dumps([{"label": "a", "options": {"sampler": "ddim", "steps": -1}}]))

@@ -99,7 +99,7 @@ def test_compare_writes_a_video_a_sheet_and_the_figures(tmp_path, tmp_path_facto
 def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     assert main(["pairs"]) == 0
     said = capsys.readouterr().out
-    assert "sprites: 8 frames of 32x32" in said
+    assert "sprites: 8 frames of 64x64" in said
     assert "videocrafter2: 16 frames of 320x512" in said
     assert "hub:guoyww/animatediff-motion-adapter-v1-5-3, 1.7 GB" in said
 

@@ -21,8 +21,8 @@ def test_a_file_with_its_config_is_told_whole(capsys: pytest.CaptureFixture[str]
     assert main(["inspect", str(VAE_FILE)]) == 0
     said = capsys.readouterr().out
     for text in (
-        f"{VAE_FILE}\n", "safetensors, 1.3 MB, 658,375 numbers in 124 tensors: 124 of float16", "diffusers VAE",
-        "658,375 parameters", "VAEConfig(in_channels=3", "whole: no key is missing", "metadata      format=pt",
+        f"{VAE_FILE}\n", "safetensors, 1.5 MB, 732,743 numbers in 152 tensors: 152 of float16", "diffusers VAE",
+        "732,743 parameters", "VAEConfig(in_channels=3", "whole: no key is missing", "metadata      format=pt",
     ):  # fmt: skip
         assert text in said
 
@@ -54,7 +54,7 @@ def test_a_file_of_no_known_layout_names_the_nearest(capsys: pytest.CaptureFixtu
     save_file({**load_file(VAE_FILE), "stranger": torch.zeros(1)}, tmp_path / "a.safetensors")
     assert main(["inspect", str(tmp_path / "a.safetensors")]) == 1
     said = capsys.readouterr().out
-    assert "unknown       nearest layout diffusers VAE, which knows 124 of 125 keys, not: stranger" in said
+    assert "unknown       nearest layout diffusers VAE, which knows 152 of 153 keys, not: stranger" in said
 
 
 def test_an_unreadable_file_hides_no_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_an_unreadable_file_hides_no_other(capsys: pytest.CaptureFixture[str], t
 def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--json", "--keys", str(VAE_FILE)]) == 0
     (raw,) = json.loads(capsys.readouterr().out)
-    assert (raw["format"], raw["dtypes"], raw["problem"]) == ("safetensors", {"float16": 124}, None)
-    assert raw["parts"][0]["config"]["block_out_channels"] == [32, 64]
+    assert (raw["format"], raw["dtypes"], raw["problem"]) == ("safetensors", {"float16": 152}, None)
+    assert raw["parts"][0]["config"]["block_out_channels"] == [32, 32, 64]
     assert raw["keys"]["quant_conv.bias"] == [8]
     assert main(["inspect", "--json", str(VAE_FILE)]) == 0
     assert "keys" not in json.loads(capsys.readouterr().out)[0]

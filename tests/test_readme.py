@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT / "notebooks" / "data"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALLER = {  # clips of a sixteenth of the pixels, which say as much about the code
-    'sampler="composite", steps=10)': 'sampler="composite", steps=10, frames=2, height=16, width=16)',
-    "# (2, 8, 32, 32, 3) ": "# (2, 2, 16, 16, 3) ",
+    'sampler="composite", steps=10)': 'sampler="composite", steps=10, frames=2, height=32, width=32)',
+    "# (2, 8, 64, 64, 3) ": "# (2, 2, 32, 32, 3) ",
     "(4, 8, 16, 16)": "(4, 2, 8, 8)",
 }
 

@@ -11,7 +11,7 @@ from ivmix.sampling import SAMPLERS
 from ivmix.solvers import GuidanceRamp, Guided, Network, Official, initial_noise, integrate
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up", "a yellow square moving down"]
-SMALL = {"frames": 2, "height": 16, "width": 16}  # a sixteenth of the pixels of the pair's own
+SMALL = {"frames": 2, "height": 32, "width": 32}  # a sixteenth of the pixels of the pair's own
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def model() -> TextToVideo:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_makes_frames_and_a_record_that_makes_them_again(model, sampler):
     result = model(PROMPTS[0], sampler=sampler, steps=4, **SMALL)
-    assert result.frames.shape == (1, 2, 16, 16, 3)
+    assert result.frames.shape == (1, 2, 32, 32, 3)
     assert result.frames.dtype == np.uint8
     record = result.record
     sizes = {"frames": record.frames, "height": record.height, "width": record.width}
@@ -32,7 +32,7 @@ def test_every_sampler_makes_frames_and_a_record_that_makes_them_again(model, sa
 
 
 def test_sizes_are_the_pairs_own_unless_given(model):
-    assert model(PROMPTS[0], sampler="image", steps=1).frames.shape == (1, 8, 32, 32, 3)
+    assert model(PROMPTS[0], sampler="image", steps=1).frames.shape == (1, 8, 64, 64, 3)
 
 
 @pytest.mark.parametrize(

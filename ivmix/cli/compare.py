@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> None:
     if options.steps is not None:
         arms = tuple(Arm(arm.label, {**arm.options, "steps": options.steps}) for arm in ARMS)
     outcomes = compare(
-        model, [options.prompt], arms, load_judge(model.pair.folder), seed=options.seed, progress=not options.quiet,
+        model, [options.prompt], arms, load_judge(model.pair.folder, model.pair.device), seed=options.seed,
+        progress=not options.quiet,
         negative_prompt=options.negative_prompt, image_negative_prompt=options.image_negative_prompt,
     )  # fmt: skip
     report = {"prompt": options.prompt, "seed": options.seed, **summary(outcomes)}

@@ -71,11 +71,11 @@ class Truth:
         """One clip a caption; what the caption leaves open is drawn from the clip's own seed."""
         began, vae = time.perf_counter(), model.pair.vae
         scenes = [random_scenes(1, torch.Generator().manual_seed(s), [c]) for c, s in zip(captions, seeds, strict=True)]
-        clips = torch.cat([render(scene) for scene in scenes])
+        clips = torch.cat([render(scene.to(model.pair.device)) for scene in scenes])
         if self.degraded:
             clips = degrade(clips)
         if self.autoencoded:
-            clips = vae.decode(vae.encode(clips.to(model.pair.device, model.pair.dtype))).float()
+            clips = vae.decode(vae.encode(clips.to(model.pair.dtype))).float()
         return Drawn(to_frames(clips), {}, {}, time.perf_counter() - began)
 
 

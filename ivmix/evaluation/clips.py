@@ -23,14 +23,14 @@ def columns(frames: np.ndarray, captions: Sequence[str], judge: Judge, fps: floa
     Exact semantics of the world first, then the literature's weight-free metrics; consistency is of the judge's
     features.
     """
-    scores = measure(frames, captions, judge)
+    scores, device = measure(frames, captions, judge), next(judge.parameters()).device
     return {
         **{name: scores[name] for name in NAMES},
         "temporal_flickering": temporal_flickering(frames),
-        "frame_consistency": frame_consistency(frames, lambda images: judge(2 * images - 1).features),
-        "warping_error": warping_error(frames),
-        "dynamic_degree": dynamic_degree(frames, fps),
-        "flow_score": flow_score(frames),
+        "frame_consistency": frame_consistency(frames, lambda images: judge(2 * images - 1).features, device),
+        "warping_error": warping_error(frames, device=device),
+        "dynamic_degree": dynamic_degree(frames, fps, device=device),
+        "flow_score": flow_score(frames, device=device),
     }
 
 
@@ -40,6 +40,7 @@ def clip_features(frames: np.ndarray, judge: Judge) -> Tensor:
 
     The first half tells what frames look like, the second how they change, which a frozen clip gives away.
     """
-    video = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # (b f c h w)
+    on = torch.from_numpy(frames).to(next(judge.parameters()).device)
+    video = on.permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # (b f c h w)
     features = judge(video.flatten(0, 1)).features.unflatten(0, frames.shape[:2])  # (b f d)
-    return torch.cat([features.mean(1), features.std(1, correction=0)], dim=1)
+    return torch.cat([features.mean(1), features.std(1, correction=0)], dim=1).cpu()

@@ -13,10 +13,10 @@ from torch import Tensor
 Flow = Callable[[Tensor, Tensor], Tensor]  # images (n c h w) in [0, 1], twice -> (n 2 h w)
 
 COARSEST = 8  # pixels, the shorter side of the smallest level
-WINDOW = 2.0  # pixels, deviation of the Gaussian window at every level
+WINDOW = 3.0  # pixels, deviation of the Gaussian window at every level
 SMOOTHING = 0.7  # pixels, so that differences of neighbours are derivatives
 ITERATIONS = 5  # a level
-NOISE = 1e-4  # (2.5 grey levels of 255 a pixel)²: texture well below it says nothing about motion
+NOISE = 2.5e-5  # (1.3 grey levels of 255 a pixel)²: texture well below it says nothing about motion
 
 
 def lucas_kanade(first: Tensor, second: Tensor) -> Tensor:

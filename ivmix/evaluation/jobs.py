@@ -160,12 +160,16 @@ class Maker:
 
 
 def fingerprint(model: TextToVideo, judge: Judge) -> str:
-    """A hash of all weights and schedules of a loaded pair, LoRAs and models put in its place included."""
+    """A hash of all weights and schedules of a loaded pair, LoRAs and models put in its place included.
+
+    Schedules to six digits: their last ones are the processor's.
+    """
     digest, pair = hashlib.sha256(), model.pair
     networks: dict[str, nn.Module] = {"vae": pair.vae, "judge": judge}
     for side in (pair.image, pair.video):
         networks |= {f"{side.name} unet": side.unet, f"{side.name} text encoder": side.text_encoder}
-        digest.update(f"{side.name} {side.prediction} {side.schedule.sigmas.tolist()}".encode())
+        sigmas = " ".join(f"{sigma:.6g}" for sigma in side.schedule.sigmas.tolist())
+        digest.update(f"{side.name} {side.prediction} {sigmas}".encode())
     for name, network in networks.items():
         for key, value in sorted(network.state_dict().items()):
             digest.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())

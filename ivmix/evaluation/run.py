@@ -38,7 +38,7 @@ def evaluate(
     are what distances are measured to. ValueError, before anything is drawn, for arms or options that cannot be, a pair
     without a judge, or a folder of another evaluation.
     """
-    judge = load_judge(model.pair.folder)
+    judge = load_judge(model.pair.folder, model.pair.device)
     if judge is None:
         raise ValueError(
             f"pair {model.pair.name!r} brings no judge: only pairs of the sprite world can be measured exactly"

@@ -16,6 +16,7 @@ from ivmix.evaluation.flow import Flow, lucas_kanade, traceable, warp
 
 Frames = NDArray[np.uint8]  # b f h w c
 Scores = NDArray[np.float64]  # b
+Device = torch.device | str  # where it is computed
 
 PIXELS = 2**18  # at a time: flows need many times the memory of their images
 
@@ -29,7 +30,7 @@ def temporal_flickering(frames: Frames) -> Scores:
     return np.array([1 - np.abs(np.diff(clip.astype(np.int16), axis=0)).mean() / 255 for clip in frames])
 
 
-def frame_consistency(frames: Frames, embed: Callable[[Tensor], Tensor]) -> Scores:
+def frame_consistency(frames: Frames, embed: Callable[[Tensor], Tensor], device: Device = "cpu") -> Scores:
     """VBench's subject and background consistency under any features: `embed` maps images (n c h w) in [0, 1] to (n d).
 
     Mean over frames after the first of ½(max(0, cos(previous, frame)) + max(0, cos(first, frame))), in [0, 1].
@@ -42,10 +43,10 @@ def frame_consistency(frames: Frames, embed: Callable[[Tensor], Tensor]) -> Scor
         previous, first = ((unit[:, 1:] * other).sum(2).clamp(min=0) for other in (unit[:, :-1], unit[:, :1]))
         return (previous + first).mean(1) / 2
 
-    return _scores(frames, score)
+    return _scores(frames, score, device)
 
 
-def warping_error(frames: Frames, flow: Flow = lucas_kanade) -> Scores:
+def warping_error(frames: Frames, flow: Flow = lucas_kanade, device: Device = "cpu") -> Scores:
     """Mean squared difference (pixels in [0, 1]) of a frame and the next one warped back onto it (arXiv 1808.00449).
 
     Over the pixels that `flow` can trace there and back (`flow.traceable`), then over frames; Lai et al. take the flow
@@ -62,15 +63,17 @@ def warping_error(frames: Frames, flow: Flow = lucas_kanade) -> Scores:
         means = (error * kept).sum((1, 2, 3)) / kept.sum((1, 2, 3))
         return means.unflatten(0, (len(clips), -1)).mean(1)
 
-    return _scores(frames, score)
+    return _scores(frames, score, device)
 
 
-def flow_score(frames: Frames, flow: Flow = lucas_kanade) -> Scores:
+def flow_score(frames: Frames, flow: Flow = lucas_kanade, device: Device = "cpu") -> Scores:
     """Mean length of the flow from each frame to the next, pixels a frame (EvalCrafter, arXiv 2310.11440)."""
-    return _scores(frames, lambda clips: _speed(clips, flow).mean((1, 2)))
+    return _scores(frames, lambda clips: _speed(clips, flow).mean((1, 2)), device)
 
 
-def dynamic_degree(frames: Frames, fps: float = 8.0, flow: Flow = lucas_kanade) -> Scores:
+def dynamic_degree(
+    frames: Frames, fps: float = 8.0, flow: Flow = lucas_kanade, device: Device = "cpu"
+) -> Scores:
     """VBench's: 1 for a clip that moves, 0 for one that does not; the mean over clips is the score.
 
     At about 8 of the clip's `fps`, the fastest 5 % of pixels must average more than 6·min(h, w)/256 pixels (more where
@@ -90,7 +93,7 @@ def dynamic_degree(frames: Frames, fps: float = 8.0, flow: Flow = lucas_kanade) 
         fastest = _speed(clips, flow).topk(max(1, int(0.05 * h * w))).values.mean(2)  # (b f-1)
         return (fastest > threshold).sum(1) >= needed
 
-    return _scores(sampled, score)
+    return _scores(sampled, score, device)
 
 
 def _speed(clips: Tensor, flow: Flow) -> Tensor:
@@ -99,17 +102,17 @@ def _speed(clips: Tensor, flow: Flow) -> Tensor:
     return length.flatten(1).unflatten(0, (len(clips), -1))
 
 
-def _scores(frames: Frames, score: Callable[[Tensor], Tensor]) -> Scores:
-    """`score` maps clips (b f c h w) in [0, 1] to (b,); it is given a few at a time."""
+def _scores(frames: Frames, score: Callable[[Tensor], Tensor], device: Device) -> Scores:
+    """`score` maps clips (b f c h w) in [0, 1], on `device`, to (b,); it is given a few at a time."""
     with torch.no_grad():
-        return np.concatenate([score(clips).double().numpy() for clips in _batches(frames)])
+        return np.concatenate([score(clips).double().cpu().numpy() for clips in _batches(frames, device)])
 
 
-def _batches(frames: Frames) -> Iterator[Tensor]:
+def _batches(frames: Frames, device: Device) -> Iterator[Tensor]:
     _check(frames)
     size = max(1, PIXELS // int(np.prod(frames.shape[1:4])))
     for start in range(0, len(frames), size):
-        batch = torch.from_numpy(frames[start : start + size].copy())
+        batch = torch.from_numpy(frames[start : start + size].copy()).to(device)
         yield batch.permute(0, 1, 4, 2, 3).float() / 255
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    widths: tuple[int, ...] = (32, 64, 96, 96)
+    widths: tuple[int, ...] = (16, 32, 64, 96, 96)
     features: int = 128
 
     def to_dict(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
 
 class Judge(nn.Module):
-    """A small convolutional network: frames (n 3 32 32) in [-1, 1] -> `Reading`."""
+    """A small convolutional network: frames (n 3 64 64) in [-1, 1] -> `Reading`."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
@@ -51,15 +51,15 @@ class Judge(nn.Module):
     def forward(self, frames: Tensor) -> Reading:
         features = F.silu(self.neck(self.body(frames).flatten(1)))
         colour, shape, place, softness, watermark = self.head(features).split([4, 4, 2, 1, 1], dim=1)
-        return Reading(colour, shape, 16 + 16 * place, softness[:, 0], watermark[:, 0], features)
+        return Reading(colour, shape, 32 + 32 * place, softness[:, 0], watermark[:, 0], features)
 
 
 def judge_loss(reading: Reading, colour: Tensor, shape: Tensor, position: Tensor, soft: Tensor, mark: Tensor) -> Tensor:
-    """Cross-entropies plus squared errors, positions in units of 16 pixels; targets have one row a frame."""
+    """Cross-entropies plus squared errors, positions in units of 32 pixels; targets have one row a frame."""
     return (
         F.cross_entropy(reading.colour, colour)
         + F.cross_entropy(reading.shape, shape)
-        + 10 * F.mse_loss(reading.position / 16, position / 16)
+        + 10 * F.mse_loss(reading.position / 32, position / 32)
         + F.mse_loss(reading.softness, soft)
         + F.mse_loss(reading.watermark, mark)
     )

@@ -18,8 +18,8 @@ from ivmix.models import load_folder
 from ivmix.sprites.judge import Judge, JudgeConfig
 from ivmix.sprites.world import MOTIONS, SIZE, degrade, parse, random_scenes, render, watermark_mask
 
-SPRITE = 8.0  # pixels round the sprite's centre that hold it
-CLEAR = 11.0  # pixels round the sprite's centre that do not count as background
+SPRITE = 16.0  # pixels round the sprite's centre that hold it
+CLEAR = 22.0  # pixels round the sprite's centre that do not count as background
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Scores:
     colour: np.ndarray  # frames whose sprite has the caption's colour
     shape: np.ndarray  # … and shape
     motion: np.ndarray  # 1 if the net displacement points where the caption says
-    strict: np.ndarray  # … at more than 1.15 px a frame, drifting less than 0.5 across, jitter below 1 px
+    strict: np.ndarray  # … at more than 2.3 px a frame, drifting less than 1 across, jitter below 2 px
     identity: np.ndarray  # frames that agree with the clip's most frequent (colour, shape)
     jitter: np.ndarray  # px, deviation of the centre from uniform motion (root mean square)
     flicker: np.ndarray  # grey levels (0-255), mean absolute change of the background from frame to frame
@@ -46,31 +46,32 @@ NAMES = tuple(f.name for f in fields(Scores))
 
 @torch.no_grad()
 def measure(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> Scores:
-    """Clips (b f 32 32 3) uint8 and their captions -> `Scores`. Raises ValueError for other sizes or captions."""
+    """Clips (b f 64 64 3) uint8 and their captions -> `Scores`. Raises ValueError for other sizes or captions."""
     if frames.ndim != 5 or frames.shape[2:] != (SIZE, SIZE, 3) or len(frames) != len(captions):
         raise ValueError(
             f"frames has shape {frames.shape} for {len(captions)} captions: expected (b, f, {SIZE}, {SIZE}, 3)"
         )
     b, f = frames.shape[:2]
-    video = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1  # (b c f h w)
+    device = next(judge.parameters()).device
+    video = torch.from_numpy(frames).to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1  # (b c f h w)
     reading = judge(video.transpose(1, 2).flatten(0, 1))
-    colour, shape, motion = torch.tensor([parse(c) for c in captions]).unbind(1)
+    colour, shape, motion = torch.tensor([parse(c) for c in captions], device=device).unbind(1)
     colours, shapes = (logits.argmax(1).unflatten(0, (b, f)) for logits in (reading.colour, reading.shape))
     kinds = 4 * colours + shapes
     identity = (kinds == kinds.mode(dim=1).values[:, None]).double().mean(1)
 
     position = reading.position.double().unflatten(0, (b, f))  # (b f 2)
-    time = torch.arange(f, dtype=torch.float64) - (f - 1) / 2
+    time = torch.arange(f, dtype=torch.float64, device=device) - (f - 1) / 2
     spread = time.square().sum().clamp(min=1e-12)
     velocity = (position * time[:, None]).sum(1) / spread  # (b 2), px a frame
     line = position.mean(1, keepdim=True) + velocity[:, None] * time[:, None]
     jitter = (position - line).square().sum(-1).mean(1).sqrt()
-    directions = torch.tensor(list(MOTIONS.values()), dtype=torch.float64)  # (4 2)
+    directions = torch.tensor(list(MOTIONS.values()), dtype=torch.float64, device=device)  # (4 2)
     along = velocity @ directions.T  # (b 4)
     right_way = along.argmax(1) == motion
     speed = along.gather(1, motion[:, None])[:, 0]
     across = (velocity * directions[motion].flip(1).abs()).sum(1).abs()
-    strict = right_way & (speed > 1.15) & (across < 0.5) & (jitter < 1.0)
+    strict = right_way & (speed > 2.3) & (across < 1.0) & (jitter < 2.0)
 
     scores = {
         "colour": (colours == colour[:, None]).double().mean(1),
@@ -84,12 +85,12 @@ def measure(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> Scores
         "degradation": reading.softness.double().unflatten(0, (b, f)).mean(1),
         "watermark": reading.watermark.double().unflatten(0, (b, f)).mean(1),
     }
-    return Scores(**{name: value.numpy() for name, value in scores.items()})
+    return Scores(**{name: value.cpu().numpy() for name, value in scores.items()})
 
 
 def distance_to_sprite(position: Tensor) -> Tensor:
     """Pixels between every pixel's centre and the sprite's: position (b f 2) -> (b f h w)."""
-    grid = torch.arange(SIZE) + 0.5
+    grid = torch.arange(SIZE, device=position.device) + 0.5
     return torch.hypot(grid - position[..., :1, None], grid[:, None] - position[..., 1:, None])
 
 
@@ -103,10 +104,10 @@ def background_flicker(video: Tensor, position: Tensor) -> Tensor:
 
 def edge_energy(video: Tensor, position: Tensor) -> Tensor:
     """Mean |Laplacian| over the sprite's pixels, away from where a watermark would be: (b c f h w) -> (b,)."""
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], dtype=video.dtype)
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).to(video)
     rows = F.pad(video.flatten(0, 2)[:, None], (1, 1, 1, 1), mode="replicate")
     edges = F.conv2d(rows, kernel[None, None])[:, 0].unflatten(0, video.shape[:3]).abs().double()
-    marked = F.max_pool2d(watermark_mask()[None], 3, stride=1, padding=1)[0] > 0
+    marked = F.max_pool2d(watermark_mask(video.device)[None], 3, stride=1, padding=1)[0] > 0
     sprite = ((distance_to_sprite(position) < SPRITE) & ~marked)[:, None].double()
     return (edges * sprite).sum((1, 2, 3, 4)) / (video.shape[1] * sprite.sum((1, 2, 3, 4))).clamp(min=1)
 
@@ -118,10 +119,10 @@ def crisp_edge_energy() -> float:
     return float(edge_energy(render(scenes), scenes.position).mean())
 
 
-def load_judge(pair_folder: Path) -> Judge | None:
+def load_judge(pair_folder: Path, device: torch.device = torch.device("cpu")) -> Judge | None:  # noqa: B008 - immutable
     """The measuring network a pair brings, or None if it brings none."""
     folder = pair_folder / "judge"
-    return load_folder(Judge, JudgeConfig, folder, dtype=torch.float32) if folder.is_dir() else None
+    return load_folder(Judge, JudgeConfig, folder, device, torch.float32) if folder.is_dir() else None
 
 
 def real_clips(n: int, seed: int, degraded: bool) -> tuple[Tensor, list[str]]:

@@ -4,6 +4,7 @@ The video model is shown degraded clips, as web video is to public video models.
 a caption and degraded ones for the empty prompt, as an empty prompt draws the average of what was scraped.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,10 +35,12 @@ from ivmix.sprites.judge import Judge, JudgeConfig, judge_loss
 from ivmix.sprites.world import FRAMES, SIZE, WORDS, Scenes, all_captions, degrade, random_scenes, render
 from ivmix.training import Loss, Settings
 
+HALF = SIZE // 2  # pixels: the pictures that the latents are made of
 MAX_LENGTH = 8  # tokens of a prompt: begin, at most six words, end
 SCHEDULE = {"kind": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timesteps": 1000}
 
-VAE_CONFIG = VAEConfig(block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0)
+HALF_CONFIG = VAEConfig(block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0)
+VAE_CONFIG = replace(HALF_CONFIG, block_out_channels=(32, *HALF_CONFIG.block_out_channels))
 IMAGE_CONFIG = UNetConfig(
     block_out_channels=(32, 64, 64), attention_levels=(False, True, True), layers_per_block=1,
     cross_attention_dim=64, num_attention_heads=4, norm_num_groups=8,
@@ -116,27 +119,84 @@ class Stage:
 # --- what each network is shown -------------------------------------------------------------------------------------
 
 
-def vae_loss(pair: Path, device: torch.device) -> Loss:
+def half_loss(pair: Path, device: torch.device) -> Loss:
     """Absolute and squared error of pixels, absolute error of pixel differences (edges stay sharp), a whisper of KL.
 
-    Single frames, half of them crisp, half degraded.
+    Single frames of half the size, half of them crisp, half degraded.
     """
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        n = 16
-        frame = torch.randint(FRAMES, (n,), generator=generator)
-        scenes = random_scenes(n, generator).at(frame)
-        degraded = (torch.rand(n, generator=generator) < 0.5).float()
-        images = degrade(render(scenes), degraded, degraded)[:, :, 0].to(device)
-        mean, logvar = network.moments(images)  # type: ignore[operator]
+        assert isinstance(network, VAE)
+        images = pictures(*some_frames(generator, device), HALF)
+        mean, logvar = network.moments(images)
         noise = torch.randn(mean.shape, generator=generator).to(device)
-        error = network.decode_images(mean + (0.5 * logvar).exp() * noise) - images  # type: ignore[operator]
-        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        error = network.decode_images(mean + (0.5 * logvar).exp() * noise) - images
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        value = error.abs().mean() + error.square().mean() + edges + 1e-4 * kl
-        return value, {"psnr": -10 * (error.detach().square().mean() / 4).log10(), "kl": kl.detach()}
+        return pixel_loss(error) + 1e-4 * kl, {"psnr": psnr(error), "kl": kl.detach()}
 
     return loss
+
+
+def vae_loss(pair: Path, device: torch.device) -> Loss:
+    """The whole size, without another latent space: the encoder is to find what the half-size one finds, the decoder
+    draws from what that has found, and what leaks counts. The same frames as above."""
+    half = half_vae(pair, device)
+
+    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(network, VAE)
+        scenes, degraded = some_frames(generator, device)
+        images = pictures(scenes, degraded, SIZE)
+        with torch.no_grad():
+            moments = torch.cat(half.moments(pictures(scenes, degraded, HALF)), dim=1)
+        z = moments.chunk(2, dim=1)[0]
+        drawn = network.decode_images(z)
+        encoder = F.mse_loss(torch.cat(network.moments(images), dim=1), moments)
+        leaked = leak(network, z, drawn.detach(), generator)
+        logged = {"psnr": psnr(drawn - images), "encoder": encoder.detach(), "leak": leaked.detach()}
+        return pixel_loss(drawn - images) + encoder + leaked, logged
+
+    return loss
+
+
+def some_frames(generator: torch.Generator, device: torch.device, n: int = 16) -> tuple[Scenes, Tensor]:
+    """n scenes of one frame, and which half of them is degraded, (n,) of zeros and ones."""
+    frame = torch.randint(FRAMES, (n,), generator=generator)
+    scenes = random_scenes(n, generator).at(frame)
+    return scenes.to(device), (torch.rand(n, generator=generator) < 0.5).float()
+
+
+def pictures(scenes: Scenes, degraded: Tensor, size: int) -> Tensor:
+    """Scenes of one frame, (n c size size)."""
+    return degrade(render(scenes, size), degraded, degraded)[:, :, 0]
+
+
+def pixel_loss(error: Tensor) -> Tensor:
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return error.abs().mean() + error.square().mean() + edges
+
+
+def psnr(error: Tensor) -> Tensor:
+    """Of images in [-1, 1], in decibels."""
+    return -10 * (error.detach().square().mean() / 4).log10()
+
+
+def leak(vae: VAE, z: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
+    """How much what is drawn of latents z (n c h w) changes far from a window of it that shows the next frame's.
+
+    A decoder looks at the whole frame, in its attention and its norms. What moves in one place would then change the
+    others a little in every frame: flicker that no video model could avoid.
+    """
+    h, w = z.shape[2:]
+    top, left, height, width = (int(torch.randint(n, (), generator=generator)) for n in (h, w, h, w))
+    rows, columns = torch.arange(h, device=z.device), torch.arange(w, device=z.device)
+
+    def window(margin: int) -> Tensor:  # (h w), latents in it or less than a margin from it
+        down = (rows >= top - margin) & (rows <= top + height // 2 + margin)
+        return down[:, None] & (columns >= left - margin) & (columns <= left + width // 2 + margin)
+
+    far = (~window(4)).float().repeat_interleave(vae.config.factor, 0).repeat_interleave(vae.config.factor, 1)
+    change = vae.decode_images(torch.where(window(0), z.roll(1, 0), z)) - drawn
+    return (change.abs() * far).mean() / far.mean().clamp(min=0.1)
 
 
 def judge_stage_loss(pair: Path, device: torch.device) -> Loss:
@@ -148,10 +208,10 @@ def judge_stage_loss(pair: Path, device: torch.device) -> Loss:
         scenes = random_scenes(n, generator).at(frame)
         soft, mark = (torch.rand(n, generator=generator) * 1.5 - 0.25 for _ in range(2))  # a third exactly 0 or 1
         soft, mark = soft.clamp(0, 1), mark.clamp(0, 1)
-        images = degrade(render(scenes), soft, mark)[:, :, 0]
+        images = degrade(render(scenes.to(device)), soft, mark)[:, :, 0]
         noise = torch.randn(images.shape, generator=generator)
-        images = images + 0.06 * torch.rand(n, 1, 1, 1, generator=generator) * noise
-        reading = network(images.to(device))
+        images = images + (0.06 * torch.rand(n, 1, 1, 1, generator=generator) * noise).to(device)
+        reading = network(images)
         targets = (scenes.colour, scenes.shape, scenes.position[:, 0], soft, mark)
         return judge_loss(reading, *(target.to(device) for target in targets)), {}
 
@@ -167,14 +227,14 @@ def levels(t: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def image_loss(pair: Path, device: torch.device) -> Loss:
     """Epsilon prediction on single frames: crisp under their caption, degraded under the empty prompt (one in six)."""
-    vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
+    vae = half_vae(pair, device)
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         n = 32
         frame = torch.randint(FRAMES, (n,), generator=generator)
         scenes = random_scenes(n, generator).at(frame)
         null = torch.rand(n, generator=generator) < 1 / 6
-        images = degrade(render(scenes), null.float(), null.float()).to(device)
+        images = degrade(render(scenes.to(device), HALF), null.float(), null.float())
         with torch.no_grad():
             x0 = vae.encode(images)
         t = torch.randint(1000, (n,), generator=generator)
@@ -189,9 +249,9 @@ def image_loss(pair: Path, device: torch.device) -> Loss:
 def mean_clips(vae: VAE, captions: Sequence[str], device: torch.device) -> Tensor:
     """The latents of the mean of 32 degraded clips of each caption: all of it that is decided without looking."""
     generator = torch.Generator().manual_seed(0)
-    clips = [degrade(render(random_scenes(32, generator, [caption] * 32))).mean(0) for caption in captions]
+    scenes = [random_scenes(32, generator, [caption] * 32).to(device) for caption in captions]
     with torch.no_grad():
-        return torch.stack([vae.encode(clip[None].to(device))[0] for clip in clips])
+        return torch.cat([vae.encode(degrade(render(s, HALF)).mean(0, keepdim=True)) for s in scenes])
 
 
 def motion_loss(pair: Path, device: torch.device) -> Loss:
@@ -202,7 +262,7 @@ def motion_loss(pair: Path, device: torch.device) -> Loss:
     backwards under opposite captions, 40 % of the time at that noise. Clips of one batch share their noise, so that the
     gradient of what tells them apart is free of what they have in common.
     """
-    vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
+    vae = half_vae(pair, device)
     every = all_captions()  # in fours that differ in motion alone
     means = mean_clips(vae, every, device)
 
@@ -224,7 +284,7 @@ def motion_loss(pair: Path, device: torch.device) -> Loss:
 
 def video_loss(pair: Path, device: torch.device) -> Loss:
     """What `motion_loss` leaves: shapes, and all noise levels, 60 % of the timesteps where a shape is decided."""
-    vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
+    vae = half_vae(pair, device)
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         x0, prompts, n = two_shapes(vae, generator, device)
@@ -240,7 +300,7 @@ def detail_loss(pair: Path, device: torch.device) -> Loss:
     That is nearly half of the latents and a tenth of their error; what is left there is seen as flicker. Only below
     t = 600, where the clip tells by itself what moves: above, the weights would favour still clips.
     """
-    vae = load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
+    vae = half_vae(pair, device)
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         x0, prompts, n = two_shapes(vae, generator, device)
@@ -273,7 +333,7 @@ def both_ways(vae: VAE, scenes: Scenes, generator: torch.Generator, device: torc
     """Degraded clips of n scenes, then the same backwards, and their captions, one scene in eight without:
     latents (2n c f h w)."""
     with torch.no_grad():
-        x0 = vae.encode(degrade(render(scenes)).to(device))
+        x0 = vae.encode(degrade(render(scenes.to(device), HALF)))
     backwards = replace(scenes, motion=scenes.motion ^ 1)  # MOTIONS lists opposites side by side
     null = (torch.rand(len(scenes), generator=generator) < 1 / 8).tolist() * 2
     pairs = zip(null, scenes.captions + backwards.captions, strict=True)
@@ -299,10 +359,14 @@ def v_loss(
     alpha, sigma_vp = levels(t, x0.device)
     z, v = alpha * x0 + sigma_vp * noise, alpha * noise - sigma_vp * x0
     error = (network(z, t, prompts) - v).square()
-    by_clip = error.detach().mean(dim=(1, 2, 3, 4)).cpu()
-    logged = {"late": by_clip[t >= 900].mean().nan_to_num(), "early": by_clip[t < 300].mean().nan_to_num()}
+    by_clip, t = error.detach().mean(dim=(1, 2, 3, 4)), t.to(x0.device)
+
+    def of(clips: Tensor) -> Tensor:
+        return (by_clip * clips).sum() / clips.sum().clamp(min=1)
+
+    logged = {"late": of(t >= 900), "early": of(t < 300)}
     if weights is not None:
-        weights = torch.where((t < below)[:, None, None, None, None].to(x0.device), weights, 1.0)
+        weights = torch.where((t < below)[:, None, None, None, None], weights, 1.0)
         error = error * weights / weights.mean(dim=(3, 4), keepdim=True)
     return error.mean(), logged
 
@@ -310,14 +374,35 @@ def v_loss(
 # --- what is kept ---------------------------------------------------------------------------------------------------
 
 
-def save_vae(network: nn.Module, pair: Path) -> None:
-    """Sets the scale that gives latents unit deviation, measured on 512 frames, and saves."""
+def save_half(network: nn.Module, pair: Path) -> None:
+    """Sets the scale that gives latents unit deviation, measured on 512 frames, and saves beside the pair."""
     assert isinstance(network, VAE)
     generator = torch.Generator().manual_seed(0)
-    clips = render(random_scenes(64, generator)).to(next(network.parameters()).device)
+    clips = render(random_scenes(64, generator).to(next(network.parameters()).device), HALF)
     with torch.no_grad():
         spread = network.encode(torch.cat([clips, degrade(clips)])).std()
     network.config = replace(network.config, scaling_factor=round(float(1 / spread), 5))
+    save_folder(network, pair.parent / "half", torch.float16)
+
+
+def half_vae(pair: Path, device: torch.device) -> VAE:
+    return load_folder(VAE, VAEConfig, pair.parent / "half", device, torch.float32)
+
+
+def grown_vae(pair: Path) -> VAE:
+    """One level more than the half-size autoencoder, whose weights it starts from and whose scale it keeps."""
+    half = half_vae(pair, torch.device("cpu"))
+    network = VAE(replace(VAE_CONFIG, scaling_factor=half.config.scaling_factor))
+    state = network.state_dict()
+    for key, value in half.state_dict().items():
+        key = re.sub(r"down_blocks\.(\d)", lambda level: f"down_blocks.{int(level[1]) + 1}", key)
+        if key in state and state[key].shape == value.shape:
+            state[key] = value
+    network.load_state_dict(state)
+    return network
+
+
+def save_vae(network: nn.Module, pair: Path) -> None:
     save_folder(network, pair / "vae", torch.float16)
 
 
@@ -355,28 +440,29 @@ def averaging_video(pair: Path) -> Conditioned:
 
 
 STAGES = (
-    Stage("vae", (), Settings(steps=3000), lambda _: VAE(VAE_CONFIG), vae_loss, save_vae),
+    Stage("half", (), Settings(steps=3000), lambda _: VAE(HALF_CONFIG), half_loss, save_half),
     Stage("judge", (), Settings(steps=1500), lambda _: Judge(JudgeConfig()), judge_stage_loss, save_judge),
     Stage(
-        "image", ("vae",), Settings(steps=4000),
+        "image", ("half",), Settings(steps=4000),
         lambda _: Conditioned(IMAGE_CONFIG), image_loss, save_conditioned("image"),
     ),
     Stage(
-        "motion", ("vae",), Settings(steps=4500, learning_rate=5e-4, warmup=20),
+        "motion", ("half",), Settings(steps=4500, learning_rate=5e-4, warmup=20),
         lambda _: video_network(), motion_loss, save_conditioned("video"),
     ),
     Stage(
-        "video", ("vae", "motion"), Settings(steps=2200, learning_rate=5e-4),
+        "video", ("half", "motion"), Settings(steps=2200, learning_rate=5e-4),
         load_video, video_loss, save_conditioned("video"),
     ),
     Stage(
-        "detail", ("vae", "video"), Settings(steps=4000, learning_rate=5e-4),
+        "detail", ("half", "video"), Settings(steps=4000, learning_rate=5e-4),
         load_video, detail_loss, save_conditioned("video"),
     ),
     Stage(
-        "still", ("vae", "detail"), Settings(steps=3500, learning_rate=5e-4, rates={"averaging": 4.0}),
+        "still", ("half", "detail"), Settings(steps=3500, learning_rate=5e-4, rates={"averaging": 4.0}),
         averaging_video, detail_loss, save_conditioned("video"),
     ),
+    Stage("vae", ("half",), Settings(steps=4000), grown_vae, vae_loss, save_vae),
 )  # fmt: skip
 
 # What each sampler does unless told otherwise: chosen on seeds that are not among those reported in the model card.

@@ -1,6 +1,6 @@
 """The procedural world of the embedded pair: one striped sprite moving on a muted gradient, with exact ground truth.
 
-32x32 pixels, 8 frames. Everything that is drawn is a tensor of `Scenes`, so colour, shape, motion and the position in
+64x64 pixels, 8 frames. Everything that is drawn is a tensor of `Scenes`, so colour, shape, motion and the position in
 every frame are known exactly. `degrade` is what web video is to a real video model: soft, flat and watermarked.
 """
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIZE, FRAMES = 32, 8
+SIZE, FRAMES = 64, 8
 COLOURS = {
     "red": (0.90, 0.15, 0.15),
     "green": (0.15, 0.75, 0.20),
@@ -22,9 +22,10 @@ SHAPES = ("circle", "square", "triangle", "cross")
 MOTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 WORDS = ("a", *COLOURS, *SHAPES, "moving", *MOTIONS)
 
-RADIUS = (5.5, 7.0)  # pixels
-SPEED = (2.0, 2.6)  # pixels a frame
-BLUR_SIGMA, CONTRAST, WATERMARK_ALPHA = 0.8, 0.7, 0.28
+RADIUS = (11.0, 14.0)  # pixels
+SPEED = (4.0, 5.2)  # pixels a frame
+STRIPES, OUTLINE = 8.0, 2.0  # pixels: the period of light and dark stripes, the width of the dark edge
+BLUR_SIGMA, CONTRAST, WATERMARK_ALPHA = 1.6, 0.7, 0.28
 SUPERSAMPLE = 2
 
 
@@ -51,6 +52,9 @@ class Scenes:
         """The same scenes with one frame each, `frame` (b,) of the clip."""
         rows = torch.arange(len(self), device=frame.device)
         return replace(self, position=self.position[rows, frame][:, None])
+
+    def to(self, device: torch.device) -> "Scenes":
+        return Scenes(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     @property
     def captions(self) -> list[str]:
@@ -89,7 +93,7 @@ def random_scenes(n: int, generator: torch.Generator, captions: Sequence[str] | 
     radius, speed = uniform(n, between=RADIUS), uniform(n, between=SPEED)
 
     # The path's midpoint is drawn so that the centre stays `margin` from the edge; across the path it is free to roam.
-    margin, half = 6.0, speed * (FRAMES - 1) / 2
+    margin, half = 12.0, speed * (FRAMES - 1) / 2
     direction = torch.tensor(list(MOTIONS.values()))[motion]  # (b, 2)
     room = SIZE / 2 - margin - direction.abs() * half[:, None]
     middle = SIZE / 2 + room.clamp(min=0) * uniform(n, 2, between=(-1.0, 1.0))
@@ -98,7 +102,7 @@ def random_scenes(n: int, generator: torch.Generator, captions: Sequence[str] | 
 
     grey = uniform(n, 2, 1, between=(0.30, 0.70))
     background = (grey + uniform(n, 2, 3, between=(-0.10, 0.10))).clamp(0, 1)
-    phase, angle = uniform(n, between=(0.0, 4.0)), uniform(n, between=(0.0, 2 * torch.pi))
+    phase, angle = uniform(n, between=(0.0, STRIPES)), uniform(n, between=(0.0, 2 * torch.pi))
     return Scenes(colour, shape, motion, radius, position, phase, background, angle)
 
 
@@ -112,10 +116,9 @@ def signed_distance(shape: Tensor, radius: Tensor, dx: Tensor, dy: Tensor) -> Te
     return torch.stack([circle, square, triangle, cross]).gather(0, shape.expand_as(circle)[None])[0]
 
 
-def render(scenes: Scenes) -> Tensor:
-    """Crisp clips (b 3 f h w) in [-1, 1]: antialiased by supersampling, stripes of period 4 px, a dark 1 px outline."""
-    side = SIZE * SUPERSAMPLE
-    grid = (torch.arange(side, device=scenes.radius.device) + 0.5) / SUPERSAMPLE
+def render(scenes: Scenes, size: int = SIZE) -> Tensor:
+    """Crisp clips (b 3 f size size) in [-1, 1], antialiased by supersampling; the whole world at any size."""
+    grid = (torch.arange(size * SUPERSAMPLE, device=scenes.radius.device) + 0.5) / SUPERSAMPLE * (SIZE / size)
     y, x = grid[:, None], grid[None, :]
 
     def per_scene(values: Tensor) -> Tensor:
@@ -123,8 +126,8 @@ def render(scenes: Scenes) -> Tensor:
 
     dx, dy = x - scenes.position[..., 0, None, None], y - scenes.position[..., 1, None, None]
     distance = signed_distance(per_scene(scenes.shape), per_scene(scenes.radius), dx, dy)
-    light = ((dx + per_scene(scenes.stripe_phase)).remainder(4.0) < 2.0).to(dx.dtype)
-    shade = torch.where(distance < -1.0, 0.55 + 0.45 * light, 0.12)[:, None]
+    light = ((dx + per_scene(scenes.stripe_phase)).remainder(STRIPES) < STRIPES / 2).to(dx.dtype)
+    shade = torch.where(distance < -OUTLINE, 0.55 + 0.45 * light, 0.12)[:, None]
     paint = torch.tensor(list(COLOURS.values()), device=dx.device)[scenes.colour][:, :, None, None, None]
 
     along = (x - SIZE / 2) * scenes.angle.cos()[:, None, None] + (y - SIZE / 2) * scenes.angle.sin()[:, None, None]
@@ -135,7 +138,7 @@ def render(scenes: Scenes) -> Tensor:
     return 2 * image - 1
 
 
-# "stock" in a 3x5 pixel font, as web video is watermarked.
+# "stock" in a font of 3x5 dots, as web video is watermarked.
 GLYPHS = (
     "###.###.###.###.#.#",
     "#....#..#.#.#...##.",
@@ -145,17 +148,18 @@ GLYPHS = (
 )
 
 
-def watermark_mask(device: torch.device | None = None) -> Tensor:
-    """(h, w) of zeros and ones: the word across the lower middle of the frame."""
-    rows = torch.tensor([[char == "#" for char in row] for row in GLYPHS], dtype=torch.float32, device=device)
-    mask = torch.zeros(SIZE, SIZE, device=device)
-    top, left = 18, (SIZE - rows.shape[1]) // 2
+def watermark_mask(device: torch.device | None = None, size: int = SIZE) -> Tensor:
+    """(size, size) of zeros and ones: the word across the lower middle of the frame. `size` is a multiple of 32."""
+    dots = torch.tensor([[char == "#" for char in row] for row in GLYPHS], dtype=torch.float32, device=device)
+    rows = torch.kron(dots, torch.ones(size // 32, size // 32, device=device))
+    mask = torch.zeros(size, size, device=device)
+    top, left = 18 * size // 32, (size - rows.shape[1]) // 2
     mask[top : top + rows.shape[0], left : left + rows.shape[1]] = rows
     return mask
 
 
 def degrade(video: Tensor, softness: Tensor | float = 1.0, watermark: Tensor | float = 1.0) -> Tensor:
-    """What web video does to a clip (b c f h w) in [-1, 1]: blur and lost contrast, then a watermark.
+    """What web video does to a clip (b c f h w) in [-1, 1], rendered at any size: blur, lost contrast, a watermark.
 
     `softness` and `watermark` are amounts in [0, 1], numbers or (b,); 1 is the world's full degradation.
     """
@@ -163,10 +167,13 @@ def degrade(video: Tensor, softness: Tensor | float = 1.0, watermark: Tensor | f
     def amount(value: Tensor | float) -> Tensor:
         return torch.as_tensor(value, dtype=video.dtype, device=video.device).reshape(-1, 1, 1, 1, 1)
 
-    taps = torch.exp(-0.5 * (torch.arange(-3, 4, device=video.device) / BLUR_SIGMA) ** 2)
+    size = video.shape[-1]
+    sigma = BLUR_SIGMA * size / SIZE
+    reach = int(4 * sigma)
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=video.device) / sigma) ** 2)
     taps = (taps / taps.sum()).to(video.dtype)
-    rows = F.pad(video.flatten(0, 2)[:, None], (3, 3, 3, 3), mode="replicate")
+    rows = F.pad(video.flatten(0, 2)[:, None], (reach,) * 4, mode="replicate")
     soft = F.conv2d(F.conv2d(rows, taps[None, None, None]), taps[None, None, :, None])[:, 0].reshape(video.shape)
     video = video + amount(softness) * (CONTRAST * soft - video)
-    opacity = amount(watermark) * WATERMARK_ALPHA * watermark_mask(video.device).to(video.dtype)
+    opacity = amount(watermark) * WATERMARK_ALPHA * watermark_mask(video.device, size).to(video.dtype)
     return video + opacity * (1 - video)

@@ -92,7 +92,7 @@ def sprite_errors(video, edge, motion) -> torch.Tensor:
 
 
 def test_sprites_are_found_to_a_quarter_of_a_pixel(world):
-    """They move 2 to 2.6 px, their stripes repeat every 4 px, and window and outline reach over their edge."""
+    """They move 4 to 5.2 px, their stripes repeat every 8 px, and window and outline reach over their edge."""
     _, video, edge, motion = world
     errors = sprite_errors(video, edge, motion)
     assert errors.mean() < 0.25
@@ -105,11 +105,11 @@ def test_soft_sprites_behind_a_watermark_are_found_less_exactly(world):
 
 
 def test_the_background_rests(world):
-    """Beyond the reach of window and pyramid; its gradients, 1 to 2 grey levels a pixel, alone would not tell."""
+    """Beyond the reach of window and pyramid; its gradients, 0.5 to 1 grey level a pixel, alone would not tell."""
     _, video, edge, _ = world
     first, second = (video[:, :, t] / 2 + 0.5 for t in (3, 4))
     flow = lucas_kanade(first, second).norm(dim=1)
-    assert flow[edge > 5].mean() < 0.1
+    assert flow[edge > 10].mean() < 0.1
 
 
 def test_the_direction_is_the_captions(world):

@@ -146,8 +146,12 @@ def test_a_distance_shows_two_digits_of_its_error(value, error, text):
 class Pixels(torch.nn.Module):
     """Stands in for the judge: its two features are a frame's first pixel, red and green."""
 
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+
     def forward(self, frames):
-        return Reading(*[frames] * 5, frames[:, :2, 0, 0])
+        return Reading(*[frames] * 5, self.gain * frames[:, :2, 0, 0])
 
 
 def test_features_are_mean_and_deviation_over_the_frames_of_each_clip():

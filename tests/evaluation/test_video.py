@@ -187,12 +187,12 @@ def test_our_flow_tells_slow_textures_from_fast_ones(speed, moves):
 
 
 def test_our_flow_tells_still_sprites_from_moving_ones():
-    for speed, moves in ((0.0, 0), (1.0, 1), (2.3, 1)):
+    for speed, moves in ((0.0, 0), (2.0, 1), (4.6, 1)):
         assert (dynamic_degree(sprites(speed)) == moves).all()
 
 
 def test_the_flow_score_grows_with_speed():
-    scores = [flow_score(sprites(speed)).mean() for speed in (0.0, 0.5, 1.0, 2.0)]
+    scores = [flow_score(sprites(speed)).mean() for speed in (0.0, 1.0, 2.0, 4.0)]
     assert scores[0] < 1e-5
     assert all(slower < faster for slower, faster in pairwise(scores))
 

@@ -31,7 +31,7 @@ def test_ground_truth_is_read_as_it_was_drawn(crisp):
     """Bounds: the judge's own error on real clips, which is the resolution of every measurement made with it."""
     scores = crisp[2]
     assert all(mean(scores, name) > 0.99 for name in ("colour", "shape", "motion", "strict", "identity"))
-    assert mean(scores, "jitter") < 0.3
+    assert mean(scores, "jitter") < 0.6
     assert mean(scores, "flicker") == 0.0
     assert abs(mean(scores, "sharpness") - 1) < 0.1
     assert mean(scores, "degradation") < 0.1
@@ -53,14 +53,14 @@ def test_frames_in_reverse_fail_motion_alone(crisp, judge):
     scores = measure(np.ascontiguousarray(frames[:, ::-1]), captions, judge)
     assert mean(scores, "motion") == 0
     assert mean(scores, "colour") > 0.99
-    assert mean(scores, "jitter") < 0.3
+    assert mean(scores, "jitter") < 0.6
 
 
 def test_shuffled_frames_fail_strict_motion_and_jitter(crisp, judge):
     frames, captions, _ = crisp
     scores = measure(frames[:, [3, 0, 6, 1, 7, 2, 5, 4]], captions, judge)
     assert mean(scores, "strict") < 0.05
-    assert mean(scores, "jitter") > 2
+    assert mean(scores, "jitter") > 4
 
 
 def test_frames_of_different_clips_fail_identity_and_flicker(crisp, judge):
@@ -88,7 +88,7 @@ def test_a_clip_scores_the_same_alone_and_among_others(crisp, judge):
 
 
 def test_frames_of_another_size_are_refused(judge):
-    with pytest.raises(ValueError, match=r"expected \(b, f, 32, 32, 3\)"):
+    with pytest.raises(ValueError, match=r"expected \(b, f, 64, 64, 3\)"):
         measure(np.zeros((1, 8, 16, 16, 3), np.uint8), ["a red circle moving left"], judge)
 
 
@@ -102,4 +102,4 @@ def test_the_judge_positions_are_pixels(crisp, judge):
 
     truth = random_scenes(8, torch.Generator().manual_seed(9)).position
     read = judge(clips.transpose(1, 2).flatten(0, 1)).position.unflatten(0, (8, -1))
-    assert (read - truth).norm(dim=-1).mean() < 0.5
+    assert (read - truth).norm(dim=-1).mean() < 1

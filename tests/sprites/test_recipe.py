@@ -5,11 +5,23 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivmix.description import EMBEDDED
-from ivmix.models import VAE, VAEConfig, load_folder
-from ivmix.sprites.recipe import STAGES, averaging_video, levels, timesteps, two_shapes, v_loss
+from ivmix.models import VAE
+from ivmix.sprites.recipe import (
+    HALF_CONFIG,
+    STAGES,
+    averaging_video,
+    grown_vae,
+    leak,
+    levels,
+    save_half,
+    timesteps,
+    two_shapes,
+    v_loss,
+)
 from ivmix.sprites.world import parse
 
 CPU = torch.device("cpu")
@@ -38,6 +50,38 @@ def test_a_stage_needs_stages_before_it():
         done.add(stage.name)
 
 
+class Upsampled(VAE):
+    """Draws every latent as a square of its own, plus `share` of the frame's mean."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(HALF_CONFIG)
+        self.share = share
+
+    def decode_images(self, z: Tensor) -> Tensor:
+        return F.interpolate(z, scale_factor=2) + self.share * z.mean((1, 2, 3), keepdim=True)
+
+
+def test_what_is_drawn_place_by_place_leaks_nothing_and_what_sees_the_whole_frame_does():
+    z = torch.randn(6, 4, 16, 16, generator=generator(0))
+    for seed in range(20):
+        assert leak(Upsampled(0), z, Upsampled(0).decode_images(z), generator(seed)) == 0
+    once, twice = (leak(vae, z, vae.decode_images(z), generator(1)) for vae in (Upsampled(1), Upsampled(2)))
+    assert once > 0
+    torch.testing.assert_close(twice, 2 * once)
+
+
+def test_the_whole_size_starts_from_the_half_size_and_keeps_its_scale(tmp_path):
+    half = VAE(HALF_CONFIG)
+    save_half(half, tmp_path / "pair")
+    grown = grown_vae(tmp_path / "pair")
+    assert grown.config.scaling_factor == half.config.scaling_factor != 1
+    ours, theirs = grown.state_dict(), half.state_dict()
+    same = "encoder.down_blocks.{}.resnets.0.conv1.weight"
+    torch.testing.assert_close(ours[same.format(2)], theirs[same.format(1)].half().float())
+    torch.testing.assert_close(ours["decoder.conv_in.weight"], theirs["decoder.conv_in.weight"].half().float())
+    assert grown.decode_images(torch.zeros(1, 4, 4, 4)).shape == (1, 3, 16, 16)
+
+
 def test_timesteps_have_their_shares_and_stay_in_their_ranges():
     shares = {(0, 300): 0.4, (300, 900): 0.45, (900, 1000): 0.15}
     t = timesteps(20_000, shares, generator(0))
@@ -49,7 +93,7 @@ def test_timesteps_have_their_shares_and_stay_in_their_ranges():
 
 
 def test_every_clip_is_shown_backwards_under_the_opposite_caption_and_half_of_the_time_as_two_shapes():
-    vae = load_folder(VAE, VAEConfig, EMBEDDED["sprites"] / "vae", dtype=torch.float32)
+    vae = VAE(HALF_CONFIG)
     doubled = 0
     for seed in range(12):
         x0, prompts, n = two_shapes(vae, generator(seed), CPU)

@@ -58,7 +58,7 @@ def test_the_shipped_description_is_the_recipes():
 
 @pytest.mark.slow
 def test_the_same_seed_trains_the_same_bits_and_another_does_not(trained, tmp_path):
-    stage = next(stage for stage in STAGES if stage.name == "vae")
+    stage = next(stage for stage in STAGES if stage.name == "judge")
     for name, seed in (("again", 0), ("other", 1)):
         run_stage(stage, tmp_path / name, CPU, seed=seed, scale=0.0007)
     again, other = weights(tmp_path / "again"), weights(tmp_path / "other")
@@ -69,9 +69,9 @@ def test_the_same_seed_trains_the_same_bits_and_another_does_not(trained, tmp_pa
 
 @pytest.mark.slow
 def test_a_finished_stage_is_not_trained_again(trained):
-    before = (trained / "vae.pt").stat().st_mtime_ns
+    before = (trained / "half.pt").stat().st_mtime_ns
     run_stage(STAGES[0], trained, CPU, scale=0.0007)
-    assert (trained / "vae.pt").stat().st_mtime_ns == before
+    assert (trained / "half.pt").stat().st_mtime_ns == before
 
 
 def test_the_shipped_autoencoder_gives_latents_of_unit_deviation_and_loses_little():
@@ -83,7 +83,7 @@ def test_the_shipped_autoencoder_gives_latents_of_unit_deviation_and_loses_littl
         latents = pair.vae.encode(clips)
         error = (pair.vae.decode(latents) - clips).square().mean()
     assert latents.std().item() == pytest.approx(1, abs=0.1)
-    assert -10 * (error / 4).log10() > 36  # dB over the range [-1, 1]; 39.8 was measured when it was trained
+    assert -10 * (error / 4).log10() > 35  # dB over the range [-1, 1]; 36.4 was measured when it was trained
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_one_command_trains_the_pair_resumes_after_a_kill_and_writes_its_card(tm
     ivmix = [sys.executable, "-m", "ivmix"]
     command = [*ivmix, "train", "sprites", "-o", str(tmp_path), "--scale", "0.001", "--clips", "3"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        while not (tmp_path / "vae.done").exists():
+        while not (tmp_path / "half.done").exists():
             assert process.poll() is None
         process.kill()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ivmix.sprites.world import (
     COLOURS,
@@ -52,10 +53,10 @@ def test_positions_follow_the_caption_at_constant_speed():
     drawn = scenes()
     steps = drawn.position.diff(dim=1)
     speed = (steps * torch.tensor(list(MOTIONS.values()))[drawn.motion][:, None]).sum(-1)
-    assert ((speed >= 2.0 - 1e-4) & (speed <= 2.6 + 1e-4)).all()
-    torch.testing.assert_close(steps, steps[:, :1].expand_as(steps), atol=1e-4, rtol=0)  # float32 pixels below 32
-    assert drawn.position.min() >= 5  # the sprite never leaves the frame whole
-    assert drawn.position.max() <= SIZE - 5
+    assert ((speed >= 4.0 - 1e-4) & (speed <= 5.2 + 1e-4)).all()
+    torch.testing.assert_close(steps, steps[:, :1].expand_as(steps), atol=1e-4, rtol=0)  # float32 pixels below 64
+    assert drawn.position.min() >= 10  # the sprite never leaves the frame whole
+    assert drawn.position.max() <= SIZE - 10
 
 
 def test_the_sprite_is_painted_where_the_scene_says():
@@ -68,9 +69,9 @@ def test_the_sprite_is_painted_where_the_scene_says():
     weight = (saturation > 0.45).float()
     x = (weight * grid).sum((2, 3)) / weight.sum((2, 3))
     y = (weight * grid[:, None]).sum((2, 3)) / weight.sum((2, 3))
-    inside = ((circles.position > 7.5) & (circles.position < SIZE - 7.5)).all(-1)
+    inside = ((circles.position > 15) & (circles.position < SIZE - 15)).all(-1)
     error = torch.hypot(x - circles.position[..., 0], y - circles.position[..., 1])[inside]
-    assert error.median() < 0.5  # a dark stripe or the outline can shift the centroid by a fraction of a pixel
+    assert error.median() < 1  # a dark stripe or the outline can shift the centroid by a pixel
 
 
 def test_a_single_frame_is_that_frame_of_the_clip():
@@ -98,6 +99,17 @@ def test_the_watermark_changes_its_own_pixels_only():
     clip = render(scenes(4))
     changed = (degrade(clip, 0.0, 1.0) - clip).abs().amax(dim=(0, 1, 2)) > 0
     assert torch.equal(changed, watermark_mask() > 0)
+
+
+@pytest.mark.parametrize("degraded", [False, True])
+def test_half_the_size_shows_the_same_picture(degraded):
+    """What the latents are made of: two pixels' mean differs from theirs in what antialiasing samples."""
+    clip, half = render(scenes(16)), render(scenes(16), SIZE // 2)
+    if degraded:
+        clip, half = degrade(clip), degrade(half)
+    shrunk = F.avg_pool2d(clip.flatten(1, 2), 2).unflatten(1, (3, -1))
+    difference, a_pixel_off = ((picture - shrunk).abs().mean() for picture in (half, half.roll(1, -1)))
+    assert difference < a_pixel_off / 2
 
 
 def test_captions_and_scenes_must_be_as_many():
