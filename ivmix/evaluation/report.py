@@ -19,6 +19,7 @@ from ivmix.evaluation.arms import Arm
 from ivmix.evaluation.jobs import REFERENCE_SEED, Design, Maker, Measured
 from ivmix.evaluation.reference import RESAMPLES, Reference
 from ivmix.evaluation.statistics import interval
+from ivmix.progress import progress_bar
 
 SCHEMA = 1
 LEVEL = 0.95
@@ -114,7 +115,9 @@ class Report:
         return f'{text[:-2]},\n  "arms": [\n{arms}\n  ]\n}}\n'
 
 
-def summarise(measured: Sequence[Measured], references: Measured, design: Design, maker: Maker) -> Report:
+def summarise(
+    measured: Sequence[Measured], references: Measured, design: Design, maker: Maker, progress: bool = False
+) -> Report:
     """The report of all arms; the first sampler among them is the baseline."""
     model, clusters = maker.model, design.captions(range(len(design)))
     reference = Reference(references.features.double())
@@ -125,11 +128,16 @@ def summarise(measured: Sequence[Measured], references: Measured, design: Design
         warnings.append(
             f"{n} clips a repeat for {d} features: Fréchet distances are mostly bias, compare them with the floor alone"
         )
+    rows = []
+    with progress_bar(len(measured), progress, desc="statistics", unit="arm") as bar:
+        for m in measured:
+            rows.append(_row(m, base, clusters, reference, design, maker))
+            bar.update()
     return Report(
         SCHEMA, __version__, torch.__version__, platform.python_version(), model.pair.name, maker.weights,
         str(model.pair.device), str(model.pair.dtype).removeprefix("torch."), n, design.repeats, design.seed,
         design.batch_size, len(set(clusters)), len(reference.features), REFERENCE_SEED, d, base.arm.label, UNCERTAINTY,
-        tuple(warnings), tuple(_row(m, base, clusters, reference, design, maker) for m in measured),
+        tuple(warnings), tuple(rows),
     )  # fmt: skip
 
 

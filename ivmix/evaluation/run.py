@@ -57,7 +57,7 @@ def evaluate(
     if share is not None or rank != 0:
         return None
     (reference,) = collect(crisp, folder)
-    report = summarise(collect(samples, folder), reference, design, maker)
+    report = summarise(collect(samples, folder), reference, design, maker, progress)
     write(report, samples, folder)
     return report
 
