@@ -40,7 +40,7 @@ def clip_features(frames: np.ndarray, judge: Judge) -> Tensor:
 
     The first half tells what frames look like, the second how they change, which a frozen clip gives away.
     """
-    on = torch.from_numpy(frames).to(next(judge.parameters()).device)
-    video = on.permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # (b f c h w)
+    device = next(judge.parameters()).device
+    video = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # (b f c h w)
     features = judge(video.flatten(0, 1)).features.unflatten(0, frames.shape[:2])  # (b f d)
     return torch.cat([features.mean(1), features.std(1, correction=0)], dim=1).cpu()
