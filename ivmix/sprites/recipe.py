@@ -160,9 +160,14 @@ def vae_loss(pair: Path, device: torch.device) -> Loss:
 
 def some_frames(generator: torch.Generator, device: torch.device, n: int = 16) -> tuple[Scenes, Tensor]:
     """n scenes of one frame, and which half of them is degraded, (n,) of zeros and ones."""
-    frame = torch.randint(FRAMES, (n,), generator=generator)
-    scenes = random_scenes(n, generator).at(frame)
+    scenes = random_frames(n, generator)
     return scenes.to(device), (torch.rand(n, generator=generator) < 0.5).float()
+
+
+def random_frames(n: int, generator: torch.Generator) -> Scenes:
+    """n random scenes, each at a random one of its frames."""
+    frame = torch.randint(FRAMES, (n,), generator=generator)
+    return random_scenes(n, generator).at(frame)
 
 
 def pictures(scenes: Scenes, degraded: Tensor, size: int) -> Tensor:
@@ -204,8 +209,7 @@ def judge_stage_loss(pair: Path, device: torch.device) -> Loss:
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         n = 64
-        frame = torch.randint(FRAMES, (n,), generator=generator)
-        scenes = random_scenes(n, generator).at(frame)
+        scenes = random_frames(n, generator)
         soft, mark = (torch.rand(n, generator=generator) * 1.5 - 0.25 for _ in range(2))  # a third exactly 0 or 1
         soft, mark = soft.clamp(0, 1), mark.clamp(0, 1)
         images = degrade(render(scenes.to(device)), soft, mark)[:, :, 0]
@@ -231,8 +235,7 @@ def image_loss(pair: Path, device: torch.device) -> Loss:
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         n = 32
-        frame = torch.randint(FRAMES, (n,), generator=generator)
-        scenes = random_scenes(n, generator).at(frame)
+        scenes = random_frames(n, generator)
         null = torch.rand(n, generator=generator) < 1 / 6
         images = degrade(render(scenes.to(device), HALF), null.float(), null.float())
         with torch.no_grad():
