@@ -32,6 +32,7 @@ from ivmix.solvers import (
     Midpoint,
     Progress,
     Schedule,
+    SDEDPMSolverPP2M,
     Solver,
     UniPC2,
     UniPC3,
@@ -45,6 +46,7 @@ from ivmix.solvers import (
 
 Plan = tuple[Field | dict[str, Field], list[Leg]]
 
+STOCHASTIC = "sde-dpm++2m"  # the one solver by name that draws noise
 SOLVERS: dict[str, Solver] = {
     "euler": Euler(),
     "heun": Heun(),
@@ -58,6 +60,7 @@ SOLVERS: dict[str, Solver] = {
     "dpm++3m": DPMSolverPP3M(),
     "unipc2": UniPC2(),
     "unipc3": UniPC3(),
+    STOCHASTIC: SDEDPMSolverPP2M(),
 }
 SPACINGS = ("trailing", "leading", "linspace", "karras", "uniform-lam")
 
@@ -233,9 +236,21 @@ class Zigzag(Mixed):
 
 @dataclass(frozen=True, kw_only=True)
 class Composite(Mixed):
-    """The ODE that a zigzag converges to: one evaluation of each model a step, any solver."""
+    """The ODE that a zigzag converges to: one evaluation of each model a step, any solver.
+
+    With R in its pattern it is an SDE of as much churn, and the solver "sde-dpm++2m" alone.
+    """
 
     name: ClassVar[str] = "composite"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if ("R" in self.pattern) != (self.solver == STOCHASTIC):
+            brings, wanted = ("", STOCHASTIC) if "R" in self.pattern else ("no ", "one without noise, such as dpm++2m")
+            raise ValueError(
+                f"solver {self.solver!r}: pattern {self.pattern} brings {brings}fresh noise into the composite; "
+                f"expected {wanted}"
+            )
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
         ode = composite(
@@ -243,7 +258,8 @@ class Composite(Mixed):
             video_guidance=self.video_guidance, interval=self.interval, period=self.period,
             reference=sigmas, reach={"image": image.reach, "video": video.reach},
         )  # fmt: skip
-        return ode, plain(sigmas, solver=SOLVERS[self.solver])
+        solver = SDEDPMSolverPP2M(ode.churn) if self.solver == STOCHASTIC else SOLVERS[self.solver]
+        return ode, plain(sigmas, solver=solver)
 
 
 @dataclass(frozen=True, kw_only=True)

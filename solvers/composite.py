@@ -34,7 +34,7 @@ class Composite:
 
     @property
     def eta(self) -> Weight:
-        """sqrt(churn): the stochasticity of the `DDIM` that follows it."""
+        """sqrt(churn): the stochasticity of the `DDIM` that follows it, as `SDEDPMSolverPP2M(churn)` does."""
         churn = self.churn
         return (lambda sigma: math.sqrt(churn(sigma))) if callable(churn) else math.sqrt(churn)
 
@@ -109,7 +109,7 @@ def composite(
     Schedules, interval and `reach` are bound to sigma once, from the decreasing grid `reference` (n + 1,), so that
     every solver on every grid sees one ODE. Where a zigzag would not mix, the field is the video network's alone, and
     the image network costs nothing. The edges of an interval are jumps of the field: on a grid whose nodes they are,
-    Euler's method and `DDIM` do not notice; a solver of higher order takes one step of order 1 at each.
+    Euler's method and `DDIM` do not notice; a solver of higher order makes an error of first order at each.
     """
     up, down = parse_pattern(pattern)
     check_period(period)

@@ -240,7 +240,7 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
             if not math.isclose(wanted, churn, abs_tol=1e-12):
                 raise ValueError(
                     f"{name}: the composite has churn {wanted:g} (its R legs), but {type(leg.solver).__name__} has "
-                    f"{churn:g}; use DDIM(eta=composite.eta)"
+                    f"{churn:g}; use SDEDPMSolverPP2M(composite.churn)"
                 )
 
 

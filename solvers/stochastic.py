@@ -24,7 +24,8 @@ class DDIM(Solver):
     sigma_up = eta·sigma_next·sqrt(1 - sigma_next²/sigma²) of fresh noise after an Euler step to sqrt(sigma_next² -
     sigma_up²): arXiv 2010.02502, eqs. 12 and 16, in VE coordinates. Its churn is eta²; eta = 1 is ancestral sampling,
     and `DDIM(composite.eta)` follows a composite of an R pattern. Where eta = 0 it is `Euler`, goes both ways and
-    draws nothing; elsewhere it goes down only, and with eta > 1 a step that is too long for its noise is a ValueError.
+    draws nothing; elsewhere it goes down only, and with eta > 1 a step that is too long for its noise is a ValueError
+    (`SDEDPMSolverPP2M` has no such limit).
     """
 
     eta: Weight = 1.0
@@ -62,29 +63,43 @@ def EulerAncestral() -> DDIM:
 
 @dataclass(frozen=True)
 class SDEDPMSolverPP2M(Solver):
-    """SDE-DPM-Solver++(2M), midpoint form, of the ordinary reverse SDE (churn 1); one evaluation; down only.
+    """SDE-DPM-Solver++(2M), midpoint form, of the reverse SDE of any `churn` k >= 0, a number or a function of sigma;
+    one evaluation.
 
-    x0 is extrapolated in lam as in `DPMSolverPP2M`; the linear part and its noise are exact: x' = (sigma'/sigma)²·x +
-    (1 - (sigma'/sigma)²)·x0 + sigma'·sqrt(1 - (sigma'/sigma)²)·xi, so that data known exactly are sampled exactly with
-    any steps. Its first step, and every step without memory, is that of SDE-DPM-Solver++1, which is `DDIM(1)`. `order`
-    is the weak one, measured on Gaussians, where ancestral sampling has 1: what a draw does to x0 comes one step late,
-    and is not lost. Source: arXiv 2211.01095, SDE-DPM-Solver++(2M); the formula of the official VideoCrafter preset.
+    x0 is extrapolated in lam as in `DPMSolverPP2M`; the linear part and its noise are exact: with r = sigma'/sigma,
+
+        x' = r^(1+k)·x + (1 - r^(1+k))·x0 + sigma'·sqrt(1 - r^(2k))·xi
+
+    so that data known exactly are sampled exactly with any steps, and no step is too long for its noise. Its first
+    step, and every step without memory, is at k = 1 that of SDE-DPM-Solver++1, which is `DDIM(1)`. Where k = 0 it is
+    `DPMSolverPP2M`, goes both ways and draws nothing; elsewhere it goes down only. `SDEDPMSolverPP2M(composite.churn)`
+    follows a composite of R patterns. `order` is the weak one, measured on Gaussians, where ancestral sampling has 1:
+    what a draw does to x0 comes one step late, and is not lost. Source: arXiv 2211.01095, SDE-DPM-Solver++(2M), which
+    is k = 1, the formula of the official VideoCrafter preset.
     """
+
+    churn: Weight = 1.0
 
     order: ClassVar[int] = 2
     stages: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        if not callable(self.churn) and not (math.isfinite(self.churn) and self.churn >= 0):
+            raise ValueError(f"churn: got {self.churn}, expected a finite number >= 0")
+
     def churn_at(self, sigma: Tensor) -> float:
-        return 1.0
+        return float(value_at(self.churn, sigma))
 
     def advance(
         self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        xi = _draw(noise, x, sigma, sigma_next)
-        ratio = (sigma_next / sigma).item() ** 2
+        churn, ratio = self.churn_at(sigma), (sigma_next / sigma).item()
+        xi = _draw(noise, x, sigma, sigma_next) if churn > 0 else None
         values = collect((denoise(x, sigma), sigma.item()), memory or (), 2)
-        x0 = to_middle(sigma_next.item(), values)
-        return toward(x0, x, ratio) + sigma_next * math.sqrt(1 - ratio) * xi, values[:1]
+        moved = toward(to_middle(sigma_next.item(), values), x, ratio ** (1 + churn))
+        if xi is not None:
+            moved = moved + sigma_next * math.sqrt(1 - ratio ** (2 * churn)) * xi
+        return moved, values[:1]
 
 
 def _draw(noise: Noise | None, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:

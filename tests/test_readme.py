@@ -70,7 +70,7 @@ def test_the_tables_are_the_stored_measurement(page, data):
 
 
 def test_the_table_of_solvers_is_what_their_classes_say():
-    rows = re.findall(r"^\| (`[a-z0-9+`, ]+`) \| ([0-9, ]+) \| (\d) \|", README.split("| `--solver` |")[1], re.M)
+    rows = re.findall(r"^\| (`[a-z0-9+`, -]+`) \| ([0-9, ]+) \| (\d) \|", README.split("| `--solver` |")[1], re.M)
     listed = {}
     for names, orders, stages in rows:
         solvers, each = re.findall(r"`(.+?)`", names), [int(order) for order in orders.split(", ")]

@@ -16,6 +16,7 @@ from ivmix.solvers import (
     Midpoint,
     Progress,
     Schedule,
+    SDEDPMSolverPP2M,
     composite,
     integrate,
     normal_noise,
@@ -220,20 +221,25 @@ def sde_moments(limit, mean, covariance):
     return reference(denoise, start, grid(11)[:-1], order=8, tolerance=1e-7)  # errors of 1e-2 are measured against it
 
 
-@pytest.mark.parametrize("sequence", ["down-first", "up-first", "composite"])
+SOLVED = {"composite, DDIM": 1.0, "composite, SDE-2M": 2.0}  # weak orders
+
+
+@pytest.mark.parametrize("sequence", ["down-first", "up-first", *SOLVED])
 @pytest.mark.parametrize("pattern", some_slow("R-I", "R-V", "RV-IV", "IR-VI", "RR-IV", fast=("R-I", "RV-IV", "RR-IV")))
 def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):
     """Exact moments of the scheme: it is affine in its draws, so a batch with one unit draw each gives the rest."""
-    options = {**GENTLE, "interval": (0.2, 0.8)}
+    # the edges of an interval, where the field jumps, would cost a solver of order 2 its order
+    options = {**GENTLE, "interval": (0.0, 1.0) if SOLVED.get(sequence) == 2.0 else (0.2, 0.8)}
     limit = composite(**NOISY, pattern=pattern, **options, reference=grid(11))
     truth = sde_moments(limit, 0.5, HIGH**2 * EYE)
 
     def error(n):
-        if sequence == "composite":
-            fields, legs = limit, to_low(plain(grid(n), solver=DDIM(limit.eta)))
+        if sequence in SOLVED:
+            solver = DDIM(limit.eta) if "DDIM" in sequence else SDEDPMSolverPP2M(limit.churn)
+            fields, legs = limit, to_low(plain(grid(n), solver=solver))
         else:
             fields, legs = NOISY, to_low(IVMixed(pattern, sequence, **options).legs(grid(n)))
-        draws = sum(leg.network is None or sequence == "composite" for leg in legs)  # at most
+        draws = sum(leg.network is None or sequence in SOLVED for leg in legs)  # at most
         # the first row has no noise at all, the next three a start moved by one standard deviation in one frame
         state = frames(torch.full((1 + 3 * (1 + draws), 3), 0.5, dtype=torch.float64))
         state[1:4] += frames(HIGH * EYE)
@@ -248,7 +254,7 @@ def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):
         spread = end[1:] - end[0]
         return (torch.cat([end[0, :, None], spread.mT @ spread], 1) - truth).norm()
 
-    assert slopes(error, [41, 81]) == pytest.approx([1.0], abs=0.08)
+    assert slopes(error, [41, 81]) == pytest.approx([SOLVED.get(sequence, 1.0)], abs=0.08)
 
 
 def test_noise_patterns_have_the_moments_of_the_sde_when_sampled():
