@@ -1,107 +1,41 @@
-"""The recipe of the embedded pair: what each network is, what it is shown, and for how long.
+"""The recipe of the embedded pair: which network is trained when, on what and for how long, and the pair's defaults."""
 
-The video model is shown degraded clips, as web video is to public video models. The image model draws crisp frames for
-a caption and degraded ones for the empty prompt, as an empty prompt draws the average of what was scraped.
-"""
-
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ivmix.description import FORMAT
-from ivmix.models import (
-    VAE,
-    AveragingConfig,
-    CLIPText,
-    CLIPTextConfig,
-    MotionConfig,
-    Tokenizer,
-    UNet,
-    UNetConfig,
-    VAEConfig,
-    load_folder,
-    save_folder,
+from ivmix.models import VAE
+from ivmix.sprites.judge import Judge, JudgeConfig
+from ivmix.sprites.losses import (
+    detail_loss,
+    half_loss,
+    image_loss,
+    judge_stage_loss,
+    motion_loss,
+    vae_loss,
+    video_loss,
 )
-from ivmix.models.layers import SpatialTransformer
-from ivmix.models.temporal import FrameTransformer
-from ivmix.solvers import Schedule
-from ivmix.sprites.judge import Judge, JudgeConfig, judge_loss
-from ivmix.sprites.world import FRAMES, SIZE, WORDS, Scenes, all_captions, degrade, random_scenes, render
+from ivmix.sprites.networks import (
+    HALF_CONFIG,
+    IMAGE_CONFIG,
+    SCHEDULE,
+    Conditioned,
+    averaging_video,
+    grown_vae,
+    load_video,
+    save_conditioned,
+    save_half,
+    save_judge,
+    save_vae,
+    video_network,
+)
+from ivmix.sprites.world import FRAMES, SIZE
 from ivmix.training import Loss, Settings
-
-HALF = SIZE // 2  # pixels: the pictures that the latents are made of
-MAX_LENGTH = 8  # tokens of a prompt: begin, at most six words, end
-SCHEDULE = {"kind": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timesteps": 1000}
-
-HALF_CONFIG = VAEConfig(block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0)
-VAE_CONFIG = replace(HALF_CONFIG, block_out_channels=(32, *HALF_CONFIG.block_out_channels))
-IMAGE_CONFIG = UNetConfig(
-    block_out_channels=(32, 64, 64), attention_levels=(False, True, True), layers_per_block=1,
-    cross_attention_dim=64, num_attention_heads=4, norm_num_groups=8,
-)  # fmt: skip
-VIDEO_CONFIG = replace(IMAGE_CONFIG, temporal=MotionConfig(num_attention_heads=4, max_frames=16))
-TEXT_CONFIG = CLIPTextConfig(
-    vocab_size=len(WORDS) + 2, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-    max_position_embeddings=MAX_LENGTH,
-)  # fmt: skip
-
-
-def tokenizer() -> Tokenizer:
-    return Tokenizer.from_words(WORDS, MAX_LENGTH)
-
-
-class Conditioned(nn.Module):
-    """A UNet and the text encoder it is trained with."""
-
-    def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
-        self.unet = UNet(config)
-        self.text_encoder = CLIPText(TEXT_CONFIG)
-        self.tokenizer = tokenizer()
-
-    def forward(self, z: Tensor, t: Tensor, prompts: Sequence[str]) -> Tensor:
-        tokens = self.tokenizer(prompts).to(z.device)
-        return self.unet(z, t, self.unet.condition(self.text_encoder(tokens)))
-
-
-def video_network() -> Conditioned:
-    """Initial values under which a word, the frame's index and a place act together on the output from the first step.
-
-    Which way a sprite moves is the product of the three. With the usual values that product is a millionth of the
-    variance of the UNet's last features and the direction is never learnt; with these it is nearly a hundredth.
-    """
-    network = Conditioned(VIDEO_CONFIG)
-    with torch.no_grad():
-        for module in network.unet.modules():
-            block: Any
-            if isinstance(module, SpatialTransformer):
-                block = module.transformer_blocks[0]
-                block.attn2.to_v.weight *= 3
-                block.attn2.to_out[0].weight *= 3**0.5
-                block.ff.net[0].proj.weight *= 3
-                block.ff.net[2].weight *= 3
-                module.proj_out.weight *= 2
-            elif isinstance(module, FrameTransformer):
-                block = module.transformer_blocks[0]
-                for norm, attention in ((block.norm1, block.attn1), (block.norm2, block.attn2)):
-                    norm.weight.fill_(0.5)  # the frame's index beside it counts twice
-                    attention.to_q.weight.copy_(2 * torch.eye(len(attention.to_q.weight)))
-                    attention.to_k.weight.copy_(attention.to_q.weight)  # every frame attends to itself
-                    nn.init.xavier_uniform_(attention.to_v.weight)
-                    nn.init.xavier_uniform_(attention.to_out[0].weight)
-                block.ff.net[0].proj.weight *= 2
-                block.ff.net[2].weight *= 2
-                nn.init.xavier_uniform_(module.proj_out.weight)
-        network.unet.conv_in.weight *= 0.03  # hardly hears the noise
-        network.unet.conv_out.weight.zero_()
-        network.unet.conv_out.bias.zero_()  # type: ignore[union-attr]
-    return network
 
 
 @dataclass(frozen=True)
@@ -114,332 +48,6 @@ class Stage:
     build: Callable[[Path], nn.Module]  # from the pair's folder
     loss: Callable[[Path, torch.device], Loss]
     save: Callable[[nn.Module, Path], None]
-
-
-# --- what each network is shown -------------------------------------------------------------------------------------
-
-
-def half_loss(pair: Path, device: torch.device) -> Loss:
-    """Absolute and squared error of pixels, absolute error of pixel differences (edges stay sharp), a whisper of KL.
-
-    Single frames of half the size, half of them crisp, half degraded.
-    """
-
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        assert isinstance(network, VAE)
-        images = pictures(*some_frames(generator, device), HALF)
-        mean, logvar = network.moments(images)
-        noise = torch.randn(mean.shape, generator=generator).to(device)
-        error = network.decode_images(mean + (0.5 * logvar).exp() * noise) - images
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return pixel_loss(error) + 1e-4 * kl, {"psnr": psnr(error), "kl": kl.detach()}
-
-    return loss
-
-
-def vae_loss(pair: Path, device: torch.device) -> Loss:
-    """The whole size, without another latent space: the encoder is to find what the half-size one finds, the decoder
-    draws from what that has found, and what leaks counts. The same frames as above."""
-    half = half_vae(pair, device)
-
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        assert isinstance(network, VAE)
-        scenes, degraded = some_frames(generator, device)
-        images = pictures(scenes, degraded, SIZE)
-        with torch.no_grad():
-            moments = torch.cat(half.moments(pictures(scenes, degraded, HALF)), dim=1)
-        z = moments.chunk(2, dim=1)[0]
-        drawn = network.decode_images(z)
-        encoder = F.mse_loss(torch.cat(network.moments(images), dim=1), moments)
-        leaked = leak(network, z, drawn.detach(), generator)
-        logged = {"psnr": psnr(drawn - images), "encoder": encoder.detach(), "leak": leaked.detach()}
-        return pixel_loss(drawn - images) + encoder + leaked, logged
-
-    return loss
-
-
-def some_frames(generator: torch.Generator, device: torch.device, n: int = 16) -> tuple[Scenes, Tensor]:
-    """n scenes of one frame, and which half of them is degraded, (n,) of zeros and ones."""
-    scenes = random_frames(n, generator)
-    return scenes.to(device), (torch.rand(n, generator=generator) < 0.5).float()
-
-
-def random_frames(n: int, generator: torch.Generator) -> Scenes:
-    """n random scenes, each at a random one of its frames."""
-    frame = torch.randint(FRAMES, (n,), generator=generator)
-    return random_scenes(n, generator).at(frame)
-
-
-def pictures(scenes: Scenes, degraded: Tensor, size: int) -> Tensor:
-    """Scenes of one frame, (n c size size)."""
-    return degrade(render(scenes, size), degraded, degraded)[:, :, 0]
-
-
-def pixel_loss(error: Tensor) -> Tensor:
-    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return error.abs().mean() + error.square().mean() + edges
-
-
-def psnr(error: Tensor) -> Tensor:
-    """Of images in [-1, 1], in decibels."""
-    return -10 * (error.detach().square().mean() / 4).log10()
-
-
-def leak(vae: VAE, z: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
-    """How much what is drawn of latents z (n c h w) changes far from a window of it that shows the next frame's.
-
-    A decoder looks at the whole frame, in its attention and its norms. What moves in one place would then change the
-    others a little in every frame: flicker that no video model could avoid.
-    """
-    h, w = z.shape[2:]
-    top, left, height, width = (int(torch.randint(n, (), generator=generator)) for n in (h, w, h, w))
-    rows, columns = torch.arange(h, device=z.device), torch.arange(w, device=z.device)
-
-    def window(margin: int) -> Tensor:  # (h w), latents in it or less than a margin from it
-        down = (rows >= top - margin) & (rows <= top + height // 2 + margin)
-        return down[:, None] & (columns >= left - margin) & (columns <= left + width // 2 + margin)
-
-    far = (~window(4)).float().repeat_interleave(vae.config.factor, 0).repeat_interleave(vae.config.factor, 1)
-    change = vae.decode_images(torch.where(window(0), z.roll(1, 0), z)) - drawn
-    return (change.abs() * far).mean() / far.mean().clamp(min=0.1)
-
-
-def judge_stage_loss(pair: Path, device: torch.device) -> Loss:
-    """Frames of every amount of degradation, a little noise on top so that no artefact of rendering is leant on."""
-
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        n = 64
-        scenes = random_frames(n, generator)
-        soft, mark = (torch.rand(n, generator=generator) * 1.5 - 0.25 for _ in range(2))  # a third exactly 0 or 1
-        soft, mark = soft.clamp(0, 1), mark.clamp(0, 1)
-        images = degrade(render(scenes.to(device)), soft, mark)[:, :, 0]
-        noise = torch.randn(images.shape, generator=generator)
-        images = images + (0.06 * torch.rand(n, 1, 1, 1, generator=generator) * noise).to(device)
-        reading = network(images)
-        targets = (scenes.colour, scenes.shape, scenes.position[:, 0], soft, mark)
-        return judge_loss(reading, *(target.to(device) for target in targets)), {}
-
-    return loss
-
-
-def levels(t: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """alpha and sigma_vp at integer training timesteps t (b,), shaped to multiply (b c f h w)."""
-    schedule = Schedule.from_config(SCHEDULE)
-    alpha, sigma_vp = (table.float()[t, None, None, None, None] for table in (schedule.alpha, schedule.sigma_vp))
-    return alpha.to(device), sigma_vp.to(device)
-
-
-def image_loss(pair: Path, device: torch.device) -> Loss:
-    """Epsilon prediction on single frames: crisp under their caption, degraded under the empty prompt (one in six)."""
-    vae = half_vae(pair, device)
-
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        n = 32
-        scenes = random_frames(n, generator)
-        null = torch.rand(n, generator=generator) < 1 / 6
-        images = degrade(render(scenes.to(device), HALF), null.float(), null.float())
-        with torch.no_grad():
-            x0 = vae.encode(images)
-        t = torch.randint(1000, (n,), generator=generator)
-        noise = torch.randn(x0.shape, generator=generator).to(device)
-        alpha, sigma_vp = levels(t, device)
-        prompts = ["" if empty else caption for empty, caption in zip(null.tolist(), scenes.captions, strict=True)]
-        return F.mse_loss(network(alpha * x0 + sigma_vp * noise, t, prompts), noise), {}
-
-    return loss
-
-
-def mean_clips(vae: VAE, captions: Sequence[str], device: torch.device) -> Tensor:
-    """The latents of the mean of 32 degraded clips of each caption: all of it that is decided without looking."""
-    generator = torch.Generator().manual_seed(0)
-    scenes = [random_scenes(32, generator, [caption] * 32).to(device) for caption in captions]
-    with torch.no_grad():
-        return torch.cat([vae.encode(degrade(render(s, HALF)).mean(0, keepdim=True)) for s in scenes])
-
-
-def motion_loss(pair: Path, device: torch.device) -> Loss:
-    """V prediction (arXiv 2202.00512) on degraded clips, the caption dropped one time in eight.
-
-    The first eighth of the steps shows the mean clips of captions that differ in motion alone, at the noise at which it
-    is decided: nothing is in the way of learning which way is which. After that every clip is shown forwards and
-    backwards under opposite captions, 40 % of the time at that noise. Clips of one batch share their noise, so that the
-    gradient of what tells them apart is free of what they have in common.
-    """
-    vae = half_vae(pair, device)
-    every = all_captions()  # in fours that differ in motion alone
-    means = mean_clips(vae, every, device)
-
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        if progress < 1 / 8:
-            n, four = 1, 4 * int(torch.randint(len(every) // 4, (), generator=generator))
-            x0, prompts = means[four : four + 4], every[four : four + 4]
-            late = torch.ones(n, dtype=torch.bool)
-        else:
-            n = 2
-            x0, prompts = both_ways(vae, random_scenes(n, generator), generator, device)
-            late = torch.rand(n, generator=generator) < 0.4
-        low = 900 * late
-        t = low + (torch.rand(n, generator=generator) * (1000 - low)).long()
-        return v_loss(network, x0, t, prompts, generator)
-
-    return loss
-
-
-def video_loss(pair: Path, device: torch.device) -> Loss:
-    """What `motion_loss` leaves: shapes, and all noise levels, 60 % of the timesteps where a shape is decided."""
-    vae = half_vae(pair, device)
-
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        x0, prompts, n = two_shapes(vae, generator, device)
-        t = timesteps(n, {(400, 900): 0.6, (900, 1000): 0.2, (0, 400): 0.2}, generator)
-        return v_loss(network, x0, t, prompts, generator)
-
-    return loss
-
-
-def detail_loss(pair: Path, device: torch.device) -> Loss:
-    """As `video_loss`, at less noise, and where a clip stands still an error counts four times.
-
-    That is nearly half of the latents and a tenth of their error; what is left there is seen as flicker. Only below
-    t = 600, where the clip tells by itself what moves: above, the weights would favour still clips.
-    """
-    vae = half_vae(pair, device)
-
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        x0, prompts, n = two_shapes(vae, generator, device)
-        t = timesteps(n, {(0, 300): 0.4, (300, 900): 0.45, (900, 1000): 0.15}, generator)
-        still = x0.diff(dim=2).abs().amax(dim=(1, 2), keepdim=True) < 0.1  # (b 1 1 h w); their deviation is nearly 1
-        return v_loss(network, x0, t, prompts, generator, torch.where(still, 4.0, 1.0), below=600)
-
-    return loss
-
-
-def two_shapes(vae: VAE, generator: torch.Generator, device: torch.device) -> tuple[Tensor, list[str], int]:
-    """`both_ways` of two scenes, half of the time one scene as two shapes; and how many noises they are to share."""
-    scenes, n = random_scenes(2, generator), 2
-    if torch.rand((), generator=generator) < 0.5:
-        other = (scenes.shape[0] + torch.randint(1, 4, (), generator=generator)) % 4
-        scenes, n = scenes[torch.zeros(2, dtype=torch.int64)], 1
-        scenes = replace(scenes, shape=torch.stack([scenes.shape[0], other]))
-    return *both_ways(vae, scenes, generator, device), n
-
-
-def timesteps(n: int, shares: Mapping[tuple[int, int], float], generator: torch.Generator) -> Tensor:
-    """Timesteps (n,), uniform in each of the ranges [low, high) that `shares` gives a share."""
-    edges = torch.tensor(list(shares.values())).cumsum(0)[:-1]
-    part = torch.bucketize(torch.rand(n, generator=generator), edges, right=True)
-    low, high = torch.tensor(list(shares))[part].unbind(1)
-    return low + (torch.rand(n, generator=generator) * (high - low)).long()
-
-
-def both_ways(vae: VAE, scenes: Scenes, generator: torch.Generator, device: torch.device) -> tuple[Tensor, list[str]]:
-    """Degraded clips of n scenes, then the same backwards, and their captions, one scene in eight without:
-    latents (2n c f h w)."""
-    with torch.no_grad():
-        x0 = vae.encode(degrade(render(scenes.to(device), HALF)))
-    backwards = replace(scenes, motion=scenes.motion ^ 1)  # MOTIONS lists opposites side by side
-    null = (torch.rand(len(scenes), generator=generator) < 1 / 8).tolist() * 2
-    pairs = zip(null, scenes.captions + backwards.captions, strict=True)
-    return torch.cat([x0, x0.flip(2)]), ["" if empty else caption for empty, caption in pairs]
-
-
-def v_loss(
-    network: nn.Module,
-    x0: Tensor,
-    t: Tensor,
-    prompts: Sequence[str],
-    generator: torch.Generator,
-    weights: Tensor | None = None,
-    below: int = 1000,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error of v at t (n,), of which x0 (b c f h w) has b / n clips each that share their noise.
-
-    `weights` (b 1 1 h w) count where t is `below`.
-    """
-    repeats = len(x0) // len(t)
-    noise = torch.randn((len(t), *x0.shape[1:]), generator=generator).to(x0.device).repeat(repeats, 1, 1, 1, 1)
-    t = t.repeat(repeats)
-    alpha, sigma_vp = levels(t, x0.device)
-    z, v = alpha * x0 + sigma_vp * noise, alpha * noise - sigma_vp * x0
-    error = (network(z, t, prompts) - v).square()
-    by_clip, t = error.detach().mean(dim=(1, 2, 3, 4)), t.to(x0.device)
-
-    def of(clips: Tensor) -> Tensor:
-        return (by_clip * clips).sum() / clips.sum().clamp(min=1)
-
-    logged = {"late": of(t >= 900), "early": of(t < 300)}
-    if weights is not None:
-        weights = torch.where((t < below)[:, None, None, None, None], weights, 1.0)
-        error = error * weights / weights.mean(dim=(3, 4), keepdim=True)
-    return error.mean(), logged
-
-
-# --- what is kept ---------------------------------------------------------------------------------------------------
-
-
-def save_half(network: nn.Module, pair: Path) -> None:
-    """Sets the scale that gives latents unit deviation, measured on 512 frames, and saves beside the pair."""
-    assert isinstance(network, VAE)
-    generator = torch.Generator().manual_seed(0)
-    clips = render(random_scenes(64, generator).to(next(network.parameters()).device), HALF)
-    with torch.no_grad():
-        spread = network.encode(torch.cat([clips, degrade(clips)])).std()
-    network.config = replace(network.config, scaling_factor=round(float(1 / spread), 5))
-    save_folder(network, pair.parent / "half", torch.float16)
-
-
-def half_vae(pair: Path, device: torch.device) -> VAE:
-    return load_folder(VAE, VAEConfig, pair.parent / "half", device, torch.float32)
-
-
-def grown_vae(pair: Path) -> VAE:
-    """One level more than the half-size autoencoder, whose weights it starts from and whose scale it keeps."""
-    half = half_vae(pair, torch.device("cpu"))
-    network = VAE(replace(VAE_CONFIG, scaling_factor=half.config.scaling_factor))
-    state = network.state_dict()
-    for key, value in half.state_dict().items():
-        key = re.sub(r"down_blocks\.(\d)", lambda level: f"down_blocks.{int(level[1]) + 1}", key)
-        if key in state and state[key].shape == value.shape:
-            state[key] = value
-    network.load_state_dict(state)
-    return network
-
-
-def save_vae(network: nn.Module, pair: Path) -> None:
-    save_folder(network, pair / "vae", torch.float16)
-
-
-def save_judge(network: nn.Module, pair: Path) -> None:
-    save_folder(network, pair / "judge", torch.float16)
-
-
-def save_conditioned(name: str) -> Callable[[nn.Module, Path], None]:
-    def save(network: nn.Module, pair: Path) -> None:
-        assert isinstance(network, Conditioned)
-        save_folder(network.unet, pair / name / "unet", torch.float16)
-        save_folder(network.text_encoder, pair / name / "text_encoder", torch.float16)
-        network.tokenizer.save(pair / "tokenizer")
-
-    return save
-
-
-def load_video(pair: Path) -> Conditioned:
-    """What the stage before has saved, to be trained further."""
-    network, video, cpu = Conditioned(VIDEO_CONFIG), pair / "video", torch.device("cpu")
-    network.unet = load_folder(UNet, UNetConfig, video / "unet", cpu, torch.float32)
-    network.text_encoder = load_folder(CLIPText, CLIPTextConfig, video / "text_encoder", cpu, torch.float32)
-    return network.requires_grad_(True).train()
-
-
-def averaging_video(pair: Path) -> Conditioned:
-    """What the stage before has saved, and a last layer that averages what stands still."""
-    network = load_video(pair)
-    unet, schedule = network.unet, Schedule.from_config(SCHEDULE)
-    unet.config = replace(VIDEO_CONFIG, averaging=AveragingConfig())
-    unet.averaging = UNet(unet.config).averaging
-    assert unet.averaging is not None
-    unet.averaging.clean.copy_(torch.stack([schedule.alpha, -schedule.sigma_vp], dim=1))  # x0 of z and v
-    return network
 
 
 STAGES = (
@@ -467,7 +75,6 @@ STAGES = (
     ),
     Stage("vae", ("half",), Settings(steps=4000), grown_vae, vae_loss, save_vae),
 )  # fmt: skip
-
 # What each sampler does unless told otherwise: chosen on seeds that are not among those reported in the model card.
 DEFAULTS = {
     "sampler": "composite",
