@@ -111,7 +111,7 @@ def test_what_it_cannot_do_is_refused(x):
 @pytest.mark.parametrize("churn", [0.5, 1.0, 2.0])
 def test_sde_2m_keeps_the_marginals(churn, slopes):
     """Weak order 2 where ancestral sampling has 1: the variance's error (the mean is exact) at 81 steps is 130 to 180
-    times smaller. Local slopes carry an O(1/n) bias, 0.04 at churn 1."""
+    times smaller. Local slopes carry an O(1/n) bias, 0.02 here."""
 
     def error(solver):
         def measured(n):
