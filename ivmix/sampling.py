@@ -253,13 +253,13 @@ class Composite(Mixed):
             )
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        ode = composite(
+        limit = composite(
             image, video, self.pattern, guidance=self.guidance, image_guidance=self.image_guidance,
             video_guidance=self.video_guidance, interval=self.interval, period=self.period,
             reference=sigmas, reach={"image": image.reach, "video": video.reach},
         )  # fmt: skip
-        solver = SDEDPMSolverPP2M(ode.churn) if self.solver == STOCHASTIC else SOLVERS[self.solver]
-        return ode, plain(sigmas, solver=solver)
+        solver = SDEDPMSolverPP2M(limit.churn) if self.solver == STOCHASTIC else SOLVERS[self.solver]
+        return limit, plain(sigmas, solver=solver)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,13 +146,16 @@ def test_sde_2m_without_churn_is_dpm_solver_2m_both_ways(commuting, x):
 @pytest.mark.parametrize("pattern", ["RV-IV", "RR-IV"])
 @pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 0.8)])
 def test_sde_2m_follows_composites_with_noise_in_few_steps(pattern, interval, pair, x):
-    """A grid of 9 levels: its steps are too long for `DDIM` of two R legs."""
+    """A grid of 9 levels, whose steps are too long for `DDIM` of two R legs."""
     scales = {"guidance": 1.5, "image_guidance": 0.3, "video_guidance": 0.3}
     limit = composite(**pair, pattern=pattern, **scales, interval=interval, reference=grid(9))
     noise = normal_noise([0, 1], x.shape[1:])
     run = integrate(limit, plain(grid(9), solver=SDEDPMSolverPP2M(limit.churn)), 8 * x, noise=noise)
     assert run.x.isfinite().all()
     assert run.nfe["video"] == 9
+    if pattern == "RR-IV":
+        with pytest.raises(ValueError, match="more steps"):
+            integrate(limit, plain(grid(9), solver=DDIM(limit.eta)), 8 * x, noise=noise)
     with pytest.raises(ValueError, match="composite has churn"):
         integrate(limit, plain(grid(9), solver=SDEDPMSolverPP2M(0.3)), 8 * x, noise=noise)
 
