@@ -1,6 +1,7 @@
 """Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
 from ivmix.models.averaging import AveragingConfig
+from ivmix.models.build import first_not_finite
 from ivmix.models.compile import compile_network
 from ivmix.models.folder import save_folder
 from ivmix.models.inspection import Inspection, inspect
@@ -29,6 +30,7 @@ __all__ = [
     "VAEConfig",
     "compile_network",
     "encode_prompts",
+    "first_not_finite",
     "inspect",
     "load_folder",
     "load_text_encoder",

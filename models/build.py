@@ -83,6 +83,12 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
+def first_not_finite(module: nn.Module) -> str | None:
+    """The first key of a network's state that holds NaN or infinite values; None of a sound one. Reads every weight."""
+    state = module.state_dict()
+    return next((key for key, value in state.items() if not bool(value.isfinite().all())), None)
+
+
 def give(module: N, state: dict[str, Tensor], device: torch.device | str, dtype: torch.dtype | None) -> N:
     """Assigns a checked state, which is used up: tensor by tensor on `device` as `dtype` (default: as stored).
 

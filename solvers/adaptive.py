@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ivmix.solvers.checks import check_number, whole
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.solver import Solver
 
@@ -56,12 +57,10 @@ class Embedded(Solver):
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a number >= 0")
+            check_number(name, getattr(self, name), "a number >= 0", lambda value: value >= 0)
         if not self.rtol + self.atol > 0:
             raise ValueError("rtol, atol: got 0 for both, expected one above 0")
-        if not (isinstance(self.max_steps, int) and self.max_steps >= 1):
-            raise ValueError(f"max_steps: got {self.max_steps!r}, expected a whole number >= 1")
+        whole("max_steps", self.max_steps, 1)
 
     def advance(
         self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None

@@ -8,6 +8,7 @@ to 1 are the same weights of eps and of the score.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol
 
 import torch
@@ -89,7 +90,7 @@ class Affine:
         return Affine(tuple(merged.items()))
 
     def __mul__(self, scale: Weight) -> "Affine":
-        if isinstance(scale, Affine) or not (callable(scale) or isinstance(scale, int | float | Tensor)):
+        if isinstance(scale, Affine) or not (callable(scale) or isinstance(scale, Real | Tensor)):
             return NotImplemented
         return Affine(tuple((atom, _times(scale, weight)) for atom, weight in self.terms))
 

@@ -71,24 +71,31 @@ class Progress:
         share = math.log(above / value) / math.log(above / below)
         return (i - 1 + share) / (len(nodes) - 1)
 
-    def bind(self, guidance: Guidance) -> Weight | None:
+    def bind(self, guidance: Guidance, name: str = "guidance") -> Weight | None:
         """A function of progress as a function of sigma; numbers, constant ramps and None as they are."""
         if callable(guidance) and not (isinstance(guidance, GuidanceRamp) and guidance.constant):
-            scale = lru_cache(maxsize=16)(lambda sigma: scale_at(guidance, self(sigma)))  # asked for by many atoms
+            scale = lru_cache(maxsize=16)(lambda sigma: scale_at(guidance, self(sigma), name))  # many atoms ask for it
             return lambda sigma: cast(float, scale(float(sigma)))
-        return scale_at(guidance, 0.0)
+        return scale_at(guidance, 0.0, name)
 
     def gate(self, interval: tuple[float, float], reach: tuple[float, float]) -> Callable[[Tensor], float] | float:
-        """1 where a zigzag on the reference grid mixes, else 0: its interval's edges are grid nodes."""
+        """1 where a zigzag on the reference grid mixes, else 0: its interval's edges are grid nodes.
+
+        A number where it is the same everywhere: 0.0 of an interval that holds no node.
+        """
         begin, end = check_interval(interval)
         if (begin, end) == (0.0, 1.0) and reach == (0.0, math.inf):
             return 1.0
-        high = math.inf if begin == 0 else self._edge(begin) * (1 + _SLACK)
-        low = 0.0 if end == 1 else self._edge(end) * (1 + _SLACK)
+        high = math.inf if begin == 0 else self._edge(begin)
+        low = 0.0 if end == 1 else self._edge(end)
+        if low >= high:
+            return 0.0
         return lambda sigma: float(low < sigma <= high and reach[0] <= sigma <= reach[1])
 
     def _edge(self, u: float) -> float:
-        return next(node for i, node in enumerate(self.nodes) if progress(i, len(self.nodes)) >= u)
+        """Just above the first node of progress `u` or more; 0 if there is none, as in a single step beyond u = 0."""
+        nodes = (node for i, node in enumerate(self.nodes) if progress(i, len(self.nodes)) >= u)
+        return next(nodes, 0.0) * (1 + _SLACK)
 
 
 def composite(
@@ -120,7 +127,8 @@ def composite(
                 f"{name}: got a {kind}, expected a Guided or an Affine: a composite is linear in its networks"
             )
     u = Progress.of(reference)
-    w, gamma_i, gamma_v = u.bind(guidance), u.bind(image_guidance), u.bind(video_guidance)
+    w = u.bind(guidance)
+    gamma_i, gamma_v = u.bind(image_guidance, "image_guidance"), u.bind(video_guidance, "video_guidance")
 
     def leg(letter: str, sign: float) -> Affine:
         of_video = guide(video, _signed(sign, gamma_v), "video_guidance")
@@ -139,7 +147,7 @@ def composite(
     gate = u.gate(interval, _common(check_reach(reach)))
     mean = drift / (1 + churn)
     if not callable(gate):
-        return Composite(mean, float(churn))
+        return Composite(mean, float(churn)) if gate else Composite(plain, 0.0)
     return Composite(plain + gate * (mean - plain), (lambda sigma: churn * gate(sigma)) if churn else 0.0)
 
 

@@ -11,6 +11,7 @@ from itertools import groupby
 
 from torch import Tensor
 
+from ivmix.solvers.checks import check_number
 from ivmix.solvers.denoiser import level
 from ivmix.solvers.legs import Leg
 
@@ -59,8 +60,7 @@ def tail(legs: Sequence[Leg], strength: float) -> list[Leg]:
       2 step      video  2 -> 1
       3 step      video  1 -> 0
     """
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength: got {strength}, expected a share in (0, 1]")
+    check_number("strength", strength, "a share in (0, 1]", lambda strength: 0 < strength <= 1)
     steps = list(dict.fromkeys(leg.step for leg in legs))
     count = math.floor(len(steps) * strength + 1e-9)
     if count == 0:

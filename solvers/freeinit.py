@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ivmix.solvers.checks import check_number, whole
 from ivmix.solvers.legs import Leg
 from ivmix.solvers.onestep import Euler
 
@@ -32,10 +33,8 @@ class LowPass:
 
     def __post_init__(self) -> None:
         for name in ("spatial", "temporal"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a cut-off above 0, such as 0.25")
-        if not (isinstance(self.order, int) and self.order >= 1):
-            raise ValueError(f"order: got {self.order!r}, expected a whole number >= 1")
+            check_number(name, getattr(self, name), "a cut-off above 0, such as 0.25", lambda value: value > 0)
+        whole("order", self.order, 1)
 
     def __call__(self, x: Tensor) -> Tensor:
         size = x.shape[-3:]
@@ -69,8 +68,7 @@ def freeinit(legs: Sequence[Leg], iterations: int = 5, keep: Callable[[Tensor], 
       2 step      video  10 -> 1 +7.5
       3 step      video  1 -> 0 +7.5
     """
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations: got {iterations!r}, expected a whole number >= 1")
+    whole("iterations", iterations, 1)
     if not legs or not legs[0].source > 0 or legs[-1].target != 0:
         ends = f"{legs[0].source:g} -> {legs[-1].target:g}" if legs else "none"
         raise ValueError(f"legs: got {ends}, expected a plan from a level above 0 to 0")

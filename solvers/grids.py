@@ -11,6 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ivmix.solvers.checks import check_number
+
 
 def leading(levels: int, n: int, offset: int = 1) -> list[int]:
     """Indices n-1, ..., 1, 0 times levels // n, plus `offset` (Stable Diffusion's own spacing has offset 1).
@@ -47,8 +49,7 @@ def trailing(levels: int, n: int) -> list[int]:
 def karras(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) -> Tensor:
     """n levels from sigma_max to sigma_min, evenly spaced in sigma^(1/rho) (arXiv 2206.00364, eq. 5); float64."""
     _check_ends(sigma_max, sigma_min)
-    if not (math.isfinite(rho) and rho != 0):
-        raise ValueError(f"rho: got {rho}, expected a finite number other than 0")
+    check_number("rho", rho, "a finite number other than 0", lambda rho: rho != 0)
     ramp = torch.linspace(0, 1, n, dtype=torch.float64)
     sigmas = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
     return _with_ends(sigmas, sigma_max, sigma_min)
@@ -70,8 +71,7 @@ def shifted_flow(n: int, shift: float) -> Tensor:
     >>> shifted_flow(4, 3.0)
     tensor([inf, 9., 3., 1.], dtype=torch.float64)
     """
-    if not (math.isfinite(shift) and shift > 0):
-        raise ValueError(f"shift: got {shift}, expected a finite number > 0")
+    check_number("shift", shift, "a finite number > 0", lambda shift: shift > 0)
     k = torch.arange(n, 0, -1, dtype=torch.float64)
     return shift * (k / (n - k))
 
@@ -104,7 +104,9 @@ def check_grid(sigmas: Tensor, *, direction: str = "down") -> Tensor:
 
 
 def _check_ends(sigma_max: float, sigma_min: float) -> None:
-    if not 0 < sigma_min < sigma_max < math.inf:
+    for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+        check_number(name, value, "a finite level > 0", lambda value: value > 0)
+    if not sigma_min < sigma_max:
         raise ValueError(
             f"sigma_min, sigma_max: got {sigma_min:g}, {sigma_max:g}, expected 0 < sigma_min < sigma_max < inf"
         )

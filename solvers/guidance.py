@@ -4,7 +4,6 @@ eps(w) = eps_u + w·(eps_c - eps_u), w = 1 being the conditional prediction itse
 one minus 1). A schedule is a function of the progress u in [0, 1] of a run.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +11,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from ivmix.solvers.affine import Affine, Weight
+from ivmix.solvers.checks import check_number, in_range
 
 Guidance = float | Callable[[float], float] | None
 """A scale, a schedule of scales over progress, or None: the field has its guidance inside."""
@@ -45,6 +45,8 @@ class Guided:
 
     def at(self, scale: Weight) -> Affine:
         """uncond + scale·(cond - uncond); `scale` is a number or a function of sigma."""
+        if not callable(scale):
+            check_number("scale", scale, "a number that float32 holds, or a function of sigma", in_range)
         return self.uncond + scale * self.direction
 
     @property
@@ -75,16 +77,13 @@ class GuidanceRamp:
 
     def __post_init__(self) -> None:
         for name, value in (("begin", self.begin), ("end", self._end)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
-        if not math.isfinite(self.rho) or self.rho == 0:
-            raise ValueError(f"rho: got {self.rho}, expected a finite number other than 0")
+            check_number(name, value, "a finite number >= 0", lambda value: value >= 0)
+        check_number("rho", self.rho, "a finite number other than 0", lambda rho: rho != 0)
         if self.rho < 0 and not min(self.begin, self._end) > 0:
             raise ValueError(f"rho: got {self.rho} with an end at 0, expected rho > 0 or both ends above 0")
 
     def __call__(self, u: float) -> float:
-        if not 0 <= u <= 1:
-            raise ValueError(f"u: got {u}, expected progress in [0, 1]")
+        check_number("u", u, "progress in [0, 1]", lambda u: 0 <= u <= 1)
         if self.constant:
             return float(self.begin)
         begin, end = self.begin ** (1 / self.rho), self._end ** (1 / self.rho)
@@ -119,11 +118,11 @@ class GuidanceRamp:
         return f"{self.begin!r}" if self.end is None else f"{self.begin!r}:{self.end!r}:{self.rho!r}"
 
 
-def scale_at(guidance: Guidance, u: float) -> float | None:
-    """The scale at progress `u`."""
+def scale_at(guidance: Guidance, u: float, name: str = "guidance") -> float | None:
+    """The scale at progress `u`; `name` is the argument's, for its error."""
     scale = guidance(u) if callable(guidance) else guidance
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"guidance: got {scale} at progress {u:g}, expected a finite number")
+    if scale is not None:
+        check_number(name, scale, f"a number that float32 holds at progress {u:g}, or a function of progress", in_range)
     return scale
 
 

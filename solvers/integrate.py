@@ -36,12 +36,14 @@ class Record:
 class Run:
     """What `integrate` returns, and what it shows to its callback.
 
-    `x`: the state, at the last leg's target. `nfe`: guided evaluations per network. `forwards`: rows per network, cond
-    and uncond counted one by one (a batch of any size is one row). `trace`: one `Record` per leg, if asked for.
+    `x`: the state, at the level `at`: the target of the last leg played. `nfe`: guided evaluations per network.
+    `forwards`: rows per network, cond and uncond counted one by one (a batch of any size is one row). `trace`: one
+    `Record` per leg, if asked for.
     `cancelled`: whether the callback ended it early.
     """
 
     x: Tensor
+    at: float
     nfe: Mapping[str, int]
     forwards: Mapping[str, int]
     trace: tuple[Record, ...] | None = None
@@ -53,11 +55,12 @@ Callback = Callable[[int, int, Run], Any]
 
 class NotFiniteError(ValueError):
     """A state became NaN or infinite; `step` is the number of the outer step that did it, None for the initial
-    state."""
+    state. `networks` are those whose very first prediction, of a finite state, was not finite: look at their weights.
+    """
 
-    def __init__(self, message: str, step: int | None) -> None:
+    def __init__(self, message: str, step: int | None, networks: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.step = step
+        self.step, self.networks = step, networks
 
 
 def integrate(
@@ -81,8 +84,8 @@ def integrate(
 
     x `b c f h w` is computed on in at least float32. Nothing waits for the device (adaptive solvers do, once an
     attempt): whether a state was finite is kept there and read once, at the end, when a NaN or inf raises
-    `NotFiniteError` naming its step. Autograd is left as the caller set it. Multistep memory is kept per (label,
-    network).
+    `NotFiniteError` naming its step, and the networks that began with one. Autograd is left as the caller set it.
+    Multistep memory is kept per (label, network).
     """
     play = _Player(fields, noise, schedule)
     _check(legs, play, x)
@@ -99,11 +102,11 @@ def integrate(
             if records is not None:
                 records.append(Record(leg, told, forwards, x.detach()))
         finite.append(x.detach().sum())
-        if callback is not None and callback(count, len(steps), play.run(x, records)) is False:
+        if callback is not None and callback(count, len(steps), play.run(x, at, records)) is False:
             cancelled = count < len(steps)
             break
-    _check_finite(finite, steps)
-    return play.run(x, records, cancelled)
+    _check_finite(finite, steps, play.first)
+    return play.run(x, at, records, cancelled)
 
 
 class _Player:
@@ -115,6 +118,7 @@ class _Player:
         self.forwards: dict[str, int] = {}
         self.memory: dict[tuple[str, str | None], Any] = {}
         self.denoisers: dict[tuple[str, float | None], Denoiser] = {}
+        self.first: dict[tuple[str, ...], Tensor] = {}  # sums of a first evaluation's state and x0, by its networks
         self.start: tuple[Tensor, float]
 
     def __call__(self, leg: Leg, x: Tensor, at: float) -> tuple[Tensor, tuple[float, ...], dict[str, int]]:
@@ -151,8 +155,9 @@ class _Player:
             self.denoisers[key] = guide(field, leg.guidance, f"leg {leg.label!r} of {leg.network!r}")
         return self.denoisers[key]
 
-    def run(self, x: Tensor, records: list[Record] | None, cancelled: bool = False) -> Run:
-        return Run(x, dict(self.nfe), dict(self.forwards), None if records is None else tuple(records), cancelled)
+    def run(self, x: Tensor, at: float, records: list[Record] | None, cancelled: bool = False) -> Run:
+        trace = None if records is None else tuple(records)
+        return Run(x, at, dict(self.nfe), dict(self.forwards), trace, cancelled)
 
     def _counted(self, leg: Leg, told: list[float], forwards: dict[str, int]) -> Denoiser:
         """The leg's denoiser; counts its evaluations and tells the network the leg's level."""
@@ -176,7 +181,10 @@ class _Player:
             else:
                 x_heard = x * self._alpha(leg.source) / self._alpha(leg.told)  # the same z, read at the level told
                 x0 = x - sigma * (x_heard - evaluate(x_heard, heard)) / heard
-            return like(x, x0, f"fields[{leg.network!r}]").to(x.dtype)
+            x0 = like(x, x0, f"fields[{leg.network!r}]").to(x.dtype)
+            if tuple(cost) not in self.first:
+                self.first[tuple(cost)] = torch.stack([x.detach().sum(), x0.detach().sum()])
+            return x0
 
         return counted
 
@@ -244,7 +252,9 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
                 )
 
 
-def _check_finite(sums: list[Tensor], steps: list[tuple[int, list[Leg]]]) -> None:
+def _check_finite(
+    sums: list[Tensor], steps: list[tuple[int, list[Leg]]], firsts: Mapping[tuple[str, ...], Tensor]
+) -> None:
     finite = torch.stack(sums).isfinite().tolist()  # the one read from the device
     if all(finite):
         return
@@ -254,8 +264,12 @@ def _check_finite(sums: list[Tensor], steps: list[tuple[int, list[Leg]]]) -> Non
     step, legs = steps[first - 1]
     names = ", ".join(dict.fromkeys(str(leg.network or "noise") for leg in legs))
     move = f"from sigma {legs[-1].source:.4g} to {legs[-1].target:.4g}"
+    began = [networks for networks, values in firsts.items() if values.isfinite().tolist() == [True, False]]
+    networks = tuple(dict.fromkeys(name for names in began for name in names))
+    why = "does the network overflow in its dtype, or is the guidance too large?"
+    if networks:
+        why = f"so did the very first evaluation of {' and '.join(networks)}: are the weights finite? If so, {why}"
     raise NotFiniteError(
-        f"step {step} (number {first} of {len(steps)}, {move}; {names}) "
-        "gave NaN or infinite values; does the network overflow in its dtype, or is the guidance too large?",
-        step,
-    )
+        f"step {step} (number {first} of {len(steps)}, {move}; {names}) gave NaN or infinite values; {why}",
+        step, networks,
+    )  # fmt: skip

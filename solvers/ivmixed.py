@@ -17,6 +17,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ivmix.solvers.checks import whole
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, scale_at
 from ivmix.solvers.legs import Leg, progress
@@ -44,7 +45,7 @@ def parse_pattern(pattern: str) -> tuple[str, str]:
 
 def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
     try:
-        begin, end = map(float, interval)
+        begin, end = () if isinstance(interval, str) else map(float, interval)
     except (TypeError, ValueError):
         raise ValueError(f"interval: got {interval!r}, expected two numbers (a, b)") from None
     if not 0 <= begin < end <= 1:
@@ -53,9 +54,7 @@ def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
 
 
 def check_period(period: int | None) -> int | None:
-    if period is not None and not (isinstance(period, int) and period >= 1):
-        raise ValueError(f"period: got {period!r}, expected a whole number >= 1, or None")
-    return period
+    return None if period is None else whole("period", period, 1, otherwise=", or None")
 
 
 def check_reach(reach: Reach | None) -> Reach | None:
@@ -192,8 +191,8 @@ class IVMixed:
             if letter == "R":
                 yield Leg(None, label, source, source, target, None, self.solver, step)
                 continue
-            network, guidance = ("image", self.image_guidance) if letter == "I" else ("video", self.video_guidance)
-            scale = scale_at(guidance, u)
+            network = "image" if letter == "I" else "video"
+            scale = scale_at(getattr(self, f"{network}_guidance"), u, f"{network}_guidance")
             signed = scale if scale is None or shift > 0 else -scale
             yield Leg(network, label, source, source, target, signed, self.solver, step)
 

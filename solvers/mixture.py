@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 from ivmix.solvers.affine import Affine, Number, Weight, value_at
+from ivmix.solvers.checks import check_number
 from ivmix.solvers.guidance import Guided
 
 
@@ -34,12 +35,10 @@ def late(weight: float, below: float, full: float | None = None) -> Weight:
     (0.0, 0.7)
     """
     _share(weight)
-    if not (0 < below < math.inf):
-        raise ValueError(f"below: got {below}, expected a level > 0")
+    check_number("below", below, "a level > 0", lambda below: below > 0)
     if full is None:
         return lambda sigma: weight if sigma < below else 0.0
-    if not 0 < full < below:
-        raise ValueError(f"full: got {full}, expected 0 < full < below = {below:g}")
+    check_number("full", full, f"a level above 0 and below {below:g}", lambda full: 0 < full < below)
     span = math.log(below / full)
     return lambda sigma: weight * min(1.0, max(0.0, math.log(below / float(sigma)) / span)) if sigma > 0 else weight
 
@@ -48,8 +47,7 @@ def _share(weight: Weight) -> Weight:
     """`weight`, which must be in [0, 1]."""
 
     def check(value: Number) -> Number:
-        if not 0 <= value <= 1:
-            raise ValueError(f"image_weight: got {float(value):g}, expected a share in [0, 1]")
+        check_number("image_weight", value, "a share in [0, 1]", lambda value: 0 <= value <= 1)
         return value
 
     def checked(sigma: Tensor) -> Number:

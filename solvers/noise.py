@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from ivmix.solvers.checks import whole
 from ivmix.solvers.denoiser import Noise
 
 _STEPS = 0x9E3779B97F4A7C15  # separates the noise of the steps from the initial noise of the same seed
@@ -42,6 +43,4 @@ def _draw(generators: Sequence[Generator], shape: Sequence[int]) -> Tensor:
 
 
 def _seed(seed: int) -> int:
-    if not (isinstance(seed, int) and 0 <= seed < 2**63):
-        raise ValueError(f"seeds: got {seed!r}, expected whole numbers in [0, 2**63)")
-    return seed
+    return whole("seeds", seed, 0, 2**63 - 1)

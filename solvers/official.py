@@ -6,13 +6,13 @@ than the state is at, or move z between levels it is not at. None of this is rec
 2410.04171) and checked against recorded runs.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ivmix.solvers.checks import check_number, whole
 from ivmix.solvers.guidance import GuidanceRamp
 from ivmix.solvers.legs import Leg, View
 from ivmix.solvers.onestep import Euler
@@ -85,20 +85,20 @@ class Official:
         if self.variant not in _LEGS:
             raise ValueError(f"variant: got {self.variant!r}, expected one of {', '.join(map(repr, _LEGS))}")
         most = 998 if self.variant == "videocrafter" else 1000
-        if not (isinstance(self.steps, int) and 2 <= self.steps <= most):
-            raise ValueError(f"steps: got {self.steps!r}, expected a whole number from 2 to {most}")
+        whole("steps", self.steps, 2, most)
         for name in ("image_guidance", "video_guidance"):
             if not isinstance(getattr(self, name), GuidanceRamp):
                 raise TypeError(f"{name}: got {getattr(self, name)!r}, expected a GuidanceRamp")
-        if self.guidance is not None and not math.isfinite(self.guidance):
-            raise ValueError(f"guidance: got {self.guidance}, expected a finite number, or None")
-        if not (all(isinstance(i, int) for i in self.interval) and 0 <= self.interval[0] <= self.interval[1]):
-            raise ValueError(f"interval: got {self.interval}, expected the numbers of the first and last mixed step")
+        if self.guidance is not None:
+            check_number("guidance", self.guidance, "a finite number, or None")
+        name = "interval of first and last mixed step"
+        whole(name, self.interval[1], whole(name, self.interval[0], 0))
         if min(self.interval[1], self.steps - 1) >= 50:
             raise ValueError(f"interval: got {self.interval}, but the guidance tables end at step 49")
-        if self.zz is not None and (self.variant == "modelscope" or self.zz < 1):
-            expected = "None" if self.variant == "modelscope" else "a whole number >= 1, or None"
-            raise ValueError(f"zz: got {self.zz!r} for {self.variant!r}, expected {expected}")
+        if self.zz is not None:
+            if self.variant == "modelscope":
+                raise ValueError(f"zz: got {self.zz!r} for 'modelscope', expected None")
+            whole("zz", self.zz, 1, otherwise=", or None")
 
     @staticmethod
     def schedule() -> Schedule:

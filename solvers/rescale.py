@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ivmix.solvers.affine import Weight, count_rows, evaluate, union
+from ivmix.solvers.checks import check_number
 from ivmix.solvers.denoiser import level
 from ivmix.solvers.guidance import Guided
 from ivmix.solvers.network import Prediction
@@ -42,8 +43,7 @@ class Rescaled:
     def __post_init__(self) -> None:
         if not isinstance(self.guided, Guided):
             raise TypeError(f"guided: got a {type(self.guided).__name__}, expected a Guided")
-        if not 0 <= self.rescale <= 1:
-            raise ValueError(f"rescale: got {self.rescale}, expected a share in [0, 1]")
+        check_number("rescale", self.rescale, "a share in [0, 1]", lambda rescale: 0 <= rescale <= 1)
         if self.prediction not in ("epsilon", "x0", "v", "flow"):
             raise ValueError(f"prediction: got {self.prediction!r}, expected 'epsilon', 'x0', 'v' or 'flow'")
 

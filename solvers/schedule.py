@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ivmix.solvers import grids
+from ivmix.solvers.checks import check_number, whole
 
 Path = Literal["vp", "ve", "flow"]
 Spacing = Literal["trailing", "leading", "linspace", "karras", "uniform-lam", "shifted-flow"]
@@ -135,13 +136,20 @@ class Schedule:
         >>> Schedule.from_config({"kind": "linear", "timesteps": 100}).to_config()
         {'kind': 'linear', 'beta_start': 0.0001, 'beta_end': 0.02, 'timesteps': 100}
         """
+        if not isinstance(config, Mapping):
+            raise ValueError(f'schedule: got {config!r}, expected a mapping such as {{"kind": "linear"}}')
         options = dict(config)
         kind = options.pop("kind", None)
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(map(repr, _KINDS))}")
         unknown = sorted(options.keys() - _KINDS[kind])
         if unknown:
             raise ValueError(f"{kind}: got unknown keys {unknown}, expected some of {sorted(_KINDS[kind])}")
+        for name, value in options.items():
+            if name in _NUMBERS:
+                check_number(name, value, "a finite number")
+            if name == "levels" or (name == "timesteps" and kind != "table"):
+                options[name] = whole(name, value, 2)
         if kind == "zero_terminal_snr":
             return cls.from_config(options["of"]).zero_terminal_snr()
         if kind == "fading":
@@ -261,8 +269,7 @@ class Schedule:
         default 7) and "uniform-lam" run from `sigma_max` to `sigma_min`, by default the ends of the schedule.
         "shifted-flow" (with `shift`, default 1: even times) is for rectified flows and begins at inf.
         """
-        if not (isinstance(n, int) and n >= 1):
-            raise ValueError(f"n: got {n!r}, expected a whole number of steps >= 1")
+        n = whole("n", n, 1)
         options = {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho, "offset": offset, "shift": shift}
         if spacing not in _GRIDS:
             raise ValueError(f"spacing: got {spacing!r}, expected one of {', '.join(map(repr, _GRIDS))}")
@@ -443,6 +450,7 @@ _KINDS = {
     "fading": {"of", "end", "levels"},
     "table": {"timesteps", "alpha", "sigma_vp", "path"},
 }
+_NUMBERS = {"beta_start", "beta_end", "s", "beta_max", "t_max", "sigma_min", "sigma_max", "end"}
 
 _GRIDS: dict[str, set[str]] = {
     "trailing": set(),

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ivmix.solvers.affine import Weight, value_at
+from ivmix.solvers.checks import check_number
 from ivmix.solvers.denoiser import Denoiser, Noise
 from ivmix.solvers.multistep import collect, to_middle
 from ivmix.solvers.noise import draw
@@ -34,8 +35,8 @@ class DDIM(Solver):
     stages: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not callable(self.eta) and not (math.isfinite(self.eta) and self.eta >= 0):
-            raise ValueError(f"eta: got {self.eta}, expected a finite number >= 0")
+        if not callable(self.eta):
+            check_number("eta", self.eta, "a finite number >= 0, or a function of sigma", lambda eta: eta >= 0)
 
     def churn_at(self, sigma: Tensor) -> float:
         return float(value_at(self.eta, sigma)) ** 2
@@ -84,8 +85,8 @@ class SDEDPMSolverPP2M(Solver):
     stages: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not callable(self.churn) and not (math.isfinite(self.churn) and self.churn >= 0):
-            raise ValueError(f"churn: got {self.churn}, expected a finite number >= 0")
+        if not callable(self.churn):
+            check_number("churn", self.churn, "a finite number >= 0, or a function of sigma", lambda churn: churn >= 0)
 
     def churn_at(self, sigma: Tensor) -> float:
         return float(value_at(self.churn, sigma))

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from ivmix.solvers.checks import whole
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, scale_at
 from ivmix.solvers.legs import Leg, plain, progress
@@ -47,12 +48,12 @@ def zsampling(
     """
     steps = plain(check_grid(sigmas), guidance, solver, network)
     able = [leg.step for leg in steps if math.isfinite(leg.source) and leg.target > 0]
-    if zigzags is not None and not (type(zigzags) is int and 0 <= zigzags <= len(able)):
-        raise ValueError(f"zigzags: got {zigzags!r}, expected a whole number from 0 to {len(able)}, or None for all")
+    if zigzags is not None:
+        whole("zigzags", zigzags, 0, len(able), ", or None for all")
     chosen, plan = set(able[:zigzags]), []
     for step in steps:
         if step.step in chosen:
-            scale = scale_at(inversion_guidance, progress(step.step, len(steps)))
+            scale = scale_at(inversion_guidance, progress(step.step, len(steps)), "inversion_guidance")
             zig = replace(step, label="zig", solver=Euler())
             zag = replace(zig, label="zag", told=step.target, source=step.target, target=step.source, guidance=scale)
             plan += [zig, zag]

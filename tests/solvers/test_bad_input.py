@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,14 +14,24 @@ from ivmix.solvers import (
     DPMSolverPP2S,
     DPMSolverPP3M,
     Euler,
+    GuidanceRamp,
     IVMixed,
+    LowPass,
     Network,
     NotFiniteError,
+    Official,
+    Rescaled,
     Schedule,
+    SDEDPMSolverPP2M,
     UniPC3,
     composite,
+    freeinit,
     integrate,
+    late,
+    mixture,
     plain,
+    tail,
+    zsampling,
 )
 
 SCHEDULE = Schedule.scaled_linear()
@@ -111,3 +122,66 @@ def test_zigzags_are_plain_where_the_image_network_cannot_reach():
     legs = IVMixed().legs(SIGMAS, reach={"image": (0.5, 5.0)})
     assert all(0.5 <= leg.told <= 5.0 for leg in legs if leg.network == "image")
     assert {leg.step for leg in legs} == set(range(6))
+
+
+def test_a_network_that_begins_with_nan_is_named_and_one_that_guidance_drives_there_is_not(pair, x):
+    broken, plan = network(lambda z, t: z * math.nan), IVMixed(guidance=2.0, image_guidance=None).legs(SIGMAS)
+    with pytest.raises(NotFiniteError, match=r"the very first evaluation of image: are the weights finite") as caught:
+        integrate({**pair, "image": Network(lambda z, t, c: z * math.nan, SCHEDULE, "epsilon", "image")(None)}, plan, x)
+    assert (caught.value.step, caught.value.networks) == (0, ("image",))
+    with pytest.raises(NotFiniteError) as caught:
+        integrate(broken, plain(SIGMAS), x)
+    assert caught.value.networks == ("video",)
+    with pytest.raises(NotFiniteError, match="or is the guidance too large") as caught:
+        integrate(network(lambda z, t: 1e200 * z), plain(SIGMAS), x)
+    assert caught.value.networks == ()
+
+
+TEXTS = {
+    "guidance: got '7'": lambda pair: plain(SIGMAS, guidance="7"),
+    "guidance: got '2'": lambda pair: composite(**pair, guidance="2", reference=SIGMAS),
+    "image_guidance: got '2'": lambda pair: composite(**pair, image_guidance="2", reference=SIGMAS),
+    "video_guidance: got '2'": lambda pair: IVMixed(video_guidance="2").legs(SIGMAS),
+    "inversion_guidance: got '0'": lambda pair: zsampling(SIGMAS, inversion_guidance="0"),
+    "begin: got '4'": lambda pair: GuidanceRamp("4"),
+    "end: got '4'": lambda pair: GuidanceRamp(4, "4"),
+    "rho: got '7'": lambda pair: GuidanceRamp(4, 2, "7"),
+    "u: got '0'": lambda pair: GuidanceRamp(4)("0"),
+    "scale: got '7'": lambda pair: mixture(**pair, guidance="7", image_scale=1, image_weight=0.5),
+    "image_weight: got '1'": lambda pair: mixture(**pair, guidance=7, image_scale=1, image_weight="1"),
+    "below: got '1'": lambda pair: late(0.5, below="1"),
+    "interval: got '01'": lambda pair: IVMixed(interval="01"),
+    "pattern: got 5": lambda pair: IVMixed(5),
+    "period: got '3'": lambda pair: IVMixed(period="3"),
+    "period: got 2.0": lambda pair: IVMixed(period=2.0),
+    "n: got True": lambda pair: SCHEDULE.grid(True),
+    "rho: got '3'": lambda pair: SCHEDULE.grid(5, "karras", rho="3"),
+    "sigma_max: got '3'": lambda pair: SCHEDULE.grid(5, "karras", sigma_max="3"),
+    "strength: got '1'": lambda pair: tail(plain(SIGMAS), "1"),
+    "iterations: got '2'": lambda pair: freeinit(plain(SIGMAS), "2"),
+    "zigzags: got '2'": lambda pair: zsampling(SIGMAS, zigzags="2"),
+    "spatial: got '1'": lambda pair: LowPass("1"),
+    "rtol: got '1'": lambda pair: BogackiShampine32("1"),
+    "eta: got '1'": lambda pair: DDIM("1"),
+    "churn: got '1'": lambda pair: SDEDPMSolverPP2M("1"),
+    "rescale: got '1'": lambda pair: Rescaled(pair["video"], 7.5, "1"),
+    "steps: got '9'": lambda pair: Official("animatediff", "9"),
+}
+
+
+@pytest.mark.parametrize("message", TEXTS)
+def test_a_text_where_a_number_is_expected_is_named(message, pair):
+    with pytest.raises(ValueError, match=f"^{message}, expected"):
+        TEXTS[message](pair)
+
+
+def test_whole_numbers_may_be_numpys(pair, x):
+    """A loop over np.arange draws steps, periods and seeds from it."""
+    three = np.int64(3)
+    assert torch.equal(SCHEDULE.grid(three), SCHEDULE.grid(3))
+    assert IVMixed(period=three).legs(SIGMAS)[0].label == "I down 1"
+    assert len(zsampling(SIGMAS, zigzags=three)) == len(zsampling(SIGMAS, zigzags=3))
+    assert len(freeinit(plain(SIGMAS), three)) == len(freeinit(plain(SIGMAS), 3))
+    assert Official("animatediff", np.int64(4)).timesteps() == Official("animatediff", 4).timesteps()
+    ours, numpys = (integrate(pair["video"], plain(SIGMAS, guidance=w), x).x for w in (2, np.float32(2)))
+    assert torch.equal(ours, numpys)

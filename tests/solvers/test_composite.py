@@ -138,6 +138,18 @@ def test_outside_the_interval_the_image_network_costs_nothing(pair):
     assert image_at == [i for i in range(11) if 0.2 <= i / 10 < 0.8] == [2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("interval", [(0.5, 1.0), (0.0, 0.5), (0.7, 1.0), (0.2, 0.7)])
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_step_or_two_mix_where_a_zigzag_on_their_grid_would(n, interval, pair):
+    """One step is at progress 0 alone, two are at 0 and 1: an interval that holds neither mixes nothing."""
+    sigmas = grid(n)
+    limit = composite(**pair, guidance=2.0, interval=interval, reference=sigmas).denoise
+    inside = [interval[0] <= u < interval[1] or u == interval[1] == 1 for u in (0.0, 1.0)[:n]]
+    assert ["image" in limit.cost(sigma) for sigma in sigmas[:-1]] == inside
+    assert limit.total(sigmas[0]) == pytest.approx(1)
+    assert composite(**pair, pattern="RV-IV", interval=(0.5, 1.0), reference=grid(1)).churn == 0
+
+
 def test_gates_forgive_the_rounding_of_another_grid(pair):
     limit = composite(**pair, interval=(0.2, 0.8), reference=grid(11)).denoise
     for rounding in (1 - 1e-15, 1 + 1e-15):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -35,7 +36,13 @@ def test_global_state_is_neither_read_nor_changed():
     assert torch.equal(initial_noise([3], SHAPE), first)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "1"])
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int32, torch.tensor])
+def test_whole_numbers_of_other_libraries_are_seeds(kind):
+    for source in (initial_noise, lambda seeds, shape: normal_noise(seeds, shape)(None, None)):
+        assert torch.equal(source([kind(3)], SHAPE), source([3], SHAPE))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "1", True, None, np.float64(3)])
 def test_bad_seeds_are_refused(seed):
     with pytest.raises(ValueError, match="seeds"):
         initial_noise([seed], SHAPE)
