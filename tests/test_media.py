@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,10 +19,11 @@ from PIL import Image
 from ivmix import media
 from ivmix.media import (
     animated_png,
+    check_fps,
     check_writable,
-    contact_sheet,
+    enlargement,
+    read_clip,
     read_video,
-    side_by_side,
     to_frames,
     upscale,
     write_video,
@@ -95,6 +97,12 @@ def test_small_videos_are_enlarged_by_an_even_factor_to_256_pixels(size, factor)
     assert all((large[:, i::factor, j::factor] == frames).all() for i in range(factor) for j in range(factor))
 
 
+@pytest.mark.parametrize("size", [(64, 64), (255, 300), (256, 256), (1, 1)])
+def test_an_enlargement_is_told_as_it_is_done(size):
+    assert enlargement(*size) == len(upscale(noise(1, *size))[0]) // size[0]
+    assert enlargement(*size, shortest=96) == len(upscale(noise(1, *size), 96)[0]) // size[0]
+
+
 # Round trips
 
 
@@ -106,10 +114,24 @@ def test_webp_and_png_folders_are_exact(tmp_path, name, frames):
     assert (read_video(path) == upscale(frames)).all()
 
 
+@pytest.mark.parametrize("size", [(64, 64), (8, 8), (1, 1), (5, 3)])
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_are_written_at_their_own_size_if_asked(tmp_path, name, size):
+    h, w = size
+    frames = np.broadcast_to(np.linspace(20, 235, 4 * w).astype(np.uint8).reshape(4, 1, w, 1), (4, h, w, 3)).copy()
+    write_video(frames, tmp_path / name, upscaled=False)
+    back = read_video(tmp_path / name)
+    if name == "clip.mp4":
+        assert back.shape == (4, h + h % 2, w + w % 2, 3)
+        assert psnr(back[:, :h, :w], frames) > 36
+    else:
+        assert (back == frames).all()
+
+
 @pytest.mark.parametrize(("codec", "least"), [("h264", 42), ("mpeg4", 32)])
 def test_mp4_is_visually_lossless(tmp_path, monkeypatch, codec, least):
     if codec == "mpeg4":  # an FFmpeg without libx264
-        monkeypatch.setattr(media.av, "codecs_available", {"mpeg4"})
+        monkeypatch.setattr(media.video.av, "codecs_available", {"mpeg4"})
     frames = noise()
     write_video(frames, tmp_path / "clip.mp4", fps=12)
     back = read_video(tmp_path / "clip.mp4")
@@ -189,24 +211,6 @@ def test_an_animated_png_is_exact_and_lasts_as_long_as_it_should():
     assert (np.stack(shown) == upscale(frames[different])).all()  # equal neighbours are one, shown twice as long
 
 
-def test_frames_of_a_folder_keep_their_order_beyond_a_thousand(tmp_path):
-    (tmp_path / "clip").mkdir()
-    for index in (2, 10, 999, 1000):
-        Image.new("RGB", (2, 2), (index % 256, 0, 0)).save(tmp_path / "clip" / f"frame_{index:03d}.png")
-    assert read_video(tmp_path / "clip")[:, 0, 0, 0].tolist() == [2, 10, 999 % 256, 1000 % 256]
-    check_writable(tmp_path / "clip")
-
-
-def test_reading_something_else_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown suffix '.avi'"):
-        read_video(tmp_path / "clip.avi")
-    with pytest.raises(ValueError, match=r"no frame_000\.png"):
-        read_video(tmp_path)
-    for name in NAMES:
-        with pytest.raises(OSError, match="clip"):
-            read_video(tmp_path / name)
-
-
 # The same bytes
 
 
@@ -226,34 +230,43 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
 # Atomic
 
 
-class Full(Exception):
-    pass
+def writing(path: Path, before: str = "") -> subprocess.Popen:
+    """A process in the middle of writing a long clip to `path`, after the statements `before`."""
+    script = f"""
+import numpy, signal, sys
+from ivmix.media import write_video
+{before}
+frames = numpy.random.default_rng(0).integers(0, 256, (60, 480, 640, 3), dtype=numpy.uint8)
+write_video(frames, {str(path)!r})
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not [p for p in path.parent.rglob("*") if ".tmp" in str(p) and p.is_file() and p.stat().st_size]:
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return child
 
 
-@pytest.mark.parametrize("error", [Full, KeyboardInterrupt, OSError])
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_failure_leaves_the_old_target_and_nothing_else(tmp_path, monkeypatch, error, name, existing):
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webp", "clip"])
+def test_an_interrupt_leaves_the_old_target_and_nothing_else(tmp_path, name, existing):
     if existing:
         write_video(noise(seed=1), tmp_path / name)
     before = contents(tmp_path)
-    pictures, save, saved = media._pictures, Image.Image.save, []
-
-    def broken_pictures(frames, pixels):
-        yield from list(pictures(frames, pixels))[:3]
-        raise error("in the middle")
-
-    def broken_save(self, *args, **kwargs):
-        save(self, *args, **kwargs)
-        saved.append(self)
-        if len(saved) == 3:
-            raise error("in the middle")
-
-    monkeypatch.setattr(media, "_pictures", broken_pictures)
-    monkeypatch.setattr(Image.Image, "save", broken_save)
-    with pytest.raises(error, match="in the middle"):
-        write_video(noise(), tmp_path / name)
+    child = writing(tmp_path / name, "signal.signal(signal.SIGINT, signal.default_int_handler)")  # shells may ignore it
+    child.send_signal(signal.SIGINT)
+    assert child.communicate()[1].endswith("KeyboardInterrupt\n")
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip"])
+def test_a_signal_that_ends_the_program_leaves_nothing(tmp_path, name):
+    child = writing(tmp_path / name, "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))")
+    child.send_signal(signal.SIGTERM)
+    child.communicate()
+    assert child.returncode == 7
+    assert contents(tmp_path) == {}
 
 
 def test_a_folder_survives_a_failure_between_the_two_renames(tmp_path, monkeypatch):
@@ -274,7 +287,11 @@ def test_a_folder_survives_a_failure_between_the_two_renames(tmp_path, monkeypat
     assert contents(tmp_path) == before
 
 
-def test_a_full_disk_is_one_clear_error(tmp_path):
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_is_one_clear_error(tmp_path, existing):
+    for name in NAMES if existing else ():
+        write_video(noise(seed=1), tmp_path / name)
+    before = contents(tmp_path)
     script = f"""
 import resource, numpy
 from ivmix.media import write_video
@@ -289,28 +306,31 @@ for name in {NAMES}:
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     expected = [f"cannot write '{tmp_path / name}': File too large; nothing was changed there" for name in NAMES]
     assert done.stdout.splitlines() == expected
-    assert not contents(tmp_path)
+    assert contents(tmp_path) == before
 
 
 def test_killed_while_writing_leaves_nothing_under_the_final_name(tmp_path):
-    script = f"""
-import numpy
-from ivmix.media import write_video
-frames = numpy.random.default_rng(0).integers(0, 256, (60, 480, 640, 3), dtype=numpy.uint8)
-write_video(frames, {str(tmp_path / "clip.mp4")!r})
-"""
-    child = subprocess.Popen([sys.executable, "-c", script])
-    try:
-        deadline = time.monotonic() + 60
-        while not [p for p in tmp_path.glob(".*.tmp") if p.stat().st_size]:
-            assert child.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    child = writing(tmp_path / "clip.mp4")
+    child.kill()
+    child.communicate()
     assert child.returncode == -signal.SIGKILL
     assert not (tmp_path / "clip.mp4").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_files_have_the_permissions_that_others_expect(tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        for name in NAMES:
+            write_video(noise(), tmp_path / name)
+        media.write_text("text", tmp_path / "a.json")
+        media.write_image(Image.fromarray(noise()[0]), tmp_path / "a.png")
+    finally:
+        os.umask(old)
+    paths = list(tmp_path.rglob("*"))
+    assert len(paths) == len(NAMES) + 5 + 2
+    for path in paths:
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~umask, path
 
 
 def test_an_existing_video_is_replaced_whole(tmp_path):
@@ -377,8 +397,13 @@ def test_text_and_images_are_atomic(tmp_path, monkeypatch):
         ("folder.mp4", IsADirectoryError, r"exists and is not a regular file"),
         ("pipe.mp4", IsADirectoryError, r"exists and is not a regular file"),
         ("full", FileExistsError, r"the folder holds other files \(notes.txt\); choose a new or an empty folder"),
-        ("plain", NotADirectoryError, r"a file of that name exists; remove it, or give a suffix such as .mp4"),
+        ("plain", NotADirectoryError, r"exists and is not a folder; choose another name, or a suffix such as .mp4"),
+        ("file.txt/sub/out.mp4", NotADirectoryError, r"'.*/file.txt' is not a folder"),
+        ("my folder/out.mp4", FileNotFoundError, r"create it first: mkdir -p '.*/my folder'$"),
         ("x" * 300 + ".mp4", OSError, r"File name too long; choose another name"),
+        ("x" * 300 + "/out.mp4", OSError, r"File name too long; choose another name"),
+        ("loop.mp4", OSError, r"symbolic links; choose another name"),
+        ("a\0b.mp4", ValueError, r"'.*a\\x00b.mp4': a name cannot hold control characters"),
     ],
 )
 def test_a_bad_target_is_refused_before_anything_runs(tmp_path, name, error, message):
@@ -389,6 +414,7 @@ def test_a_bad_target_is_refused_before_anything_runs(tmp_path, name, error, mes
     (tmp_path / "full" / "notes.txt").write_text("mine")
     (tmp_path / "full" / "frame_000.png").write_text("")
     os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
     before = sorted(tmp_path.rglob("*"))
     for refuse in (check_writable, lambda path: write_video(noise(), path)):
         with pytest.raises(error, match=message):
@@ -396,10 +422,25 @@ def test_a_bad_target_is_refused_before_anything_runs(tmp_path, name, error, mes
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["", ".", "/"])
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "./", "a/.."])
 def test_a_name_is_needed(name):
     with pytest.raises(ValueError, match=r"it names no file; give one such as 'out.mp4'"):
         check_writable(name)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "empty"])
+def test_what_exists_is_kept_on_request(tmp_path, name):
+    if name == "empty":
+        (tmp_path / name).mkdir()
+    else:
+        check_writable(tmp_path / name, clobber=False)
+        write_video(noise(), tmp_path / name)
+    before = contents(tmp_path)
+    message = f"cannot write '{tmp_path / name}': it exists already; choose another name, or remove it first"
+    with pytest.raises(FileExistsError, match=re.escape(message)):
+        check_writable(tmp_path / name, clobber=False)
+    assert contents(tmp_path) == before
+    check_writable(tmp_path / name)
 
 
 def test_a_place_without_permission_is_refused(tmp_path):
@@ -451,113 +492,19 @@ def test_frames_of_another_kind_are_refused(tmp_path, frames, message):
     assert not contents(tmp_path)
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e9])
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e9, "8", None])
 def test_an_impossible_rate_is_refused(tmp_path, fps):
-    with pytest.raises(ValueError, match=r"fps is .*; expected frames per second, from 0.1 to 1000"):
-        write_video(noise(), tmp_path / "clip.mp4", fps=fps)
+    for refuse in (check_fps, lambda fps: write_video(noise(), tmp_path / "clip.mp4", fps=fps)):
+        with pytest.raises(ValueError, match=rf"fps is {fps!r}; expected frames per second, from 0.1 to 1000"):
+            refuse(fps)
+    assert not contents(tmp_path)
 
 
-# Figures
-
-
-def flat(colour: tuple[int, int, int], f: int = 4, h: int = 32, w: int = 32) -> np.ndarray:
-    return np.full((f, h, w, 3), colour, np.uint8)
-
-
-def box(image: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of the pixels of exactly this colour."""
-    ys, xs = np.nonzero((image == colour).all(-1))
-    return int(ys.min()), int(ys.max()) + 1, int(xs.min()), int(xs.max()) + 1
-
-
-@pytest.mark.parametrize(("f", "h", "w"), [(1, 8, 8), (8, 32, 32), (3, 512, 512), (4, 40, 200)])
-def test_a_contact_sheet_shows_every_frame_whole_beside_its_label(f, h, w):
-    clip = flat((0, 0, 0), f, h, w)
-    clip[:, :, :, 0], clip[:, :, :, 1] = 200, 10 + np.arange(f, dtype=np.uint8)[:, None, None]
-    sheet = contact_sheet([("a label that is long", clip), ("b", flat((0, 0, 255), f, h, w))])
-    pixels = np.asarray(sheet)
-    factor = upscale(clip, 96).shape[1] // h
-    tops, lefts = [], []
-    for index in range(f):
-        top, bottom, left, right = box(pixels, (200, 10 + index, 0))
-        assert (bottom - top, right - left) == (h * factor, w * factor)
-        assert (pixels[top:bottom, left:right] == clip[index, 0, 0]).all()
-        tops.append(top)
-        lefts.append(left)
-    assert len(set(tops)) == 1
-    assert len({*np.diff(lefts)}) <= 1
-    assert lefts == sorted(lefts)
-    label = np.asarray(contact_sheet([("a lebal that is long", clip), ("b", flat((0, 0, 255), f, h, w))])) != pixels
-    assert label.any()
-    assert not label[:, lefts[0] :].any()
-    assert not label[box(pixels, (0, 0, 255))[0] :].any()
-
-
-@pytest.mark.parametrize(("f", "size"), [(8, 32), (16, 64), (16, 256), (16, 512), (32, 320)])
-def test_labels_stay_readable_when_the_sheet_is_shown_on_a_page(f, size):
-    sheet = contact_sheet([("IV-Mixed", flat((0, 0, 255), f, size, size))])
-    pixels = np.asarray(sheet)
-    left = box(pixels, (0, 0, 255))[2]
-    ys, _ = np.nonzero((pixels[:, :left] < 160).all(-1))
-    assert (ys.max() - ys.min()) * 1600 / max(sheet.width, 1600) > 9  # height of capitals, at most 1600 pixels wide
-
-
-def test_clips_of_a_sheet_may_differ_and_a_long_title_is_wrapped():
-    rows = [("short", flat((255, 0, 0), 2)), ("long\nand two lines", flat((0, 255, 0), 5, 64, 48))]
-    plain = contact_sheet(rows)
-    titled = contact_sheet(rows, title="every word of a title that is long " * 10)
-    assert titled.width == plain.width
-    assert titled.height > plain.height + 60
-    below = np.asarray(titled)[-plain.height + 20 :]
-    assert (below == np.asarray(plain)[20:]).all()
-    assert (np.asarray(titled)[:, -4:] == np.asarray(titled)[0, 0]).all()  # a margin on the right
-
-
-def test_side_by_side_is_a_grid_of_whole_clips():
-    colours = [(255, 10 * i, 0) for i in range(5)]
-    clips = [(f"clip {i}", flat(c)) for i, c in enumerate(colours)]
-    for frames in (clip for _, clip in clips):
-        frames[2] //= 2
-    grid = side_by_side(clips)
-    boxes = [box(grid[0], c) for c in colours]
-    assert all((b - t, r - l) == (256, 256) for t, b, l, r in boxes)
-    assert [b[0] for b in boxes[:3]] == [boxes[0][0]] * 3
-    assert [b[2] for b in boxes[3:]] == [b[2] for b in boxes[:2]]
-    assert all(value % 2 == 0 for b in boxes for value in b)  # whole blocks of a video's colour planes
-    for (_, clip), (top, bottom, left, right) in zip(clips, boxes, strict=True):
-        assert (grid[:, top:bottom, left:right] == clip[:, :1, :1]).all()
-        grid[:, top:bottom, left:right] = 0
-    assert (grid == grid[:1]).all()  # labels and paper stand still
-    ys, _ = np.nonzero((grid[0, : boxes[0][0]] < 160).all(-1))  # and labels are whole, from the l of "clip" to its p
-    assert ys.max() - ys.min() >= 14
-
-
-@pytest.mark.parametrize(("n", "columns", "shape"), [(1, None, 1), (3, None, 3), (4, None, 2), (6, None, 3), (6, 2, 2)])
-def test_columns_of_a_grid(n, columns, shape):
-    colours = [(255, 10 * i, 0) for i in range(n)]
-    grid = side_by_side([("", flat(c, 1)) for c in colours], columns=columns)
-    assert len({box(grid[0], c)[2] for c in colours}) == shape
-
-
-def test_a_label_wider_than_its_clip_is_not_cut():
-    one, two = ("w" * 60, flat((255, 0, 0))), ("x", flat((0, 0, 255)))
-    grid = side_by_side([one, two])
-    other = side_by_side([("w" * 59 + "i", one[1]), two])
-    assert box(grid[0], (0, 0, 255))[2] > box(other[0], (0, 0, 255))[2] > 300
-
-
-def test_figures_refuse_what_they_cannot_lay_out():
-    clip = ("a", flat((1, 2, 3)))
-    for figure, name in ((contact_sheet, "rows"), (side_by_side, "clips")):
-        with pytest.raises(ValueError, match=f"{name} is empty"):
-            figure([])
-        with pytest.raises(ValueError, match=rf"{name}\[1\] is float64"):
-            figure([clip, ("b", np.zeros((1, 2, 2, 3)))])
-    with pytest.raises(ValueError, match="expected one shape for all"):
-        side_by_side([clip, ("b", flat((1, 2, 3), f=5))])
-    for columns in (0, 3):
-        with pytest.raises(ValueError, match=f"columns is {columns}; expected 1 to 2"):
-            side_by_side([clip, clip], columns=columns)
+@pytest.mark.parametrize("fps", [0.1, 1000, np.float32(24), np.int64(8), Fraction(30000, 1001)])
+def test_any_kind_of_number_is_a_rate(tmp_path, fps):
+    check_fps(fps)
+    write_video(noise(), tmp_path / "clip.mp4", fps=fps)
+    assert read_clip(tmp_path / "clip.mp4").fps == pytest.approx(float(fps), rel=1e-4)
 
 
 def test_checking_a_target_needs_no_torch():
