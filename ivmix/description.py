@@ -12,7 +12,8 @@ pair.json, version 1:
 
 A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
 once. `motion` (AnimateDiff's modules for a spatial UNet), `fps` (what the network is told, VideoCrafter2), `clip_skip`
-(the text encoder's layer that is read, counted from the end: 1), and `files` (what is known of sources) may be missing.
+(the text encoder's layer that is read, counted from the end: 1), `judge` (what measures clips of the sprite world: the
+folder "judge" beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
 """
 
 import os
@@ -21,16 +22,58 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
 from ivmix.models import UNetConfig, hub, inspect
 from ivmix.models.folder import read_json
 from ivmix.models.load import read_config
+from ivmix.typed import check, check_keys
 
 FORMAT = 1
-EMBEDDED = {"sprites": Path(__file__).parent / "sprites" / "pair"}
+EMBEDDED = {
+    "sprites": Path(__file__).parent / "sprites" / "pair",
+    "sprites-crisp": Path(__file__).parent / "sprites" / "crisp",
+}
 PUBLIC = {path.stem: path for path in sorted((Path(__file__).parent / "pairs").glob("*.json"), key=lambda p: p.stem)}
 PARTS = ("unet", "text_encoder", "tokenizer")  # what each side of a description names, and "motion" where it has one
+
+
+class SideEntry(TypedDict):
+    """One model of a description, in the words of the module."""
+
+    unet: str
+    text_encoder: str
+    tokenizer: str
+    schedule: dict[str, Any]
+    prediction: Literal["epsilon", "x0", "v", "flow"]
+    motion: NotRequired[str]
+    fps: NotRequired[float]
+    clip_skip: NotRequired[int]
+
+
+class FileEntry(TypedDict, total=False):
+    variant: str
+    bytes: int
+    licence: str
+
+
+class Description(TypedDict):
+    """What pair.json may hold and has to, in the words of the module."""
+
+    format: int
+    name: str
+    about: NotRequired[str]
+    licence: NotRequired[str]
+    vae: str
+    judge: NotRequired[str]
+    image: SideEntry
+    video: SideEntry
+    frames: int
+    height: int
+    width: int
+    fps: float
+    defaults: dict[str, str | dict[str, Any]]
+    files: NotRequired[dict[str, FileEntry]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +108,11 @@ class Swaps:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Swaps":
-        """What `to_dict` wrote."""
+        """What `to_dict` wrote. ValueError for anything else."""
+        hints = get_type_hints(cls)
+        check_keys(raw, hints, set(), "swaps")
+        for name, value in raw.items():
+            check(value, list[str] if name.endswith("lora") else hints[name], f"swaps: {name}")
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
         return cls(**values)
 
@@ -88,16 +135,17 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     raw = read_json(file)
     if raw.get("format") != FORMAT:
         raise ValueError(f"{file} has format {raw.get('format')!r}: this version reads format {FORMAT}")
+    check(raw, Description, str(file))
+    if not raw["fps"] > 0:
+        raise ValueError(f"{file}: fps is {raw['fps']}, expected frames per second, above 0")
+    for entry in ("sampler", "negative_prompt"):
+        check(raw["defaults"].get(entry), str, f"{file}: defaults: {entry}")
     beside = partial(absolute, folder=file.parent)
-    try:
-        for key in ("name", "frames", "height", "width", "fps", "defaults"):
-            raw[key]
-        raw["vae"] = beside(raw["vae"])
-        for side in (raw["image"], raw["video"]):
-            side["schedule"], side["prediction"]
-            side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
-    except KeyError as missing:
-        raise ValueError(f"{file} lacks the entry {missing}") from None
+    raw["vae"] = beside(raw["vae"])
+    if "judge" in raw or (file.parent / "judge").is_dir():
+        raw["judge"] = beside(raw.get("judge", "judge"))
+    for side in (raw["image"], raw["video"]):
+        side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
 
 

@@ -1,15 +1,19 @@
 """A pair: one image and one video diffusion model that share latents, loaded and ready to be called."""
 
+import hashlib
 import re
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
+from torch import nn
 
 from ivmix.description import Swaps, describe, fetch_all, swapped
+from ivmix.devices import find_device
 from ivmix.models import (
     VAE,
     CLIPText,
@@ -33,6 +37,7 @@ from ivmix.models.tokenizer import EOS
 from ivmix.solvers import Network, Schedule
 
 N = TypeVar("N", UNet, CLIPText)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,7 @@ class Pair:
     image: Side
     video: Side
     vae: VAE
+    judge: Path | None  # the folder of what measures its clips
     frames: int
     height: int  # pixels, like width
     width: int
@@ -87,6 +93,26 @@ class Pair:
     @property
     def dtype(self) -> torch.dtype:
         return self.vae.post_quant_conv.weight.dtype
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.image, self.video
+
+    @cached_property
+    def weights(self) -> str:
+        """`fingerprint` of what was loaded."""
+        return fingerprint(self)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> "Pair":
+        """The pair with every network moved, in place. ValueError for a device that cannot be had."""
+        place = self.device if device is None else find_device(device)
+        kind = self.dtype if dtype is None else find_dtype(dtype)
+        networks: list[nn.Module] = [self.vae, *(n for side in self.sides for n in (side.unet, side.text_encoder))]
+        for network in networks:  # one that both sides share is there at the second time
+            network.to(place, kind)
+        compiled = cache(partial(compile_network, mode=self.compile))  # graphs hold the old weights
+        image, video = (replace(side, call=compiled(side.unet)) for side in self.sides)
+        return replace(self, image=image, video=video)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(c, f, h, w) of one sample. Raises ValueError for sizes the networks cannot take."""
@@ -107,7 +133,7 @@ class Pair:
 def load_pair(
     name_or_folder: str | Path,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     swaps: Swaps = Swaps(),  # noqa: B008 - immutable
     compile: Mode = "off",
 ) -> Pair:
@@ -118,6 +144,9 @@ def load_pair(
     An image model that is the video model's spatial half is that half: one set of weights, seen without its temporal
     layers.
     """
+    device, dtype = find_device(device), find_dtype(dtype)
+    if compile not in get_args(Mode):
+        raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")
     raw, folder, source = describe(name_or_folder)
     raw = swapped(raw, swaps)
     variant = fetch_all(raw).get
@@ -159,10 +188,16 @@ def load_pair(
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
+    if video.unet.config.temporal is None:
+        warnings.warn(
+            f"video model {raw['video']['unet']}: it has no temporal layers, so its frames know nothing of each other",
+            stacklevel=2,
+        )
     vae = load_vae(raw["vae"], variant=variant(raw["vae"]), device=device, dtype=dtype)
     return Pair(
         raw["name"], source, folder, swaps, compile, image, video, vae,
-        raw["frames"], raw["height"], raw["width"], raw["fps"], raw["defaults"],
+        Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
+        raw["defaults"],
     )  # fmt: skip
 
 
@@ -178,6 +213,32 @@ def tokenizer(source: str, text_encoder: str, config: CLIPTextConfig) -> Tokeniz
     if found.words or (beside.parent == encoder.parent and encoder.suffix not in (SAFETENSORS, *PICKLES)):
         return found
     return Tokenizer(found.backend, found.max_length, "!" if config.hidden_act == "gelu" else EOS)
+
+
+def fingerprint(pair: Pair, **others: nn.Module) -> str:
+    """A hash of all weights and schedules of a loaded pair, LoRAs and models put in its place included; and of others.
+
+    Schedules to six digits: their last ones are the processor's.
+    """
+    sha, networks = hashlib.sha256(), {"vae": pair.vae, **others}
+    for side in pair.sides:
+        networks |= {f"{side.name} unet": side.unet, f"{side.name} text encoder": side.text_encoder}
+        sigmas = " ".join(f"{sigma:.6g}" for sigma in side.schedule.sigmas.tolist())
+        sha.update(f"{side.name} {side.prediction} {sigmas}".encode())
+    for name, network in networks.items():
+        for key, value in sorted(network.state_dict().items()):
+            sha.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
+            sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+def find_dtype(name: torch.dtype | str) -> torch.dtype:
+    """The floating-point type of that name. ValueError for another."""
+    found = getattr(torch, name, None) if isinstance(name, str) else name
+    if found not in DTYPES:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        raise ValueError(f"dtype {name!r}: expected one of {known}")
+    return found
 
 
 def read_weighted(text: str) -> tuple[LoRA, float]:

@@ -1,360 +1,69 @@
-"""What a run does, as data: one dataclass a sampler, whose fields are its options and whose `plan` is fields and legs.
+"""Options as a command line, a JSON file or a call gives them, read into a sampler: `sampling(defaults, given)`.
 
-`sampling(defaults, given)` reads options as a command line or a JSON file gives them; an option that a sampler does not
-have is an error rather than ignored.
+An option that a sampler does not have is an error rather than ignored.
 """
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import MISSING, fields
+from typing import Any
 
-import torch
-from torch import Tensor
+from ivmix.samplers import OPTIONS, SAMPLERS, Sampling, one_of
+from ivmix.solvers import GuidanceRamp
+from ivmix.typed import check_keys, meant
 
-from ivmix import solvers
-from ivmix.solvers import (
-    RK4,
-    AdamsBashforth2,
-    AdamsBashforth3,
-    AdamsBashforth4,
-    DPMSolverPP2M,
-    DPMSolverPP2S,
-    DPMSolverPP3M,
-    Euler,
-    Field,
-    GuidanceRamp,
-    Guided,
-    Heun,
-    IVMixed,
-    Leg,
-    LowPass,
-    Midpoint,
-    Progress,
-    Schedule,
-    SDEDPMSolverPP2M,
-    Solver,
-    UniPC2,
-    UniPC3,
-    composite,
-    freeinit,
-    mixture,
-    parse_pattern,
-    plain,
-    zsampling,
-)
-
-Plan = tuple[Field | dict[str, Field], list[Leg]]
-
-STOCHASTIC = "sde-dpm++2m"  # the one solver by name that draws noise
-SOLVERS: dict[str, Solver] = {
-    "euler": Euler(),
-    "heun": Heun(),
-    "midpoint": Midpoint(),
-    "rk4": RK4(),
-    "ab2": AdamsBashforth2(),
-    "ab3": AdamsBashforth3(),
-    "ab4": AdamsBashforth4(),
-    "dpm++2s": DPMSolverPP2S(),
-    "dpm++2m": DPMSolverPP2M(),
-    "dpm++3m": DPMSolverPP3M(),
-    "unipc2": UniPC2(),
-    "unipc3": UniPC3(),
-    STOCHASTIC: SDEDPMSolverPP2M(),
+# What other libraries call an option, or where it went.
+ELSEWHERE = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    "image_guidance_scale": "image_guidance",
+    "num_frames": "frames",
+    "video_length": "frames",
+    "prompt": "prompts, the first argument",
+    "generator": "seed",
+    "n_prompt": "negative_prompt",
+    "init_image": "video",
+    "image": "video",
+    "decode_chunk_size": "vae_tile",
+    "num_videos_per_prompt": "a list of prompts, one clip each",
+    "output_type": "result.frames and result.latents",
+    "callback_on_step_end": "callback",
+    "scheduler": "solver",
+    "method": "sampler",
+    "fps": "result.save(path, fps=…)",
+    "device": "TextToVideo.from_pair(…, device=…)",
+    "dtype": "TextToVideo.from_pair(…, dtype=…)",
 }
-SPACINGS = ("trailing", "leading", "linspace", "karras", "uniform-lam")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """The option every sampler has, and what it says of a run."""
-
-    name: ClassVar[str]
-    lead: ClassVar[Literal["image", "video"]] = "video"  # whose schedule the run begins on
-    steps: int
-
-    def __post_init__(self) -> None:
-        _check_count("steps", self.steps, 1, 1000)
-
-    @property
-    def outer_steps(self) -> int:
-        """How many steps a run reports."""
-        return self.steps
-
-    def schedules(self, image: Schedule, video: Schedule) -> tuple[Schedule, Schedule]:
-        """Under which schedules the networks are read: their own."""
-        return image, video
-
-    def grid(self, schedule: Schedule) -> Tensor:
-        """The decreasing levels (steps + 1,) of a run, from the lead's schedule."""
-        raise NotImplementedError
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        """Fields and legs of a run on the grid `sigmas` (steps + 1,); pure."""
-        raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values that `sampling` reads back."""
-        return {"sampler": self.name, **{f.name: _plain(getattr(self, f.name)) for f in fields(self)}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solved(Sampling):
-    """Options of all samplers with steps of one's own choice: the rule `solver` for the ordinary ones, and their grid's
-    `spacing`."""
-
-    solver: str = "euler"
-    spacing: str = "trailing"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _one_of("solver", self.solver, SOLVERS)
-        _one_of("spacing", self.spacing, SPACINGS)
-
-    def grid(self, schedule: Schedule) -> Tensor:
-        return schedule.grid(self.steps, self.spacing)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoAlone(Solved):
-    """The video model at guidance scale `guidance`; with Euler's solver this is DDIM."""
-
-    name: ClassVar[str] = "ddim"
-    guidance: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_finite("guidance", self.guidance)
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        return {"video": video}, plain(sigmas, self.guidance, SOLVERS[self.solver])
-
-
-@dataclass(frozen=True, kw_only=True)
-class FreeInit(VideoAlone):
-    """The video model `iterations` times over, each time from the last clip's low frequencies (arXiv 2312.07537).
-
-    Cut-offs are those of `ivmix.solvers.LowPass`; iterations·steps evaluations.
-    """
-
-    name: ClassVar[str] = "freeinit"
-    iterations: int = 5
-    spatial_cutoff: float = 0.25
-    temporal_cutoff: float = 0.25
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_count("iterations", self.iterations, 1, 100)
-        for name in ("spatial_cutoff", "temporal_cutoff"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}={value}: expected a number above 0, such as 0.25; 1 is Nyquist's frequency")
-
-    @property
-    def outer_steps(self) -> int:
-        return self.iterations * self.steps
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        fields, legs = super().plan(image, video, sigmas)
-        return fields, freeinit(legs, self.iterations, LowPass(self.spatial_cutoff, self.temporal_cutoff))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZSampling(VideoAlone):
-    """The video model, its steps taken, undone at `inversion_guidance` and retaken (Z-Sampling, arXiv 2412.10891).
-
-    The first `zigzags` steps do so, None: all but the last; steps + 2·zigzags evaluations.
-    """
-
-    name: ClassVar[str] = "zsampling"
-    inversion_guidance: float = 0.0
-    zigzags: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_finite("inversion_guidance", self.inversion_guidance)
-        if self.zigzags is not None:
-            _check_count("zigzags", self.zigzags, 0, self.steps - 1)
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        legs = zsampling(sigmas, self.guidance, self.inversion_guidance, self.zigzags, SOLVERS[self.solver])
-        return {"video": video}, legs
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageAlone(Solved):
-    """The image model frame by frame, at guidance scale `image_guidance`."""
-
-    name: ClassVar[str] = "image"
-    lead: ClassVar[Literal["image", "video"]] = "image"
-    image_guidance: GuidanceRamp
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        return {"image": image}, plain(sigmas, self.image_guidance, SOLVERS[self.solver], network="image")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mixed(VideoAlone):
-    """What IV-Mixed Sampler and its limit share: `pattern`, the scales of the signed legs, and where they act.
-
-    `interval` is the part (a, b) of progress that is mixed; every `period`-th step has the video model on the I legs.
-    """
-
-    pattern: str = "IV-IV"
-    image_guidance: GuidanceRamp
-    video_guidance: GuidanceRamp
-    interval: tuple[float, float] = (0.0, 1.0)
-    period: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        parse_pattern(self.pattern)
-        _check_interval(self.interval)
-        if self.period is not None and self.period < 1:
-            raise ValueError(f"period={self.period}: expected 1 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Zigzag(Mixed):
-    """IV-Mixed Sampler as published (arXiv 2410.04171); its legs are Euler's, `solver` plays the ordinary steps."""
-
-    name: ClassVar[str] = "zigzag"
-    sequence: Literal["down-first", "up-first"] = "down-first"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _one_of("sequence", self.sequence, ("down-first", "up-first"))
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        mixed = IVMixed(
-            self.pattern, self.sequence, self.guidance, self.image_guidance, self.video_guidance, self.interval,
-            self.period, step_solver=SOLVERS[self.solver],
-        )  # fmt: skip
-        reach = {"image": image.reach, "video": video.reach}
-        return {"image": image, "video": video}, mixed.legs(sigmas, reach)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Composite(Mixed):
-    """The ODE that a zigzag converges to: one evaluation of each model a step, any solver.
-
-    With R in its pattern it is an SDE of as much churn, and the solver "sde-dpm++2m" alone.
-    """
-
-    name: ClassVar[str] = "composite"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if ("R" in self.pattern) != (self.solver == STOCHASTIC):
-            brings, wanted = ("", STOCHASTIC) if "R" in self.pattern else ("no ", "one without noise, such as dpm++2m")
-            raise ValueError(
-                f"solver {self.solver!r}: pattern {self.pattern} brings {brings}fresh noise into the composite; "
-                f"expected {wanted}"
-            )
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        limit = composite(
-            image, video, self.pattern, guidance=self.guidance, image_guidance=self.image_guidance,
-            video_guidance=self.video_guidance, interval=self.interval, period=self.period,
-            reference=sigmas, reach={"image": image.reach, "video": video.reach},
-        )  # fmt: skip
-        solver = SDEDPMSolverPP2M(limit.churn) if self.solver == STOCHASTIC else SOLVERS[self.solver]
-        return limit, plain(sigmas, solver=solver)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mixture(VideoAlone):
-    """(1 - m) video(guidance) + m image(image_guidance), m = `image_weight` in `interval` of progress and 0 outside."""
-
-    name: ClassVar[str] = "mixture"
-    image_guidance: GuidanceRamp
-    image_weight: float
-    interval: tuple[float, float] = (0.5, 1.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_interval(self.interval)
-        if not 0 <= self.image_weight <= 1:
-            raise ValueError(f"image_weight={self.image_weight:g}: expected a share from 0 to 1")
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        progress, m = Progress.of(sigmas), self.image_weight
-        common = max(image.reach[0], video.reach[0]), min(image.reach[1], video.reach[1])
-        gate = progress.gate(self.interval, common)
-        share = (lambda sigma: m * gate(sigma)) if callable(gate) else m * gate
-
-        def scale(sigma: Tensor) -> float:
-            return self.image_guidance(progress(sigma))
-
-        return mixture(image, video, self.guidance, scale, share), plain(sigmas, solver=SOLVERS[self.solver])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Official(Sampling):
-    """The authors' own loop of `variant`, quirks included (`ivmix.solvers.Official`), both networks on their schedule.
-
-    `variant` is animatediff, modelscope or videocrafter; 5·steps evaluations, of which some change nothing.
-    """
-
-    name: ClassVar[str] = "official"
-    variant: Literal["animatediff", "modelscope", "videocrafter"]
-    guidance: float | None = None
-    image_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
-    video_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.guidance is not None:
-            _check_finite("guidance", self.guidance)
-        self._loop()
-
-    def schedules(self, image: Schedule, video: Schedule) -> tuple[Schedule, Schedule]:
-        both = solvers.Official.schedule()
-        return both, both
-
-    def grid(self, schedule: Schedule) -> Tensor:
-        sigmas = schedule.sigmas[self._loop().timesteps()]
-        return torch.cat([sigmas, sigmas.new_zeros(1)])
-
-    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        return {"image": image, "video": video}, self._loop().legs(solvers.Official.schedule())
-
-    def _loop(self) -> solvers.Official:
-        return solvers.Official(
-            self.variant, self.steps, self.guidance, self.image_guidance, self.video_guidance
-        )
-
-
-SAMPLERS: dict[str, type[Sampling]] = {
-    s.name: s for s in (VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, ZSampling, Official)
-}
-OPTIONS = tuple(dict.fromkeys(f.name for sampler in SAMPLERS.values() for f in fields(sampler)))
-
-
-def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Sampling:
+def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iterable[str] = ()) -> Sampling:
     """A pair's defaults ({"sampler": name, name: {option: value}}) with what was given (None: not given) on top.
 
-    Texts such as "4:2" and "0:0.5" are read. Raises ValueError naming the option: unknown, without meaning for the
-    sampler, missing, or out of range.
+    Texts such as "4:2" and "0:0.5" are read. Raises ValueError naming the option: unknown (`beside` are other names
+    that the caller takes), without meaning for the sampler, missing, or out of range.
     """
     options = {name: value for name, value in given.items() if value is not None}
     name = options.pop("sampler", defaults["sampler"])
-    _one_of("sampler", name, SAMPLERS)
+    one_of("sampler", name, SAMPLERS)
     kind = SAMPLERS[name]
     for option in options:
-        _one_of("option", option, OPTIONS)
+        if option not in OPTIONS:
+            known = (*beside, "sampler", *OPTIONS)
+            hint = f"it is {ELSEWHERE[option]} here" if option in ELSEWHERE else meant(option, known)
+            raise ValueError(f"option {option!r} is not known: {hint}")
         if option not in kind.__dataclass_fields__:
             takers = ", ".join(n for n, k in SAMPLERS.items() if option in k.__dataclass_fields__)
             raise ValueError(f"{option} has no meaning for sampler {name!r}: it belongs to {takers}")
     options = {**defaults.get(name, {}), **options}
-    try:
-        return kind(**{option: _read(option, value) for option, value in options.items()})
-    except TypeError as error:
-        raise ValueError(f"sampler {name!r}: {error}") from None
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    check_keys(options, kind.__dataclass_fields__, needed, f"sampler {name!r}")
+    return kind(**{option: _read(option, value) for option, value in options.items()})
 
 
 def _read(name: str, value: Any) -> Any:
-    """Texts and lists, as a command line or a JSON file gives them, as the dataclasses hold them."""
+    """Texts and lists, as a command line or a JSON file gives them, and NumPy's numbers, as the dataclasses hold
+    them."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
     if name in ("image_guidance", "video_guidance") and not isinstance(value, GuidanceRamp):
         try:
             return GuidanceRamp.parse(str(value))
@@ -367,27 +76,3 @@ def _read(name: str, value: Any) -> Any:
             raise ValueError(f"interval={value!s}: expected A:B, such as 0:0.5") from None
         return begin, end
     return value
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, GuidanceRamp) else list(value) if isinstance(value, tuple) else value
-
-
-def _one_of(name: str, value: Any, accepted: Iterable[str]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{name} {value!r}: expected one of {', '.join(accepted)}")
-
-
-def _check_count(name: str, value: int, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name}={value!r}: expected a whole number from {least} to {most}")
-
-
-def _check_finite(name: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise ValueError(f"{name}={value}: expected a finite number, such as 4")
-
-
-def _check_interval(interval: tuple[float, float]) -> None:
-    if not 0 <= interval[0] < interval[1] <= 1:
-        raise ValueError(f"interval={interval[0]:g}:{interval[1]:g}: expected A:B with 0 <= A < B <= 1")

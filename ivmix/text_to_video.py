@@ -3,7 +3,9 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,55 +13,80 @@ import torch
 from torch import Tensor
 
 from ivmix._version import __version__
+from ivmix.arguments import (
+    Texts,
+    check_prompts,
+    check_video,
+    digest,
+    one_each,
+    read_seeds,
+    read_sizes,
+    read_strength,
+    read_video,
+)
 from ivmix.description import Swaps
 from ivmix.media import to_frames
+from ivmix.media.files import StrPath
+from ivmix.memory import check_fits, frames_at_once
+from ivmix.models import first_not_finite
 from ivmix.models.compile import Mode
 from ivmix.models.prompts import read_prompts
 from ivmix.pair import Pair, Side, load_pair
 from ivmix.progress import progress_bar
-from ivmix.sampling import Sampling
+from ivmix.record import Given, Record
+from ivmix.result import Result
+from ivmix.samplers import Sampling
 from ivmix.sampling import sampling as read_sampling
-from ivmix.solvers import Guided, Leg, Run, Schedule, initial_noise, integrate, normal_noise
+from ivmix.solvers import (
+    DPMSolverPP2M,
+    Guided,
+    Leg,
+    NotFiniteError,
+    Run,
+    Schedule,
+    initial_noise,
+    integrate,
+    noised,
+    normal_noise,
+    plain,
+    tail,
+)
+from ivmix.solvers.ivmixed import inside
+from ivmix.solvers.legs import progress
+from ivmix.typed import whole
 
-PIXELS = 2**20  # decoded at a time: four frames of 512x512
+STRENGTH = 0.5  # of video to video, unless given: the share of the steps that is played
 
-
-@dataclass(frozen=True)
-class Record:
-    """All that reproduces a result, and what it cost. `seeds` has one entry a prompt, `pair` is a name or a folder,
-    `swaps` what was put in place of its models."""
-
-    ivmix: str
-    torch: str
-    pair: str
-    swaps: dict[str, Any]
-    compile: str
-    prompts: list[str]
-    negative_prompt: str
-    image_negative_prompt: str
-    seeds: list[int]
-    frames: int
-    height: int
-    width: int
-    vae_tile: int | None
-    sampling: dict[str, Any]
-    device: str
-    dtype: str
-    nfe: dict[str, int]
-    forwards: dict[str, int]
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+Callback = Callable[[int, int, Run], object]
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """`frames` (b f h w c) uint8, `latents` (b c f h w), and the record of how they were made."""
+class Job:
+    """A call that can be: all that is resolved and checked before anything is sampled."""
 
-    frames: np.ndarray
-    latents: Tensor
-    record: Record
+    sampling: Sampling
+    schedules: tuple[Schedule, Schedule]  # under which image and video model are read
+    sigmas: Tensor  # (steps + 1,)
+    climb: list[Leg]  # from the video up to where the legs begin, where it is inverted
+    legs: list[Leg]
+    video: np.ndarray | None  # (b f h w c) uint8
+    noise: Tensor | None  # (b c f h w), instead of the seeds' own
+    record: Record  # without what it will have cost
+
+    @property
+    def at_once(self) -> int:
+        """Frames that the autoencoder has at a time."""
+        return frames_at_once(self.record.height, self.record.width)
+
+    @property
+    def lead(self) -> int:
+        """Which of image and video the run begins on."""
+        return int(self.sampling.lead == "video")
+
+    @property
+    def steps(self) -> int:
+        """Outer steps of one batch."""
+        return len(self.climb) + len({leg.step for leg in self.legs})
 
 
 class TextToVideo:
@@ -70,145 +97,291 @@ class TextToVideo:
     >>> result = model("a red circle moving left", sampler="composite", steps=10)       # doctest: +SKIP
     >>> result.frames.shape                                                             # doctest: +SKIP
     (1, 8, 64, 64, 3)
+    >>> result.save("out.mp4")                                                          # doctest: +SKIP
+    [PosixPath('out.mp4')]
     """
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
 
+    def __repr__(self) -> str:
+        p = self.pair
+        return f"TextToVideo({p.source!r}, {p.device}, {p.dtype}: {p.frames} frames of {p.height}x{p.width})"
+
     @classmethod
     def from_pair(
         cls,
-        name_or_folder: str = "sprites",
+        name_or_folder: str | Path = "sprites",
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         swaps: Swaps = Swaps(),  # noqa: B008 - immutable
         compile: Mode = "off",
     ) -> "TextToVideo":
         """Loads a pair by name, or any folder with a pair.json; see `ivmix.pair.load_pair`."""
         return cls(load_pair(name_or_folder, device, dtype, swaps, compile))
 
-    @torch.no_grad()
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> "TextToVideo":
+        """Moves every network, in place, and returns this model. ValueError for a device that cannot be had."""
+        self.pair = self.pair.to(device, dtype)
+        return self
+
     def __call__(
         self,
-        prompts: str | Sequence[str],
+        prompts: Texts,
         *,
-        negative_prompt: str | None = None,
-        image_negative_prompt: str | None = None,
+        negative_prompt: Texts | None = None,
+        image_negative_prompt: Texts | None = None,
         seed: int | Sequence[int] = 0,
         frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        video: np.ndarray | StrPath | None = None,
+        strength: float | None = None,
+        source_prompt: Texts | None = None,
+        latents: Tensor | None = None,
         sampling: Sampling | None = None,
         vae_tile: int | None = None,
         batch_size: int = 8,
         progress: bool = False,
-        callback: Callable[[int, int, Run], object] | None = None,
+        callback: Callback | None = None,
         **options: Any,
     ) -> Result:
         """One clip a prompt. Sample k starts from noise of seed + k, or of `seed[k]`, whatever the batch it runs in.
 
         Prompts may hold weights, "a (red:1.3) circle" (`ivmix.models.prompts`); what is too long loses its end, and a
-        warning says so.
+        warning says so. `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image
+        model; defaults are the pair's, and each is one text or one a prompt.
 
-        `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image model; defaults are
-        the pair's. What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose
-        defaults are again the pair's. `vae_tile` decodes frames in overlapping squares of that many latents a side,
-        which bounds memory and gives nearly the same picture (`VAE.decode`). `batch_size` clips run together;
-        `callback(step, total, run)` follows every step and may raise to stop. Raises ValueError for prompts, sizes or
-        options that cannot be, before sampling.
+        What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose defaults are
+        again the pair's; `solver` may be an instance of any solver. `latents` (b c f h w) are unit normals to begin
+        from instead of the seeds' own.
+
+        Video to video: with `video`, a file, or frames (f h w c) or (b f h w c) uint8, noise is added to it and only
+        the last `strength`, 0 to 1, of the steps is played (SDEdit, arXiv 2108.01073); frames of an array are taken as
+        they are, those of a file are cut and resized to the sizes asked for, and a warning says how. With
+        `source_prompt`, what the video shows, the noise is instead found by taking the video up the leading model's ODE
+        under that prompt, unguided (DDIM inversion, arXiv 2010.02502), which keeps more of it.
+
+        `vae_tile` decodes frames in overlapping squares of that many latents a side, which bounds memory and gives
+        nearly the same picture (`VAE.decode`). `batch_size` clips run together; `callback(step, total, run)` follows
+        every step of a batch: returning False stops there, and the result, marked as cancelled, is what the state shows
+        then of the clips begun so far. ValueError for anything that cannot be, before sampling.
         """
-        pair, began = self.pair, time.perf_counter()
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        check_prompts(prompts)
-        seeds = [seed + k for k in range(len(prompts))] if isinstance(seed, int) else list(seed)
-        if len(seeds) != len(prompts):
-            raise ValueError(
-                f"seed has {len(seeds)} entries for {len(prompts)} prompts: give one a prompt, or one number"
-            )
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: expected 1 or more")
-        if vae_tile is not None and vae_tile < 1:
-            raise ValueError(f"vae_tile={vae_tile}: expected a number of latents, 1 or more")
-        if sampling is not None and options:
-            raise ValueError(f"give either sampling or the options {', '.join(options)}, not both")
-        sampling = sampling or read_sampling(pair.defaults, options)
-        frames = pair.frames if frames is None else frames
-        height = pair.height if height is None else height
-        width = pair.width if width is None else width
-        shape = pair.latent_shape(frames, height, width)
-        negative = pair.defaults["negative_prompt"] if negative_prompt is None else negative_prompt
-        image_negative = negative if image_negative_prompt is None else image_negative_prompt
-        for side, other in ((pair.image, image_negative), (pair.video, negative)):
-            read_prompts(side.tokenizer, [*prompts, other])  # what cannot be read is found before the first batch
+        began, batch_size = time.perf_counter(), whole("batch_size", batch_size, 1)
+        job = self._job(
+            prompts, negative_prompt=negative_prompt, image_negative_prompt=image_negative_prompt, seed=seed,
+            frames=frames, height=height, width=width, video=video, strength=strength, source_prompt=source_prompt,
+            latents=latents, sampling=sampling, vae_tile=vae_tile, batch_size=batch_size, **options,
+        )  # fmt: skip
+        record = job.record
+        self._announce(job)
+        batches = [slice(i, i + batch_size) for i in range(0, len(record.prompts), batch_size)]
+        drawn, shown, run, goes_on = list[Tensor](), list[np.ndarray](), None, True
+        with progress_bar(len(batches) * job.steps, progress, desc=job.sampling.name) as bar:
 
-        image_schedule, video_schedule = sampling.schedules(pair.image.schedule, pair.video.schedule)
-        schedule = image_schedule if sampling.lead == "image" else video_schedule
-        sigmas = sampling.grid(schedule)
-        batches = [slice(i, i + batch_size) for i in range(0, len(prompts), batch_size)]
-        latents, nfe, forwards = list[Tensor](), dict[str, int](), dict[str, int]()
-        with progress_bar(len(batches) * sampling.outer_steps, progress, desc=sampling.name) as bar:
-
-            def on_step(step: int, total: int, run: Run) -> None:
+            def on_step(step: int, total: int, run: Run) -> bool:
+                nonlocal goes_on
                 bar.set_postfix_str(" + ".join(f"{v} {k}" for k, v in run.nfe.items()) + " evaluations", refresh=False)
                 bar.update()
-                if callback is not None:
-                    callback(step, total, run)
+                goes_on = callback is None or callback(step, total, run) is not False
+                return goes_on
 
             for rows in batches:
-                image = self._guided(pair.image, image_schedule, prompts[rows], image_negative)
-                video = self._guided(pair.video, video_schedule, prompts[rows], negative)
-                fields, legs = sampling.plan(image, video, sigmas)
-                if not latents:
-                    self._announce(sampling, sigmas, legs)
-                z = initial_noise(seeds[rows], shape).to(torch.promote_types(pair.dtype, torch.float32))
-                x = schedule.start(z, legs[0].source).to(pair.device)
-                noise, end = normal_noise(seeds[rows], shape), legs[-1].target
-                run = integrate(fields, legs, x, noise=noise, schedule=schedule, callback=on_step)
-                latents.append(run.x if end == 0 else schedule.alpha_at(end) * run.x)
-                nfe = dict(run.nfe)  # the same for every batch: evaluations are counted per clip
-                forwards = dict(run.forwards)
-        z = torch.cat(latents)
-        at_once = max(1, PIXELS // (height * width))
-        decoded = pair.vae.decode(z.to(pair.dtype), frames_per_batch=at_once, tile=vae_tile)
-        video_frames = to_frames(decoded.float())
-        record = Record(
-            __version__, torch.__version__, pair.source, pair.swaps.to_dict(), pair.compile, prompts, negative,
-            image_negative, seeds, frames, height, width, vae_tile, sampling.to_dict(), str(pair.device),
-            str(pair.dtype).removeprefix("torch."), nfe, forwards, round(time.perf_counter() - began, 3),
+                try:
+                    run, z = self._sample(job, rows, on_step)
+                except NotFiniteError as error:
+                    raise self._blame(error) from None
+                drawn.append(z)
+                shown.append(self._decode(job, z))
+                if not goes_on:
+                    break
+        assert run is not None
+        latents = torch.cat(drawn)
+        record = replace(
+            record.of(slice(len(latents))), nfe=dict(run.nfe), forwards=dict(run.forwards),
+            seconds=round(time.perf_counter() - began, 3),
+            cancelled=run.cancelled or len(latents) < len(record.prompts),
         )  # fmt: skip
-        return Result(video_frames, z, record)
+        return Result(np.concatenate(shown), latents, record, self.pair.fps)
+
+    def record(self, prompts: Texts, **call: Any) -> Record:
+        """What `self(prompts, **call)` would record, found without sampling. ValueError for a call that cannot be."""
+        return self._job(prompts, **call).record
+
+    def _job(
+        self, prompts: Texts, *, negative_prompt: Texts | None = None, image_negative_prompt: Texts | None = None,
+        seed: int | Sequence[int] = 0, frames: int | None = None, height: int | None = None, width: int | None = None,
+        video: np.ndarray | StrPath | None = None, strength: float | None = None, source_prompt: Texts | None = None,
+        latents: Tensor | None = None, sampling: Sampling | None = None, vae_tile: int | None = None,
+        batch_size: int = 8, **options: Any,
+    ) -> Job:  # fmt: skip
+        pair = self.pair
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        check_prompts(prompts)
+        b = len(prompts)
+        seeds = read_seeds(seed, b)
+        vae_tile = None if vae_tile is None else whole("vae_tile", vae_tile, 1)
+        if sampling is not None and options:
+            raise ValueError(f"give either sampling or the options {', '.join(options)}, not both")
+        sampling = sampling or read_sampling(pair.defaults, options, KEYWORDS)
+
+        own = pair.frames, pair.height, pair.width
+        if isinstance(video, np.ndarray):
+            own = check_video(video, b, frames, height, width)
+        frames, height, width = read_sizes(own, frames, height, width)
+        shape = pair.latent_shape(frames, height, width)
+        if latents is not None and tuple(latents.shape) != (b, *shape):
+            raise ValueError(f"latents has shape {tuple(latents.shape)}: expected {(b, *shape)}, unit normals")
+        if video is None and (strength is not None or source_prompt is not None):
+            name = "strength" if strength is not None else "source_prompt"
+            raise ValueError(f"{name} says how to begin from a video: give video, or leave it out")
+
+        check_fits(pair, min(batch_size, b), frames, height, width, vae_tile)
+        negatives = one_each("negative_prompt", negative_prompt, b, pair.defaults["negative_prompt"])
+        image_negatives = one_each("image_negative_prompt", image_negative_prompt, b, negatives)
+        sources = None if source_prompt is None else one_each("source_prompt", source_prompt, b, prompts)
+        for side, others in ((pair.image, image_negatives), (pair.video, negatives)):
+            read_prompts(side.tokenizer, [*prompts, *others, *(sources or ())])  # before the first batch
+        if image_negative_prompt is not None and "image" not in sampling.models:
+            warnings.warn(f"image_negative_prompt has no effect: sampler {sampling.name!r} runs the video model alone",
+                          stacklevel=3)  # fmt: skip
+
+        schedules = sampling.schedules(pair.image.schedule, pair.video.schedule)
+        schedule = schedules[sampling.lead == "video"]
+        sigmas = sampling.grid(schedule)
+        unread = [side.network(k)(None) for side, k in zip(pair.sides, schedules, strict=True)]
+        image, other = (Guided(atom, atom) for atom in unread)  # no prompt read yet: the legs know none
+        _, legs = sampling.plan(image, other, sigmas)
+        climb: list[Leg] = []
+        given: Given | None = None
+        clip: np.ndarray | None = None
+        if video is not None:
+            strength = STRENGTH if strength is None else read_strength(strength)
+            if any(leg.keep for leg in legs):
+                raise ValueError(f"sampler {sampling.name!r} begins again from noise: it cannot start from a video")
+            legs = tail(legs, strength)
+            clip, given = read_video(video, frames, height, width)
+            if sources is not None:
+                climb = ascent(schedule, legs, sampling.lead)
+        noise: Given | None = None
+        if latents is not None:
+            noise = {"path": None, "sha256": digest(latents.detach().float().cpu().contiguous().numpy())}
+        record = Record(
+            __version__, torch.__version__, pair.source, pair.swaps.to_dict(), pair.weights, pair.compile, prompts,
+            negatives, image_negatives, seeds, frames, height, width, vae_tile, given, strength, sources, noise,
+            sampling.to_dict(), str(pair.device), str(pair.dtype).removeprefix("torch."), {}, {}, 0.0,
+        )  # fmt: skip
+        return Job(sampling, schedules, sigmas, climb, legs, clip, latents, record)
+
+    @torch.no_grad()
+    def _sample(self, job: Job, rows: slice, callback: Callback) -> tuple[Run, Tensor]:
+        """Plays one batch: the run, and its last state as latents z (b c f h w)."""
+        pair, record = self.pair, job.record
+        prompts, seeds = record.prompts[rows], record.seeds[rows]
+        shape = pair.latent_shape(record.frames, record.height, record.width)
+        negatives = record.image_negative_prompts[rows], record.negative_prompts[rows]
+        image, video = (
+            self._guided(side, schedule, prompts, negative)
+            for side, schedule, negative in zip(pair.sides, job.schedules, negatives, strict=True)
+        )
+        fields, _ = job.sampling.plan(image, video, job.sigmas)
+        lead, schedule, source = job.lead, job.schedules[job.lead], job.legs[0].source
+        z = initial_noise(seeds, shape) if job.noise is None else job.noise[rows]
+        z = z.to(pair.device, torch.promote_types(pair.dtype, torch.float32))
+        up: Run | None = None
+        if job.video is None:
+            x = schedule.start(z, source)
+        else:
+            clip = job.video if len(job.video) == 1 else job.video[rows]
+            x0 = self._encode(job, clip).to(z.dtype).expand_as(z)
+            if record.source_prompts is None:
+                x = noised(x0, source, z)
+            else:
+                side, negative = pair.sides[lead], negatives[lead]
+                field = {side.name: self._guided(side, schedule, record.source_prompts[rows], negative)}
+                up = integrate(field, job.climb, x0, callback=lambda step, _, run: callback(step, job.steps, run))
+                x = up.x
+        if up is not None and up.cancelled:
+            return up, schedule.alpha_at(up.at) * up.x
+        begun = len(job.climb)
+        run = integrate(
+            fields, job.legs, x, noise=normal_noise(seeds, shape), schedule=schedule,
+            callback=lambda step, _, run: callback(begun + step, job.steps, after(up, run)),
+        )  # fmt: skip
+        return after(up, run), run.x if run.at == 0 else schedule.alpha_at(run.at) * run.x
+
+    def _encode(self, job: Job, clip: np.ndarray) -> Tensor:
+        """Frames (b f h w c) uint8 -> latents (b c f h w)."""
+        pair = self.pair
+        pixels = torch.from_numpy(clip).to(pair.device).permute(0, 4, 1, 2, 3).to(pair.dtype) / 127.5 - 1
+        return pair.vae.encode(pixels, frames_per_batch=job.at_once, tile=job.record.vae_tile)
+
+    @torch.no_grad()
+    def _decode(self, job: Job, z: Tensor) -> np.ndarray:
+        """Latents (b c f h w) -> frames (b f h w c) uint8."""
+        pair = self.pair
+        video = pair.vae.decode(z.to(pair.dtype), frames_per_batch=job.at_once, tile=job.record.vae_tile)
+        return to_frames(video.float())
 
     @staticmethod
-    def _guided(side: Side, schedule: Schedule, prompts: Sequence[str], negative: str) -> Guided:
+    def _guided(side: Side, schedule: Schedule, prompts: Sequence[str], negatives: Sequence[str]) -> Guided:
         """One model under these prompts."""
         network = side.network(schedule)
-        return Guided(network(side.condition([negative] * len(prompts))), network(side.condition(prompts)))
+        return Guided(network(side.condition(negatives)), network(side.condition(prompts)))
 
-    def _announce(self, sampling: Sampling, sigmas: Tensor, legs: Sequence[Leg]) -> None:
+    def _blame(self, error: NotFiniteError) -> NotFiniteError:
+        """The error, or one that names the weights that are to blame."""
+        for side in self.pair.sides:
+            for part, network in (("UNet", side.unet), ("text encoder", side.text_encoder)):
+                if side.name in error.networks and (key := first_not_finite(network)):
+                    message = f"the {side.name} model's {part} holds NaN or infinite weights, first in {key}"
+                    return NotFiniteError(f"{message}: is the file whole, or {self.pair.dtype} too narrow for it?",
+                                          error.step, error.networks)  # fmt: skip
+        return error
+
+    def _announce(self, job: Job) -> None:
         """Says where a run that is to mix does not, or the image model has no part in one that is to mix both."""
-        if sampling.name == "zigzag" and all(leg.label == "step" for leg in legs):
-            message = f"none of {sampling.steps} steps mixes, as the first or last ones of a zigzag never do: take more"
-            warnings.warn(message, stacklevel=4)
+        name, n = job.sampling.name, job.sampling.steps
+        levels = {leg.step: leg.source for leg in job.legs if leg.label == "step"}
+        if name == "zigzag" and all(leg.label == "step" for leg in job.legs):
+            message = f"none of {len(levels)} steps mixes, as the first or last ones of a zigzag never do: take more"
+            warnings.warn(message, stacklevel=3)
             return
+        begin, end = getattr(job.sampling, "interval", (0.0, 1.0))
+        if (begin, end) != (0.0, 1.0) and not any(inside(progress(i, n), (begin, end)) for i in levels):
+            message = f"none of {len(levels)} steps begins in the interval {begin:g}:{end:g}: none mixes"
+            warnings.warn(message, stacklevel=3)
         low, high = self.pair.image.schedule.sigma_min, self.pair.image.schedule.sigma_max
-        outside = sum(not low <= float(sigma) <= high for sigma in sigmas[:-1])
-        if outside and sampling.name in ("zigzag", "composite", "mixture"):
+        outside = sum(not low <= level <= high for level in levels.values())
+        if outside and name in ("zigzag", "composite", "mixture"):
             warnings.warn(
-                f"{outside} of {len(sigmas) - 1} levels are out of the image model's range [{low:g}, {high:g}]: "
+                f"{outside} of {len(levels)} levels are out of the image model's range [{low:g}, {high:g}]: "
                 "those steps are the video model's alone",
-                stacklevel=4,
+                stacklevel=3,
             )
 
 
-def check_prompts(prompts: Sequence[str]) -> None:
-    """Raises ValueError for no prompt, an empty one, or one that is not text or holds control characters."""
-    if not prompts:
-        raise ValueError("prompts: got none, expected at least one")
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise ValueError(f"prompt {prompt!r}: expected text, got {type(prompt).__name__}")
-        if not prompt.strip():
-            raise ValueError("the prompt is empty: describe the clip, such as 'a red circle moving left'")
-        if not prompt.isprintable():
-            bad = next(c for c in prompt if not c.isprintable())
-            raise ValueError(f"the prompt has the control character {bad!r}: remove it")
+# What a call takes beside the options of a sampler.
+KEYWORDS = tuple(signature(TextToVideo.__call__).parameters)[2:-1]
+
+
+def ascent(schedule: Schedule, legs: Sequence[Leg], network: str) -> list[Leg]:
+    """Unguided, from clean latents to where `legs` begin, in as many steps: even ones of log sigma, so that a solver of
+    second order in it does."""
+    low, high, n = schedule.sigma_min, legs[0].source, len({leg.step for leg in legs})
+    if not low < high < float("inf"):
+        raise ValueError(f"source_prompt: no video can be inverted from level {low:g} to {high:g}; take less strength")
+    levels = torch.logspace(0, 1, n + 1, base=high / low, dtype=torch.float64) * low
+    levels[-1] = high
+    return plain(levels, 1.0, DPMSolverPP2M(), network)
+
+
+def after(first: Run | None, then: Run) -> Run:
+    """`then`, with what `first` had cost."""
+    if first is None:
+        return then
+    costs = [
+        {name: a.get(name, 0) + b.get(name, 0) for name in {**a, **b}}
+        for a, b in ((first.nfe, then.nfe), (first.forwards, then.forwards))
+    ]
+    return replace(then, nfe=costs[0], forwards=costs[1])

@@ -70,13 +70,16 @@ def test_a_record_remembers_its_pair_and_dtype(tmp_path):
     assert first.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_record_remembers_models_put_in_the_place_of_the_pairs_own(tmp_path, capsys):
     """The image model's degraded frames of the empty prompt tell: with it as the video model, sharpness is another."""
     models = ["--video-model", str(EMBEDDED["sprites"] / "image"), "--compile", "auto", "--clip-skip", "2"]
     plain, first, again = (tmp_path / f"{name}.webp" for name in ("plain", "first", "again"))
     assert main(["sample", PROMPT, "-o", str(plain), *QUICK]) == 0
     assert main(["sample", PROMPT, "-o", str(first), *QUICK, *models]) == 0
-    assert "networks run by eager: the network is on cpu" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "networks run by eager: the network is on cpu" in said
+    assert said.count("it has no temporal layers, so its frames know nothing of each other") == 1
     assert main(["sample", "--from", f"{first}.json", "-o", str(again), "--quiet"]) == 0
     record = json.loads(Path(f"{again}.json").read_text())
     assert (record["swaps"], record["compile"]) == ({"video_model": models[1], "clip_skip": 2}, "auto")
@@ -102,6 +105,8 @@ def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     assert "sprites: 8 frames of 64x64" in said
     assert "videocrafter2: 16 frames of 320x512" in said
     assert "hub:guoyww/animatediff-motion-adapter-v1-5-3, 1.7 GB" in said
+    files = [line for line in said.splitlines() if "hub:" in line]
+    assert all(line.endswith((" GB", ", size not known here")) for line in files)
 
 
 @pytest.mark.filterwarnings("default")
@@ -115,7 +120,7 @@ def test_a_prompt_too_long_is_one_line_that_shows_the_words_cut_off(tmp_path, ca
 
 BAD = [
     ([""], "the prompt is empty"),
-    ([], "give either a prompt or --from"),
+    ([], "give a prompt, such as 'a red circle moving left', --prompts FILE, or --from JSON"),
     (["a purple circle moving left"], "outside the vocabulary"),
     (["a pink circle " * 3000], "outside the vocabulary: 'pink pink"),
     (["a [red:0.5] circle"], "would edit it during the run"),
@@ -130,7 +135,7 @@ BAD = [
     ([PROMPT, "--pair", "spirits"], "expected one of sprites"),
     ([PROMPT, "--device", "cuda:99"], "not available here"),
     ([PROMPT, "--device", "toaster"], "not available here"),
-    ([PROMPT, "--seed", "-1"], "seeds"),
+    ([PROMPT, "--seed", "-1"], "seed=-1"),
     ([PROMPT, "--size", "32"], "--size 32: expected HEIGHTxWIDTH"),
     ([PROMPT, "--size", "33x32"], "height=33"),
     ([PROMPT, "--frames", "17"], "frames=17"),

@@ -28,7 +28,8 @@ from ivmix.models import (
 )
 from ivmix.models.tokenizer import BOS, EOS
 from ivmix.pair import load_pair, read_weighted, tokenizer
-from ivmix.sampling import SAMPLERS, sampling
+from ivmix.samplers import SAMPLERS
+from ivmix.sampling import sampling
 from ivmix.solvers import Schedule
 
 SPRITES = EMBEDDED["sprites"]
@@ -87,7 +88,7 @@ def test_sources_that_are_links_keep_their_names(copy, tmp_path):
 
 @pytest.mark.parametrize("name", ["", "spirits", "/no/such/folder", "sprites/../sprites"])
 def test_an_unknown_pair_names_those_that_exist(name, tmp_path):
-    with pytest.raises(ValueError, match=r"expected one of sprites, animatediff, .*, or a folder with"):
+    with pytest.raises(ValueError, match=r"expected one of sprites, sprites-crisp, animatediff, .*, or a folder with"):
         describe(tmp_path if name == "" else name)
 
 

@@ -5,7 +5,8 @@ from functools import cache
 import pytest
 import torch
 
-from ivmix.sampling import SAMPLERS, SOLVERS, STOCHASTIC, Zigzag, sampling
+from ivmix.samplers import SAMPLERS, SOLVERS, STOCHASTIC, Zigzag
+from ivmix.sampling import sampling
 from ivmix.solvers import (
     GuidanceRamp,
     Guided,
@@ -49,7 +50,9 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
         ({"sampler": "euler"}, "sampler 'euler': expected one of ddim, zigzag"),
         ({"sampler": "ddim", "pattern": "IV-IV"}, "pattern has no meaning for sampler 'ddim': it belongs to zigzag"),
         ({"sampler": "composite", "sequence": "up-first"}, "it belongs to zigzag"),
-        ({"colour": 1}, "option 'colour': expected one of"),
+        ({"colour": 1}, "option 'colour' is not known: expected sampler, steps"),
+        ({"num_inference_steps": 1}, "option 'num_inference_steps' is not known: it is steps here"),
+        ({"step": 1}, "option 'step' is not known: did you mean 'steps'"),
         ({"steps": 0}, "steps=0: expected a whole number from 1"),
         ({"steps": 2.5}, "steps=2.5"),
         ({"solver": "rk9"}, "solver 'rk9': expected one of euler"),

@@ -1,17 +1,40 @@
 """Prompts to videos on the embedded pair: the same bytes every time, the same sample in every batch, clear errors."""
 
+import json
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
 from ivmix import TextToVideo
-from ivmix.sampling import SAMPLERS
-from ivmix.solvers import GuidanceRamp, Guided, Network, Official, initial_noise, integrate
+from ivmix.media import to_frames, write_video
+from ivmix.samplers import SAMPLERS
+from ivmix.solvers import (
+    DPMSolverPP2M,
+    Euler,
+    GuidanceRamp,
+    Guided,
+    Network,
+    NotFiniteError,
+    Official,
+    SDEDPMSolverPP2M,
+    initial_noise,
+    integrate,
+    noised,
+    plain,
+    tail,
+)
+from ivmix.sprites.world import degrade, random_scenes, render
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up", "a yellow square moving down"]
 SMALL = {"frames": 2, "height": 32, "width": 32}  # a sixteenth of the pixels of the pair's own
+
+
+@dataclass(frozen=True)
+class MyEuler(Euler):
+    """A solver that no name is known for."""
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +82,8 @@ def test_negative_prompts_go_to_both_models_or_to_the_image_model_alone(model):
     plain = model(PROMPTS[0], **call).frames
     both = model(PROMPTS[0], negative_prompt=PROMPTS[1], **call)
     image = model(PROMPTS[0], image_negative_prompt=PROMPTS[1], **call)
-    assert both.record.image_negative_prompt == PROMPTS[1]
-    assert image.record.negative_prompt == ""
+    assert both.record.image_negative_prompts == [PROMPTS[1]]
+    assert image.record.negative_prompts == [""]
     assert not np.array_equal(plain, both.frames)
     assert not np.array_equal(plain, image.frames)
     assert not np.array_equal(both.frames, image.frames)
@@ -133,8 +156,6 @@ def test_every_step_is_reported_and_a_callback_that_raises_stops_the_run(model):
 
 
 def test_latents_decode_to_the_frames(model):
-    from ivmix.media import to_frames
-
     result = model(PROMPTS[0], sampler="ddim", steps=3, **SMALL)
     with torch.no_grad():
         assert np.array_equal(to_frames(model.pair.vae.decode(result.latents)), result.frames)
@@ -200,7 +221,7 @@ def test_a_bad_prompt_of_a_later_batch_is_found_before_sampling(model):
     ("call", "message"),
     [
         ({"seed": [1, 2]}, "seed has 2 entries for 1 prompts"),
-        ({"seed": -1}, "seeds"),
+        ({"seed": -1}, "seed=-1: expected a whole number of 0 or more"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"vae_tile": 0}, "vae_tile=0"),
         ({"frames": 99}, "frames=99"),
@@ -211,3 +232,235 @@ def test_a_bad_prompt_of_a_later_batch_is_found_before_sampling(model):
 def test_arguments_that_cannot_be_are_refused_by_name(model, call, message):
     with pytest.raises(ValueError, match=message):
         model(PROMPTS[0], **call)
+
+
+# --- as people call it ----------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_numpy_are_numbers(model):
+    plain = model(PROMPTS[0], seed=3, sampler="ddim", steps=3, guidance=2.5, **SMALL)
+    theirs = model(
+        PROMPTS[0], seed=np.int64(3), sampler="ddim", steps=np.int32(3), guidance=np.float64(2.5),
+        **{name: np.int64(value) for name, value in SMALL.items()}, batch_size=np.uint8(4),
+    )  # fmt: skip
+    several = model([PROMPTS[0]], seed=np.array([3]), sampler="ddim", steps=3, guidance=2.5, **SMALL)
+    assert np.array_equal(plain.frames, theirs.frames)
+    assert np.array_equal(plain.frames, several.frames)
+    assert json.loads(json.dumps(theirs.record.to_dict()))["seeds"] == [3]
+
+
+def test_a_solver_may_be_an_instance_and_its_record_names_it(model):
+    call = {"sampler": "composite", "steps": 3, **SMALL}
+    named, same, other = (model(PROMPTS[0], solver=s, **call) for s in ("dpm++2m", DPMSolverPP2M(), MyEuler()))
+    euler = model(PROMPTS[0], solver="euler", **call)
+    assert np.array_equal(named.frames, same.frames)
+    assert np.array_equal(other.frames, euler.frames)
+    assert [r.record.sampling["solver"] for r in (same, other)] == ["dpm++2m", "MyEuler()"]
+    with pytest.raises(ValueError, match="churn"):
+        model(PROMPTS[0], solver=SDEDPMSolverPP2M(1.0), **call)
+
+
+def test_negative_prompts_may_be_one_a_prompt(model):
+    call = {"sampler": "composite", "steps": 3, **SMALL}
+    both = model(PROMPTS[:2], negative_prompt=["", PROMPTS[2]], **call)
+    alone = model(PROMPTS[1], seed=1, negative_prompt=PROMPTS[2], **call)
+    assert (both.latents[1] - alone.latents[0]).abs().max() <= 1e-4
+    assert both.record.negative_prompts == both.record.image_negative_prompts == ["", PROMPTS[2]]
+
+
+def test_latents_take_the_place_of_the_seeds_noise(model):
+    call = {"sampler": "ddim", "steps": 3, **SMALL}
+    noise = initial_noise([5, 6], (4, 2, 8, 8))
+    seeded, given = model(PROMPTS[:2], seed=5, **call), model(PROMPTS[:2], latents=noise, batch_size=1, **call)
+    assert (seeded.latents - given.latents).abs().max() <= 1e-4
+    assert seeded.record.latents is None
+    assert given.record.latents["path"] is None
+    assert given.record.latents != model.record(PROMPTS[:2], latents=-noise, **call).latents
+
+
+def test_false_from_the_callback_cancels_as_it_does_in_integrate(model):
+    call = {"sampler": "ddim", "steps": 5, "batch_size": 1, **SMALL}
+    seen = []
+    result = model(PROMPTS, **call, callback=lambda step, total, run: seen.append(step) or len(seen) != 7)
+    assert seen == [1, 2, 3, 4, 5, 1, 2]
+    assert (len(result), result.record.cancelled, result.record.prompts) == (2, True, PROMPTS[:2])
+    whole = model(PROMPTS[0], **call)
+    assert np.array_equal(result[0].frames, whole.frames)
+    assert not whole.record.cancelled
+
+
+def test_a_callback_that_says_no_at_the_last_step_cancels_only_what_was_to_come(model):
+    call = {"sampler": "ddim", "steps": 2, "batch_size": 1, "callback": lambda step, total, run: step < total}
+    alone, first = model(PROMPTS[0], **call, **SMALL), model(PROMPTS, **call, **SMALL)
+    assert not alone.record.cancelled
+    assert (len(first), first.record.cancelled) == (1, True)
+
+
+def test_a_record_is_had_without_sampling(model):
+    call = {"seed": 4, "sampler": "composite", "steps": 2, **SMALL}
+    assert model.record(PROMPTS, **call).asks_as(model(PROMPTS, **call).record)
+
+
+def test_a_model_moves_to_another_dtype(model):
+    moved = TextToVideo.from_pair("sprites").to(dtype="float64")
+    loaded = TextToVideo.from_pair("sprites", dtype="float64")
+    call = {"sampler": "composite", "steps": 2, **SMALL}
+    assert torch.equal(moved(PROMPTS[0], **call).latents, loaded(PROMPTS[0], **call).latents)
+    assert repr(moved) == "TextToVideo('sprites', cpu, torch.float64: 8 frames of 64x64)"
+    assert moved.pair.weights == loaded.pair.weights != model.pair.weights
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "cuda:99"}, "device 'cuda:99': not available here"),
+        ({"dtype": "float8"}, "dtype 'float8': expected one of float32, float16"),
+        ({"dtype": torch.int64}, "dtype torch.int64: expected one of"),
+    ],
+)
+def test_a_device_or_dtype_that_cannot_be_had_is_one_short_line(model, arguments, message):
+    for refuse in (lambda: TextToVideo.from_pair("sprites", **arguments), lambda: model.to(**arguments)):
+        with pytest.raises(ValueError, match=message) as caught:
+            refuse()
+        assert len(str(caught.value)) < 200
+
+
+def test_weights_that_are_not_finite_are_named(model):
+    broken = TextToVideo.from_pair("sprites")
+    broken.pair.image.unet.conv_in.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(NotFiniteError, match=r"image model's UNet holds NaN or infinite weights, .* conv_in\.weight"):
+        broken(PROMPTS[0], steps=2, **SMALL)
+
+
+def test_an_interval_without_a_step_mixes_nothing_and_says_so(model):
+    for sampler in ("composite", "mixture"):
+        with pytest.warns(UserWarning, match="none of 1 steps begins in the interval 0.5:1"):
+            result = model(PROMPTS[0], sampler=sampler, steps=1, interval="0.5:1", **SMALL)
+        assert result.record.nfe == {"video": 1}
+
+
+def test_a_negative_prompt_of_a_model_that_does_not_run_is_warned_of(model):
+    with pytest.warns(UserWarning, match="image_negative_prompt has no effect: sampler 'ddim'"):
+        model(PROMPTS[0], image_negative_prompt="a", sampler="ddim", steps=1, **SMALL)
+
+
+# --- video to video -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def soft(model) -> np.ndarray:
+    """A soft, watermarked clip (f h w c) of the world."""
+    scene = random_scenes(1, torch.Generator().manual_seed(7), PROMPTS[:1])
+    return to_frames(degrade(render(scene)))[0]
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "freeinit"])
+def test_every_sampler_may_begin_from_a_video_and_keeps_more_of_it_with_less_strength(model, soft, sampler):
+    call = {"sampler": sampler, "steps": 6, "video": soft[:2]}
+    gentle, strong = (model(PROMPTS[0], strength=s, **call) for s in (0.17, 1.0))
+    assert gentle.frames.shape == (1, 2, 64, 64, 3)
+    away = [np.abs(r.frames[0].astype(float) - soft[:2]).mean() for r in (gentle, strong)]
+    assert away[0] < away[1]
+    assert sum(gentle.record.nfe.values()) < sum(strong.record.nfe.values())
+
+
+def test_a_run_from_a_video_is_the_end_of_the_whole_plan_from_its_noised_latents(model, soft):
+    """Leg for leg SDEdit: what `tail` keeps of the legs, from `noised` latents of the encoder."""
+    result = model(PROMPTS[0], seed=3, sampler="ddim", steps=4, video=soft, strength=0.5)
+    pair = model.pair
+    network = Network(pair.video.unet, pair.video.schedule, pair.video.prediction, "video")
+    field = Guided(network(pair.video.condition([""])), network(pair.video.condition([PROMPTS[0]])))
+    legs = tail(plain(pair.video.schedule.grid(4), pair.defaults["ddim"]["guidance"]), 0.5)
+    pixels = torch.from_numpy(soft)[None].permute(0, 4, 1, 2, 3) / 127.5 - 1
+    with torch.no_grad():
+        x = noised(pair.vae.encode(pixels), legs[0].source, initial_noise([3], (4, 8, 16, 16)))
+        assert torch.allclose(integrate(field, legs, x).x, result.latents, atol=1e-5)
+    assert result.record.nfe == {"video": 2}
+
+
+def test_mixing_takes_the_degradation_of_a_video_away_and_the_video_model_does_not(model, soft):
+    from ivmix.sprites.measure import load_judge, measure
+
+    judge = load_judge(model.pair)
+    mixed, alone = (
+        measure(model(PROMPTS[0], video=soft, strength=0.3, **call).frames, PROMPTS[:1], judge)
+        for call in ({"sampler": "composite"}, {"sampler": "ddim"})
+    )
+    assert mixed.degradation[0] < 0.3 < 0.7 < alone.degradation[0]
+    assert mixed.motion[0] == mixed.colour[0] == 1
+
+
+def test_inversion_under_the_videos_own_prompt_gives_it_back_and_another_prompt_changes_it(model, soft):
+    """The ODE, up and down again unguided, to second order of its steps; noise of the same level loses the clip."""
+    call = {"sampler": "ddim", "solver": "dpm++2m", "spacing": "uniform-lam", "steps": 12, "guidance": 1.0,
+            "video": soft, "strength": 0.75}  # fmt: skip
+    back = model(PROMPTS[0], source_prompt=PROMPTS[0], **call)
+    noisy = model(PROMPTS[0], **call)
+    blue = model("a blue circle moving left", source_prompt=PROMPTS[0], **call)
+    away = [np.abs(r.frames[0].astype(float) - soft).mean() for r in (back, noisy, blue)]
+    assert away[0] < 1 < 2 < min(away[1:])  # of 255; the autoencoder alone is half of one away
+    assert back.record.nfe == {"video": 18}
+    assert back.record.source_prompts == PROMPTS[:1]
+
+
+def test_the_callback_follows_an_inversion_too_and_may_cancel_it(model, soft):
+    seen = []
+    call = {"sampler": "ddim", "steps": 4, "video": soft[:2], "source_prompt": PROMPTS[0], "strength": 0.5}
+    model(PROMPTS[0], **call, callback=lambda step, total, run: seen.append((step, total, sum(run.nfe.values()))))
+    assert seen == [(1, 4, 1), (2, 4, 2), (3, 4, 3), (4, 4, 4)]
+    stopped = model(PROMPTS[0], **call, callback=lambda *_: False)
+    assert stopped.record.cancelled
+    assert stopped.record.nfe == {"video": 1}
+
+
+def test_one_video_serves_all_prompts_and_several_one_each(model, soft):
+    call = {"sampler": "ddim", "steps": 3, "strength": 0.4, "batch_size": 1}
+    shared = model(PROMPTS[:2], video=soft[:2], **call)
+    each = model(PROMPTS[:2], video=np.stack([soft[:2], soft[2:4]]), **call)
+    assert np.array_equal(shared.frames[0], each.frames[0])
+    assert not np.array_equal(shared.frames[1], each.frames[1])
+
+
+def test_a_videos_file_is_read_brought_to_size_and_named_in_the_record(model, soft, tmp_path):
+    write_video(soft, tmp_path / "soft.webp")
+    call = {"sampler": "ddim", "steps": 3, "strength": 0.4}
+    with pytest.warns(UserWarning, match="256x256 resized to 64x64"):
+        read = model(PROMPTS[0], video=tmp_path / "soft.webp", **call)
+    given = model(PROMPTS[0], video=soft, **call)
+    assert np.array_equal(read.frames, given.frames)
+    assert read.record.video == {"path": str(tmp_path / "soft.webp"), "sha256": given.record.video["sha256"]}
+    assert given.record.video["path"] is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"strength": 0.5}, "strength says how to begin from a video"),
+        ({"source_prompt": "a"}, "source_prompt says how to begin from a video"),
+        ({"video": np.zeros((2, 64, 64, 3))}, "video is .* of float64: expected uint8 frames"),
+        ({"video": np.zeros((64, 64, 3), np.uint8)}, r"expected uint8 frames \(f, h, w, 3\)"),
+        ({"video": np.zeros((3, 2, 64, 64, 3), np.uint8)}, r"expected uint8 frames .* \(1, f, h, w, 3\)"),
+        ({"video": np.zeros((2, 60, 64, 3), np.uint8)}, "height=60"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "frames": 4}, "4 frames of 64x64 are asked for"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "strength": 0}, "strength"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "strength": "0.5"}, "strength"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "strength": float("nan")}, "strength"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "strength": 0.01}, "less than one"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "sampler": "freeinit"}, "begins again from noise"),
+        ({"video": "no-such.mp4"}, "no-such.mp4"),
+        ({"latents": torch.zeros(1)}, r"latents has shape \(1,\): expected \(1, 4, 8, 16, 16\)"),
+        ({"negative_prompt": ["", ""]}, "negative_prompt is .*expected one text, or 1"),
+        ({"seed": "5"}, "seed='5': expected a whole number"),
+        ({"steps": "5"}, "steps='5': expected a whole number"),
+        ({"guidance": "7"}, "guidance='7': expected a finite number"),
+        ({"num_inference_steps": 5}, "'num_inference_steps' is not known: it is steps here"),
+        ({"guidance_scale": 5}, "it is guidance here"),
+        ({"num_frames": 5}, "it is frames here"),
+        ({"negative_promt": ""}, "did you mean 'negative_prompt'"),
+    ],
+)
+def test_calls_that_cannot_be_are_refused_in_one_line_that_names_the_argument(model, call, message):
+    with pytest.raises((ValueError, OSError), match=message) as caught:
+        model(PROMPTS[0], callback=lambda *_: pytest.fail("sampled first"), **call)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400

@@ -1,37 +1,74 @@
-"""`ivmix sample`: a prompt becomes a video."""
+"""`ivmix sample`: prompts become videos."""
 
 import argparse
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ivmix.cli.options import add_model, add_prompts, add_sampling, given_sampling, load_model, parse_size, say
+
+if TYPE_CHECKING:
+    from ivmix.cli.replay import Kept
+    from ivmix.record import Record
+    from ivmix.requests import Request
+    from ivmix.result import Result
+    from ivmix.text_to_video import TextToVideo
+
+EXAMPLES = """examples:
+  ivmix sample 'a red circle moving left' -o out.mp4
+  ivmix sample 'a blue cross moving up' -o out.gif --sampler zigzag --pattern IV-IV --steps 20
+  ivmix sample --from out.mp4.json -o again.mp4                      the same again
+  ivmix sample --from out.mp4.json -o heun.mp4 --solver heun         the same but for its solver
+  ivmix sample 'a red circle moving left' --init soft.mp4 --strength 0.3 -o crisp.mp4
+  ivmix sample 'a red circle moving left' --seeds 0:8 -o clip.mp4    clip-000.mp4 … clip-007.mp4
+  ivmix sample --prompts prompts.csv -o clips.mp4 --resume           after a kill: only what is missing
+"""
 
 
 def add(commands: Any) -> None:
     command = commands.add_parser(
         "sample",
-        help="a prompt becomes a video",
-        description="Samples one clip and writes it beside a JSON record that reproduces it.",
-        epilog="examples:\n"
-        "  ivmix sample 'a red circle moving left' -o out.mp4\n"
-        "  ivmix sample 'a blue cross moving up' -o out.gif --sampler zigzag --pattern IV-IV --steps 20\n"
-        "  ivmix sample --from out.mp4.json -o again.mp4\n"
-        "  ivmix sample --from out.mp4.json -o heun.mp4 --solver heun",
+        help="prompts become videos",
+        description="Samples a clip, or several, and writes each beside a JSON record that makes it again.",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("prompt", nargs="?", help="what to draw, such as 'a red circle moving left'")
+    command.add_argument("prompts", nargs="*", metavar="PROMPT",
+                         help="what to draw, in quotes: 'a red circle moving left'")  # fmt: skip
     command.add_argument("-o", "--output", required=True, metavar="PATH",
-                         help=".mp4, .gif, .webp, or a folder of PNG frames")  # fmt: skip
+                         help=".mp4, .gif, .webp, or a folder of PNG frames; several clips are numbered")  # fmt: skip
     command.add_argument(
-        "--from", dest="record", metavar="JSON", help="reproduce a record; options given beside it vary it"
-    )
-    command.add_argument("--seed", type=int, help="of the initial noise (default: 0)")
-    command.add_argument("--frames", type=int, metavar="N", help="length (default: the pair's)")
-    command.add_argument("--size", metavar="HxW", help="in pixels (default: the pair's)")
-    command.add_argument("--vae-tile", type=int, metavar="N", help="decode in overlapping squares of N latents a side: "
-                         "less memory, nearly the same picture")  # fmt: skip
-    command.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+        "--from", dest="record", metavar="JSON",
+        help="make what a record describes again; a prompt or options given beside it vary it",
+    )  # fmt: skip
+    group = command.add_argument_group("several clips")
+    group.add_argument("--prompts", dest="file", metavar="FILE",
+                       help="a line each of .txt; or .csv, .jsonl with prompt and, if you like, seed, negative_prompt, "
+                            "image_negative_prompt")  # fmt: skip
+    group.add_argument("--seed", type=int, metavar="N", help="of the first clip's noise, the next has N + 1 … "
+                       "(default: 0)")  # fmt: skip
+    group.add_argument("--seeds", metavar="A:B|A,B,…", help="every prompt from each of these")
+    group.add_argument("--batch-size", type=int, default=1, metavar="N", help="clips at a time (default: 1, where a "
+                       "record gives its clip to the bit; batches differ by roundings)")  # fmt: skip
+    group.add_argument("--resume", action="store_true", help="leave out clips whose record is there and asks the same")
+    group = command.add_argument_group("from a video")
+    group.add_argument("--init", metavar="FILE", help="begin from this video or picture: noise is added, and the last "
+                       "steps are played; it is cut and resized to what is drawn")  # fmt: skip
+    group.add_argument("--strength", type=float, metavar="X",
+                       help="the share of the steps, 0 to 1: more changes more (default: 0.5)")  # fmt: skip
+    group.add_argument("--source-prompt", metavar="TEXT", help="what the video shows: it is inverted under that prompt "
+                       "instead of having noise added, which keeps more of it")  # fmt: skip
+    group = command.add_argument_group("output")
+    group.add_argument("--frames", type=int, metavar="N", help="length (default: the pair's)")
+    group.add_argument("--size", metavar="HxW", help="in pixels (default: the pair's)")
+    group.add_argument("--fps", type=float, metavar="X", help="frames a second of the file (default: the pair's)")
+    group.add_argument("--no-upscale", action="store_true",
+                       help="write small frames as they are, instead of enlarged to 256 pixels or more")  # fmt: skip
+    group.add_argument("--no-clobber", action="store_true", help="an error instead of replacing a file")
+    group.add_argument("--vae-tile", type=int, metavar="N", help="decode in overlapping squares of N latents a side: "
+                       "less memory, nearly the same picture")  # fmt: skip
+    group.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     add_prompts(command)
     add_sampling(command)
     add_model(command)
@@ -39,57 +76,130 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    import json
-
-    from ivmix.media import check_writable, write_text, write_video
+    from ivmix.cli.replay import Kept, recall, warn_of_changes
+    from ivmix.media import check_fps, check_writable
+    from ivmix.result import check_outputs, numbered, record_path
     from ivmix.sampling import sampling as read_sampling
-    from ivmix.text_to_video import check_prompts
+    from ivmix.typed import whole
 
-    if (options.prompt is None) == (options.record is None):
-        raise ValueError("give either a prompt or --from JSON" + (", not both" if options.prompt is not None else ""))
-    output = Path(options.output)
-    record_path = output.with_name(output.name + ".json")
+    kept = recall(Path(options.record)) if options.record else Kept()
+    requests = read(options, kept)
     check_writable(options.output)
-    check_writable(record_path, (".json",))
-    kept = recall(Path(options.record)) if options.record else Kept(options.prompt)
-    check_prompts([kept.prompt])
+    paths = numbered(options.output, len(requests))
+    if not options.resume:
+        for path in paths:
+            check_outputs(path, not options.no_clobber)
+    if options.fps is not None:
+        check_fps(options.fps)
+    for name in ("frames", "vae_tile", "batch_size", "steps"):  # what needs no model to be wrong
+        if getattr(options, name) is not None:
+            whole(name, getattr(options, name), 1)
     height, width = parse_size(options.size) if options.size else (None, None)
-    names = ("seed", "frames", "vae_tile", "negative_prompt", "image_negative_prompt")
-    given = {name: getattr(options, name) for name in names} | {"height": height, "width": width}
-    call = {"seed": 0, **kept.call, **{name: value for name, value in given.items() if value is not None}}
+    names = {"frames": options.frames, "height": height, "width": width, "vae_tile": options.vae_tile,
+             "video": options.init, "strength": options.strength}  # fmt: skip
+    call = {**kept.call, **{name: value for name, value in names.items() if value is not None}}
+    if kept.record and kept.record.video and call["video"] is None:
+        raise ValueError(f"{options.record}: the clip began from a video given in Python; name its file with --init")
 
     model = load_model(options, kept.model)
-    sampling = read_sampling({**model.pair.defaults, **kept.sampling}, given_sampling(options))
-    result = model([kept.prompt], sampling=sampling, progress=not options.quiet, **call)
-    write_video(result.frames[0], options.output, fps=model.pair.fps)
-    write_text(json.dumps(result.record.to_dict(), indent=2) + "\n", record_path)
-    if not options.quiet:
-        nfe = " + ".join(f"{count} {name}" for name, count in result.record.nfe.items())
-        say(f"{output}  seed {call['seed']}, {sampling.name}, {nfe} evaluations, {result.record.seconds:.1f} s")
+    fps = model.pair.fps if options.fps is None else options.fps
+    check_fps(fps)
+    call["sampling"] = read_sampling({**model.pair.defaults, **kept.sampling}, given_sampling(options))
+    jobs = list(zip(requests, paths, strict=True))
+    wanted = [model.record(**arguments([request], model), **call) for request in requests]  # or refused, all of them
+    if kept.record is not None:
+        warn_of_changes(kept.record, wanted[0])
+    if options.resume:
+        jobs = [job for job, record in zip(jobs, wanted, strict=True) if not is_there(record, job[1])]
+        for _, path in jobs:
+            check_outputs(path, not options.no_clobber)
+        if not options.quiet and len(jobs) < len(wanted):
+            say(f"{len(wanted) - len(jobs)} of {len(wanted)} clips are there already")
+    for start in range(0, len(jobs), options.batch_size):
+        batch = jobs[start : start + options.batch_size]
+        if not options.quiet and len(jobs) > len(batch):
+            say(f"clip {start + 1} of {len(jobs)}")
+        result = model(**arguments([r for r, _ in batch], model), **call, batch_size=options.batch_size,
+                       progress=not options.quiet)  # fmt: skip
+        for clip, (_, path) in zip(result, batch, strict=True):
+            clip.save(path, fps=fps, upscaled=not options.no_upscale, clobber=not options.no_clobber)
+            if not options.quiet:
+                say(summary(path, record_path(path), clip, enlarged=not options.no_upscale))
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What a run starts from before the command line's options: nothing but a prompt, or a whole record."""
+def read(options: argparse.Namespace, kept: "Kept") -> list["Request"]:
+    """The clips asked for: of the prompts given, a file, or a record, whose place prompts take."""
+    from ivmix.arguments import check_prompts, read_seeds
+    from ivmix.requests import Request, read_requests, spread
+    from ivmix.requests import read_seeds as parse_seeds
 
-    prompt: str
-    call: dict[str, Any] = field(default_factory=dict)  # seed, sizes, tile, negative prompts
-    model: dict[str, Any] = field(default_factory=dict)  # pair, what is swapped in it, device, dtype, compile
-    sampling: dict[str, Any] = field(default_factory=dict)  # in the form of a pair's defaults
+    prompts = options.prompts
+    if len(prompts) > 1 and not any(" " in prompt.strip() for prompt in prompts):
+        raise ValueError(f"{len(prompts)} prompts of one word: put a prompt in quotes, {' '.join(prompts)!r}")
+    if prompts and options.file:
+        raise ValueError("give either prompts or --prompts FILE, not both")
+    if options.seed is not None and options.seeds is not None:
+        raise ValueError("give either --seed or --seeds, not both")
+    if prompts:
+        check_prompts(prompts)
+    if options.file:
+        requests = read_requests(Path(options.file))
+    elif prompts:
+        requests = [Request(prompt) for prompt in prompts]
+    elif kept.requests:
+        requests = [Request(request.prompt, request.seed) for request in kept.requests]
+    else:
+        raise ValueError("give a prompt, such as 'a red circle moving left', --prompts FILE, or --from JSON")
+    before = kept.requests or [Request("", 0)]
+    before = before if len(before) == len(requests) else before[:1] * len(requests)
+    for name in ("negative_prompt", "image_negative_prompt", "source_prompt"):  # a file's own, the line's, a record's
+        found = ([getattr(r, name), getattr(options, name), getattr(old, name)]
+                 for r, old in zip(requests, before, strict=True))  # fmt: skip
+        values = [next((text for text in texts if text is not None), None) for texts in found]
+        requests = [replace(r, **{name: v}) for r, v in zip(requests, values, strict=True)]  # type: ignore[arg-type]
+    said = options.seed is not None or options.seeds is not None
+    if said and not options.file:
+        requests = [replace(request, seed=None) for request in requests]
+    first = options.seed if options.seed is not None else before[0].seed
+    assert first is not None
+    requests = spread(requests, first, None if options.seeds is None else parse_seeds(options.seeds))
+    read_seeds([request.seed for request in requests if request.seed is not None], len(requests))
+    return requests
 
 
-def recall(path: Path) -> Kept:
-    """Reads the record of an earlier run. Raises ValueError for a file that is none."""
-    from ivmix.models.folder import read_json
+def arguments(requests: Sequence["Request"], model: "TextToVideo") -> dict[str, Any]:
+    """What `TextToVideo` takes of these clips."""
+    default = model.pair.defaults["negative_prompt"]
+    negatives = [default if r.negative_prompt is None else r.negative_prompt for r in requests]
+    given: dict[str, Any] = {
+        "prompts": [r.prompt for r in requests], "seed": [r.seed for r in requests], "negative_prompt": negatives
+    }  # fmt: skip
+    if any(r.image_negative_prompt is not None for r in requests):
+        pairs = zip(requests, negatives, strict=True)
+        given["image_negative_prompt"] = [
+            other if r.image_negative_prompt is None else r.image_negative_prompt for r, other in pairs
+        ]
+    if any(r.source_prompt is not None for r in requests):
+        given["source_prompt"] = [r.prompt if r.source_prompt is None else r.source_prompt for r in requests]
+    return given
 
-    raw = read_json(path)
+
+def is_there(wanted: "Record", path: str) -> bool:
+    """Whether a clip is there already, with a record that asks for the same."""
+    from ivmix.record import read_record
+    from ivmix.result import record_path
+
     try:
-        (prompt,), (seed,) = raw["prompts"], raw["seeds"]
-        call = {name: raw[name] for name in ("frames", "height", "width", "negative_prompt", "image_negative_prompt")}
-        call["vae_tile"] = raw.get("vae_tile")  # older records have none
-        model = {name: raw[name] for name in ("pair", "device", "dtype", "compile", "swaps")}
-        options = dict(raw["sampling"])
-        name = options.pop("sampler")
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} is not a record that `ivmix sample` wrote") from None
-    return Kept(prompt, {"seed": seed, **call}, model, {"sampler": name, name: options})
+        return Path(path).exists() and read_record(record_path(path)).asks_as(wanted)
+    except (ValueError, OSError):
+        return False
+
+
+def summary(path: str, record: Path, clip: "Result", enlarged: bool) -> str:
+    from ivmix.media import enlargement
+
+    made, factor = clip.record, enlargement(*clip.frames.shape[2:4]) if enlarged else 1
+    nfe = " + ".join(f"{count} {name}" for name, count in made.nfe.items())
+    size = f"{made.height}x{made.width}" + (f" enlarged {factor} times" if factor > 1 else "")
+    return (f"{path}  {size}, seed {made.seeds[0]}, {made.sampling['sampler']}, {nfe} evaluations, "
+            f"{made.seconds:.1f} s; {record.name} makes it again")  # fmt: skip

@@ -1,0 +1,108 @@
+"""What a call of `TextToVideo` may be given: read into one form, or refused in one line that names the argument."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+
+from ivmix.media import fit, read_clip
+from ivmix.media.files import StrPath
+from ivmix.record import Given
+from ivmix.typed import whole
+
+Texts = str | Sequence[str]
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Raises ValueError for no prompt, an empty one, or one that is not text or holds control characters."""
+    if not prompts:
+        raise ValueError("prompts: got none, expected at least one")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt {prompt!r}: expected text, got {type(prompt).__name__}")
+        if not prompt.strip():
+            raise ValueError("the prompt is empty: describe the clip, such as 'a red circle moving left'")
+        if not prompt.isprintable():
+            bad = next(c for c in prompt if not c.isprintable())
+            raise ValueError(f"the prompt has the control character {bad!r}: remove it")
+
+
+def one_each(name: str, given: Texts | None, count: int, default: Texts) -> list[str]:
+    """`count` texts from one for all or one each. ValueError for another number of them."""
+    texts = default if given is None else given
+    texts = [texts] * count if isinstance(texts, str) else list(texts)
+    if len(texts) != count or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} is {texts!r}: expected one text, or {count}, one a prompt")
+    return texts
+
+
+def read_seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    """`count` seeds from the first or all of them. ValueError for anything but whole numbers in [0, 2**63)."""
+    if isinstance(seed, str) or not hasattr(seed, "__len__"):
+        first = whole("seed", seed, 0)
+        seeds = [first + k for k in range(count)]
+    else:
+        seeds = [whole("seed", one, 0) for one in seed]  # type: ignore[union-attr]
+    if len(seeds) != count:
+        raise ValueError(f"seed has {len(seeds)} entries for {count} prompts: give one a prompt, or one number")
+    if max(seeds) >= 2**63:
+        raise ValueError(f"seed={max(seeds)}: expected a whole number below 2**63")
+    return seeds
+
+
+def read_strength(strength: float) -> float:
+    """ValueError for anything but a share above 0, at most 1."""
+    if not isinstance(strength, Real) or isinstance(strength, bool) or not 0 < strength <= 1:
+        raise ValueError(f"strength={strength!r}: expected a share of the steps, above 0 and at most 1, such as 0.3")
+    return float(strength)
+
+
+def read_sizes(
+    own: tuple[int, int, int], frames: int | None, height: int | None, width: int | None
+) -> tuple[int, int, int]:
+    """Frames, height and width, from `own` where they are not given. ValueError for anything but whole numbers."""
+    given = zip(("frames", "height", "width"), (frames, height, width), own, strict=True)
+    f, h, w = (default if size is None else whole(name, size, 1) for name, size, default in given)
+    return f, h, w
+
+
+def check_video(
+    video: np.ndarray, count: int, frames: int | None, height: int | None, width: int | None
+) -> tuple[int, int, int]:
+    """Frames, height and width of an array. ValueError for one that is no clip, or holds neither one for all nor one of
+    each of `count` prompts, or is not of the sizes asked for."""
+    fine = video.ndim == 4 or (video.ndim == 5 and len(video) in (1, count))
+    if video.dtype != np.uint8 or not fine or video.shape[-1] != 3 or 0 in video.shape:
+        raise ValueError(
+            f"video is {tuple(video.shape)} of {video.dtype}: expected uint8 frames (f, h, w, 3), or "
+            f"({count}, f, h, w, 3), one clip a prompt"
+        )
+    f, h, w = video.shape[-4:-1]
+    asked = read_sizes((f, h, w), frames, height, width)
+    if asked != (f, h, w):
+        raise ValueError(
+            f"video is {tuple(video.shape)}, but {asked[0]} frames of {asked[1]}x{asked[2]} are asked for: leave the "
+            "sizes out, or fit the video to them (ivmix.media.fit)"
+        )
+    return f, h, w
+
+
+def read_video(video: np.ndarray | StrPath, frames: int, height: int, width: int) -> tuple[np.ndarray, Given]:
+    """A clip (b f h w c) of these sizes, and what the record says of it; what a file's frames need is warned of."""
+    if isinstance(video, np.ndarray):
+        return video if video.ndim == 5 else video[None], {"path": None, "sha256": digest(video)}
+    path = str(Path(video).resolve())
+    fitted, changes = fit(read_clip(path, limit=frames + 1).frames, frames, height, width)
+    for change in changes:
+        warnings.warn(f"{path}: {change}", stacklevel=4)
+    return fitted[None], {"path": path, "sha256": digest(fitted)}
+
+
+def digest(values: np.ndarray) -> str:
+    kind = f"{values.dtype} {values.shape}".encode()
+    return hashlib.sha256(kind + np.ascontiguousarray(values).tobytes()).hexdigest()
+
+

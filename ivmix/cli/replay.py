@@ -1,0 +1,57 @@
+"""Records of earlier runs, to be made again or varied."""
+
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ivmix.record import Record, read_record
+from ivmix.requests import Request
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run starts from before the command line's options: nothing, or a whole record."""
+
+    requests: list[Request] = field(default_factory=list)
+    call: dict[str, Any] = field(default_factory=dict)  # sizes, tile, the video it began from
+    model: dict[str, Any] = field(default_factory=dict)  # pair, what is swapped in it, device, dtype, compile
+    sampling: dict[str, Any] = field(default_factory=dict)  # in the form of a pair's defaults
+    record: Record | None = None
+
+
+def recall(path: Path) -> Kept:
+    """Reads the record of an earlier run. Raises ValueError for a file that is none, or one that no file can repeat."""
+    record = read_record(path)
+    if record.latents is not None:
+        raise ValueError(f"{path}: the clip began from noise given in Python (latents), which no record holds")
+    negatives = zip(record.negative_prompts, record.image_negative_prompts, strict=True)
+    requests = [
+        Request(prompt, seed, negative, None if image == negative else image)
+        for prompt, seed, (negative, image) in zip(record.prompts, record.seeds, negatives, strict=True)
+    ]
+    if record.source_prompts is not None:
+        requests = [replace(r, source_prompt=s) for r, s in zip(requests, record.source_prompts, strict=True)]
+    call = {name: getattr(record, name) for name in ("frames", "height", "width", "vae_tile", "strength")}
+    call["video"] = None if record.video is None else record.video["path"]
+    model = {name: getattr(record, name) for name in ("pair", "device", "dtype", "compile", "swaps")}
+    options = dict(record.sampling)
+    name = options.pop("sampler", None)
+    return Kept(requests, call, model, {"sampler": name, str(name): options}, record)
+
+
+def warn_of_changes(record: Record, wanted: Record) -> None:
+    """Warns of what makes a clip another than its record's without anybody having asked for it."""
+    if record.ivmix != wanted.ivmix:
+        _warn(f"is of ivmix {record.ivmix}, this is {wanted.ivmix}: the clip may differ")
+    same = all(getattr(record, name) == getattr(wanted, name) for name in ("pair", "swaps", "dtype"))
+    if same and record.weights != wanted.weights:
+        _warn(f"has weights {record.weights} of pair {record.pair}, which are now {wanted.weights}: the clip differs")
+    if record.video and wanted.video and record.video["path"] == wanted.video["path"] and record.video != wanted.video:
+        _warn(f"began from a video at {record.video['path']} that shows something else now: the clip differs")
+    if record.cancelled:
+        _warn("is of a run that was cancelled: this one runs to its end")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"the record {text}", stacklevel=3)

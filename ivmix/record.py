@@ -1,0 +1,86 @@
+"""What made a clip, as data: written beside it, read back to make it again."""
+
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypedDict, get_type_hints
+
+from ivmix.models.folder import read_json
+from ivmix.typed import check, check_keys
+
+LISTS = ("prompts", "negative_prompts", "image_negative_prompts", "seeds", "source_prompts")  # an entry a clip
+
+
+class Given(TypedDict):
+    """A video or noise that a run began from: where it was read, None if it came from Python, and its bytes' hash."""
+
+    path: str | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that reproduces a result, and what it cost. What is a list has one entry a clip.
+
+    `pair` is a name or a folder, `swaps` what was put in place of its models, `weights` the hash of all that was
+    loaded. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given instead
+    of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them.
+    """
+
+    ivmix: str
+    torch: str
+    pair: str
+    swaps: dict[str, Any]
+    weights: str
+    compile: str
+    prompts: list[str]
+    negative_prompts: list[str]
+    image_negative_prompts: list[str]
+    seeds: list[int]
+    frames: int
+    height: int
+    width: int
+    vae_tile: int | None
+    video: Given | None
+    strength: float | None
+    source_prompts: list[str] | None
+    latents: Given | None
+    sampling: dict[str, Any]
+    device: str
+    dtype: str
+    nfe: dict[str, int]
+    forwards: dict[str, int]
+    seconds: float
+    cancelled: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def of(self, clips: slice) -> "Record":
+        """Of these clips alone: what is shared stays, `seconds` is their share."""
+        own = {name: getattr(self, name)[clips] for name in LISTS if getattr(self, name) is not None}
+        share = len(own["prompts"]) / len(self.prompts)
+        return replace(self, **own, seconds=round(self.seconds * share, 3))
+
+    def asks_as(self, other: "Record") -> bool:
+        """Whether both ask for the same, whatever it cost."""
+        cost: dict[str, Any] = {"nfe": {}, "forwards": {}, "seconds": 0.0}
+        return replace(self, **cost) == replace(other, **cost)
+
+
+def read_record(path: Path) -> Record:
+    """The record in a JSON file. Raises ValueError, naming the entry, for a file that is none, OSError for no file."""
+    raw, hints = read_json(path), get_type_hints(Record)
+    where = f"{path} is not a record of `ivmix sample`"
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where}: expected an object")
+    check_keys(raw, hints, {f.name for f in fields(Record) if f.default is MISSING}, where)
+    for name, value in raw.items():
+        check(value, hints[name], f"{where}: {name}")
+    record = Record(**raw)
+    if not record.prompts:
+        raise ValueError(f"{where}: prompts is empty, expected one a clip")
+    for name in LISTS:
+        values = getattr(record, name)
+        if values is not None and len(values) != len(record.prompts):
+            raise ValueError(f"{where}: {name} has {len(values)} entries for {len(record.prompts)} prompts")
+    return record

@@ -1,0 +1,123 @@
+"""What is to be drawn: a prompt, a seed and perhaps negative prompts a clip, from a command line or a file."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ivmix.arguments import check_prompts
+from ivmix.typed import check, check_keys
+
+LARGEST = 2**24  # bytes of a file of prompts
+
+
+@dataclass(frozen=True)
+class Request:
+    """One clip. What is None is left to what holds for all."""
+
+    prompt: str
+    seed: int | None = None
+    negative_prompt: str | None = None
+    image_negative_prompt: str | None = None
+    source_prompt: str | None = None
+
+
+def read_requests(path: Path) -> list[Request]:
+    """The clips that a file asks for: a line each of .txt, a row each of .csv (with a head), an object each of .jsonl.
+
+    Columns and entries are those of `Request`; empty ones are as if they were not there. Raises ValueError naming the
+    line, OSError where there is no such file.
+    """
+    readers = {".txt": _lines, ".csv": _rows, ".jsonl": _objects}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path}: unknown suffix {path.suffix!r}, expected {', '.join(readers)}")
+    if path.is_file() and path.stat().st_size > LARGEST:
+        raise ValueError(f"{path}: a file of prompts has at most {LARGEST:,} bytes")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text ({error.reason} at byte {error.start})") from None
+    found = readers[path.suffix.lower()](text, path)
+    if not found:
+        raise ValueError(f"{path}: it asks for no clip; expected at least one")
+    return found
+
+
+def _lines(text: str, path: Path) -> list[Request]:
+    rows = enumerate(text.splitlines(), 1)
+    return [_request({"prompt": line.strip()}, f"{path}, line {number}") for number, line in rows if line.strip()]
+
+
+def _rows(text: str, path: Path) -> list[Request]:
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    found = []
+    try:
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise ValueError(f"{where}: {len(row)} cells, expected {len(reader.fieldnames or ())}, as in the head")
+            cells: dict[str, Any] = {name: cell for name, cell in row.items() if cell.strip()}
+            if "seed" in cells:
+                cells["seed"] = int(cells["seed"]) if cells["seed"].strip().isdecimal() else cells["seed"]
+            found.append(_request(cells, where))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}") from None
+    return found
+
+
+def _objects(text: str, path: Path) -> list[Request]:
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            raw = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: not JSON ({error})") from None
+        if not isinstance(raw, dict):
+            raise ValueError(f"{where}: expected an object, such as {{\"prompt\": \"…\", \"seed\": 3}}")
+        found.append(_request(raw, where))
+    return found
+
+
+def _request(raw: Mapping[str, Any], where: str) -> Request:
+    hints = get_type_hints(Request)
+    check_keys(raw, hints, {"prompt"}, where)
+    for name, value in raw.items():
+        check(value, hints[name], f"{where}: {name}")
+    try:
+        check_prompts([raw["prompt"]])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return Request(**raw)
+
+
+def read_seeds(text: str) -> list[int]:
+    """Seeds written A:B (from A up to, not including, B) or one by one with commas.
+
+    >>> read_seeds("3:6"), read_seeds("1,5")
+    ([3, 4, 5], [1, 5])
+    """
+    first, colon, last = text.partition(":")
+    parts = [first, last] if colon else text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"seeds {text!r}: expected A:B or numbers with commas, such as 0:8 or 3,17")
+    numbers = [int(part) for part in parts]
+    seeds = list(range(*numbers)) if colon else numbers
+    if not seeds:
+        raise ValueError(f"seeds {text!r}: it holds no seed; A:B runs from A up to, not including, B")
+    return seeds
+
+
+def spread(requests: Sequence[Request], seed: int, seeds: Sequence[int] | None = None) -> list[Request]:
+    """Every clip with a seed: each of `seeds` for every request, or its own, or `seed` plus its place."""
+    if seeds is not None:
+        own = next((request for request in requests if request.seed is not None), None)
+        if own is not None:
+            raise ValueError(f"--seeds: the file of prompts gives a seed of its own to {own.prompt!r}; leave one out")
+        return [replace(request, seed=one) for request in requests for one in seeds]
+    return [replace(r, seed=seed + k if r.seed is None else r.seed) for k, r in enumerate(requests)]

@@ -1,0 +1,109 @@
+"""Values of a JSON file against type hints: a dataclass or a TypedDict alone says what a file may hold."""
+
+import operator
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null",
+         dict: "an object"}  # fmt: skip
+
+
+def check(value: Any, hint: Any, where: str) -> None:
+    """Raises ValueError, which begins with `where`, unless `value` is what `hint` says.
+
+    Hints are str, int, float (which takes whole numbers), bool, None, Any, Literal, dict, list[…], dict[str, …], unions
+    and TypedDicts of these; a TypedDict's unknown and missing keys are errors.
+
+    >>> check({"steps": 5}, dict[str, int], "out.json: sampling")
+    >>> check({"steps": "5"}, dict[str, int], "out.json: sampling")
+    Traceback (most recent call last):
+    ValueError: out.json: sampling: steps is '5', expected a whole number
+    """
+    if is_typeddict(hint) and isinstance(value, dict):
+        hints = get_type_hints(hint)
+        check_keys(value, hints, hint.__required_keys__, where)
+        for name, inner in value.items():
+            check(inner, hints[name], f"{where}: {name}")
+    elif get_origin(hint) in (list, dict) and isinstance(value, get_origin(hint)):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in entries:
+            check(inner, get_args(hint)[-1], f"{where}: {name}" if isinstance(value, dict) else f"{where}[{name}]")
+    elif not _is(value, hint):
+        place, _, name = where.rpartition(": ")
+        raise ValueError(f"{place}{': ' if place else ''}{name} is {short(value)}, expected {describe(hint)}")
+
+
+def check_keys(raw: Mapping[str, Any], known: Mapping[str, Any], needed: Collection[str], where: str) -> None:
+    """Raises ValueError for a key that is not `known`, with the likeliest one that was meant, or is `needed` and not
+    there."""
+    for name in raw:
+        if name not in known:
+            raise ValueError(f"{where}: unknown entry {name!r}; {meant(name, known)}")
+    for name in known:
+        if name in needed and name not in raw:
+            raise ValueError(f"{where} lacks the entry {name!r}")
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """"did you mean 'steps'?", or all that is known."""
+    known = list(known)
+    close = get_close_matches(str(name), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"expected {', '.join(known)}"
+
+
+def describe(hint: Any) -> str:
+    """A hint in words."""
+    kind = get_origin(hint)
+    if kind in (Union, UnionType):
+        return " or ".join(describe(one) for one in get_args(hint))
+    if kind is Literal:
+        return " or ".join(repr(one) for one in get_args(hint))
+    if kind is list:
+        return f"a list, each {describe(get_args(hint)[0])}"
+    if kind is dict or is_typeddict(hint):
+        return "an object"
+    return NAMES.get(NoneType if hint is None else hint, str(hint))
+
+
+def short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """A whole number of any library's, as an int. Raises ValueError naming it for anything else, or out of range.
+
+    >>> whole("steps", 2.5, 1, 1000)
+    Traceback (most recent call last):
+    ValueError: steps=2.5: expected a whole number from 1 to 1000
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        span = f"of {least} or more" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}={value!r}: expected a whole number {span}")
+    return number
+
+
+def _is(value: Any, hint: Any) -> bool:
+    kind = get_origin(hint)
+    if hint is Any:
+        return True
+    if kind in (Union, UnionType):
+        return any(_is(value, one) for one in get_args(hint))
+    if kind is Literal:
+        return value in get_args(hint)
+    if kind in (list, dict):
+        inner = value.values() if isinstance(value, dict) else value
+        return isinstance(value, kind) and all(_is(one, get_args(hint)[-1]) for one in inner)
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+    if is_typeddict(hint):
+        hints = get_type_hints(hint)
+        known = isinstance(value, dict) and hint.__required_keys__ <= value.keys() <= hints.keys()
+        return known and all(_is(one, hints[name]) for name, one in value.items())
+    return isinstance(value, NoneType if hint is None else hint)

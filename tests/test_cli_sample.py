@@ -1,0 +1,353 @@
+"""`ivmix sample` beyond one prompt: several clips, clips from clips, records, what is written where."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ivmix.cli import main
+from ivmix.description import EMBEDDED
+from ivmix.media import read_clip, to_frames, write_video
+from ivmix.sprites.world import degrade, random_scenes, render
+
+RED, BLUE = "a red circle moving left", "a blue cross moving up"
+QUICK = ["--sampler", "ddim", "--steps", "3", "--frames", "2", "--size", "16x16"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def record(path: Path) -> dict:
+    return json.loads(Path(f"{path}.json").read_text())
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """`run("out.webp", …)` in an empty folder: the status and what was said."""
+    monkeypatch.chdir(tmp_path)
+
+    def sample(output: str, *arguments: str) -> tuple[int, str]:
+        status = main(["sample", "-o", output, *arguments])
+        return status, capsys.readouterr().err
+
+    return sample
+
+
+@pytest.fixture(scope="module")
+def soft(tmp_path_factory) -> Path:
+    """A soft, watermarked clip of the world, as a file."""
+    path = tmp_path_factory.mktemp("soft") / "soft.mp4"
+    write_video(to_frames(degrade(render(random_scenes(1, torch.Generator().manual_seed(7), [RED]))))[0], path)
+    return path
+
+
+# --- several clips --------------------------------------------------------------------------------------------------
+
+
+def test_several_prompts_are_numbered_clips_with_a_record_each(run, tmp_path):
+    assert run("out.webp", RED, BLUE, "--seed", "5", *QUICK, "--quiet") == (0, "")
+    assert names(tmp_path) == ["out-000.webp", "out-000.webp.json", "out-001.webp", "out-001.webp.json"]
+    made = [record(tmp_path / f"out-00{k}.webp") for k in (0, 1)]
+    assert [(r["prompts"], r["seeds"]) for r in made] == [([RED], [5]), ([BLUE], [6])]
+
+
+def test_every_clip_of_several_is_made_again_by_its_record_to_the_byte(run, tmp_path):
+    run("out.webp", RED, BLUE, *QUICK, "--quiet")
+    assert run("again.webp", "--from", "out-001.webp.json", "--quiet")[0] == 0
+    assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "out-001.webp").read_bytes()
+
+
+def test_every_prompt_is_drawn_from_every_seed(run, tmp_path):
+    run("out.webp", RED, BLUE, "--seeds", "3,9", *QUICK, "--quiet")
+    made = [record(path.with_suffix("")) for path in sorted(tmp_path.glob("*.json"))]
+    assert [(r["prompts"][0], r["seeds"][0]) for r in made] == [(RED, 3), (RED, 9), (BLUE, 3), (BLUE, 9)]
+
+
+def test_a_file_of_prompts_may_say_seeds_and_negative_prompts(run, tmp_path):
+    (tmp_path / "p.csv").write_text(f"prompt,seed,negative_prompt\n{RED},7,\n{BLUE},,{RED}\n")
+    assert run("out.webp", "--prompts", "p.csv", "--negative-prompt", BLUE, *QUICK, "--quiet")[0] == 0
+    made = [record(tmp_path / f"out-00{k}.webp") for k in (0, 1)]
+    assert [(r["seeds"], r["negative_prompts"]) for r in made] == [([7], [BLUE]), ([1], [RED])]
+
+
+def test_batches_draw_what_single_clips_are(run, tmp_path):
+    run("one.webp", RED, BLUE, RED, *QUICK, "--quiet")
+    run("two.webp", RED, BLUE, RED, *QUICK, "--quiet", "--batch-size", "2")
+    for k in range(3):
+        one, two = (read_clip(tmp_path / f"{n}-00{k}.webp").frames.astype(int) for n in ("one", "two"))
+        assert np.abs(one - two).max() <= 1
+
+
+def test_resume_draws_only_what_is_missing_or_asks_for_something_else(run, tmp_path):
+    run("out.webp", RED, BLUE, RED, *QUICK, "--quiet")
+    (tmp_path / "out-001.webp").unlink()
+    (tmp_path / "out-002.webp.json").write_text("{}")
+    before = (tmp_path / "out-000.webp").stat().st_mtime_ns
+    status, said = run("out.webp", RED, BLUE, RED, *QUICK, "--resume")
+    assert (status, said.count("makes it again")) == (0, 2)
+    assert "1 of 3 clips are there already" in said
+    assert (tmp_path / "out-000.webp").stat().st_mtime_ns == before
+    status, said = run("out.webp", RED, BLUE, RED, *QUICK, "--resume", "--seed", "1")
+    assert said.count("makes it again") == 3
+
+
+def test_a_killed_run_of_several_clips_goes_on_where_it_stopped(tmp_path):
+    command = [sys.executable, "-m", "ivmix", "sample", "--prompts", "p.txt", "-o", "out.webp", *QUICK, "--resume"]
+    (tmp_path / "p.txt").write_text("\n".join([RED] * 200))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment) as process:
+        while not (tmp_path / "out-003.webp").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    there = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out-00[0-2].webp")}
+    (tmp_path / "p.txt").write_text("\n".join([RED] * 6))
+    done = subprocess.run([*command, "--quiet"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert done.stderr == b""
+    assert {f"out-00{k}.webp" for k in range(6)} <= set(names(tmp_path))
+    assert {path: path.stat().st_mtime_ns for path in there} == there
+
+
+# --- from a video ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_clip_from_a_clip_is_made_again_by_its_record_while_the_file_is_the_same(run, tmp_path, soft):
+    video = shutil.copy(soft, tmp_path / "soft.mp4")
+    status, said = run("a.webp", RED, "--init", "soft.mp4", "--strength", "0.4", "--sampler", "ddim", "--steps", "5")
+    assert status == 0
+    assert "ivmix sample: warning:" in said
+    assert "256x256 resized to 64x64" in said
+    assert "2 video evaluations" in said
+    assert record(tmp_path / "a.webp")["video"]["path"] == str(video)
+    assert run("b.webp", "--from", "a.webp.json", "--quiet")[0] == 0
+    assert (tmp_path / "a.webp").read_bytes() == (tmp_path / "b.webp").read_bytes()
+    write_video(read_clip(soft).frames[::-1].copy(), video)
+    status, said = run("c.webp", "--from", "a.webp.json", "--quiet")
+    assert "began from a video at" in said
+    assert "shows something else now" in said
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_picture_may_be_begun_from_too(run, tmp_path, soft):
+    write_video(read_clip(soft).frames[:1], tmp_path / "frames")
+    status, said = run("a.webp", RED, "--init", "frames/frame_000.png", *QUICK[:-2], "--quiet")
+    assert status == 0
+    assert "one picture repeated to 2 frames" in said
+    assert read_clip(tmp_path / "a.webp").frames.shape[0] == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*resized")
+def test_a_source_prompt_inverts_and_is_remembered(run, tmp_path, soft):
+    arguments = ["--init", str(soft), "--strength", "0.5", "--source-prompt", RED, "--sampler", "ddim", "--steps", "4"]
+    assert run("a.webp", BLUE, *arguments, "--quiet")[0] == 0
+    made = record(tmp_path / "a.webp")
+    assert (made["source_prompts"], made["nfe"]) == ([RED], {"video": 4})
+    assert run("b.webp", "--from", "a.webp.json", "--quiet")[0] == 0
+    assert (tmp_path / "a.webp").read_bytes() == (tmp_path / "b.webp").read_bytes()
+
+
+# --- records --------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_may_be_varied_by_a_prompt_or_a_seed_and_keeps_the_rest(run, tmp_path):
+    run("a.webp", RED, "--seed", "5", "--negative-prompt", BLUE, *QUICK, "--quiet")
+    run("b.webp", BLUE, "--from", "a.webp.json", "--quiet")
+    run("c.webp", "--from", "a.webp.json", "--seed", "6", "--quiet")
+    a, b, c = (record(tmp_path / f"{n}.webp") for n in "abc")
+    cost = {"seconds": 0}
+    assert b | cost == a | cost | {"prompts": [BLUE]}
+    assert c | cost == a | cost | {"seeds": [6]}
+    run("d.webp", "--from", "a.webp.json", "--negative-prompt", "", "--quiet")
+    assert record(tmp_path / "d.webp")["image_negative_prompts"] == [""]  # it followed the other, and does
+
+
+@pytest.mark.filterwarnings("default")
+def test_other_weights_or_another_version_than_the_records_are_said(run, tmp_path):
+    pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair")
+    run("a.webp", RED, "--pair", str(pair), *QUICK, "--quiet")
+    assert run("b.webp", "--from", "a.webp.json", "--quiet") == (0, "")
+    for part in ("config.json", "diffusion_pytorch_model.safetensors"):
+        shutil.copy(pair / "image" / "unet" / part, pair / "video" / "unet" / part)
+    made = record(tmp_path / "a.webp")
+    Path("a.webp.json").write_text(json.dumps(made | {"ivmix": "0.0.1"}))
+    status, said = run("c.webp", "--from", "a.webp.json", "--quiet")
+    assert status == 0
+    assert "the record is of ivmix 0.0.1" in said
+    assert f"has weights {made['weights']} of pair {pair}, which are now" in said
+
+
+def test_a_record_of_what_only_python_had_says_so(run, tmp_path):
+    run("a.webp", RED, *QUICK, "--quiet")
+    made, given = record(tmp_path / "a.webp"), {"path": None, "sha256": "0"}
+    Path("b.json").write_text(json.dumps(made | {"latents": given}))
+    Path("c.json").write_text(json.dumps(made | {"video": given, "strength": 0.5}))
+    assert "began from noise given in Python" in run("x.webp", "--from", "b.json")[1]
+    assert "from a video given in Python; name its file with --init" in run("x.webp", "--from", "c.json")[1]
+
+
+# --- what is written ------------------------------------------------------------------------------------------------
+
+
+def test_frames_are_enlarged_unless_told_not_to_and_the_summary_says_so(run, tmp_path):
+    _, said = run("a.mp4", RED, *QUICK)
+    assert "a.mp4  16x16 enlarged 16 times, seed 0, ddim, 3 video evaluations" in said
+    assert "a.mp4.json makes it again" in said
+    _, said = run("b.mp4", RED, *QUICK, "--no-upscale")
+    assert "b.mp4  16x16, seed 0" in said
+    assert [read_clip(tmp_path / n).frames.shape[1:3] for n in ("a.mp4", "b.mp4")] == [(256, 256), (16, 16)]
+
+
+def test_the_rate_is_the_pairs_unless_given(run, tmp_path):
+    run("a.mp4", RED, *QUICK, "--quiet")
+    run("b.mp4", RED, *QUICK, "--quiet", "--fps", "12.5")
+    assert [read_clip(tmp_path / n).fps for n in ("a.mp4", "b.mp4")] == [8, 12.5]
+
+
+def test_nothing_that_exists_is_replaced_under_no_clobber(run, tmp_path):
+    run("a.webp", RED, *QUICK, "--quiet")
+    before = (tmp_path / "a.webp").read_bytes()
+    status, said = run("a.webp", BLUE, *QUICK, "--no-clobber", "--quiet")
+    assert status == 2
+    assert "a.webp" in said
+    assert "exists" in said
+    (tmp_path / "b.webp.json").touch()
+    assert "b.webp.json" in run("b.webp", BLUE, *QUICK, "--no-clobber", "--quiet")[1]
+    assert (tmp_path / "a.webp").read_bytes() == before
+    assert run("c.webp", BLUE, *QUICK, "--no-clobber", "--quiet")[0] == 0
+
+
+# --- bad runs -------------------------------------------------------------------------------------------------------
+
+EDITED = [  # a record changed by hand: what is changed, and what the line says
+    ({"dtype": "foo"}, "dtype 'foo': expected one of float32"),
+    ({"pair": 5}, "pair is 5, expected text"),
+    ({"pair": "spirits"}, "pair 'spirits': expected one of sprites"),
+    ({"device": "toaster"}, "device 'toaster': not available here"),
+    ({"compile": "fast"}, "compile 'fast': expected one of auto, inductor, off"),
+    ({"frames": "2"}, "frames is '2', expected a whole number"),
+    ({"frames": 0}, "frames=0"),
+    ({"frames": 10**30}, "frames="),
+    ({"height": 10**7}, "need at least"),
+    ({"seeds": [-1]}, "seed=-1"),
+    ({"seeds": [2**70]}, "below 2**63"),
+    ({"prompts": [""]}, "the prompt is empty"),
+    ({"sampling": {"sampler": None}}, "sampler None: expected one of ddim"),
+    ({"sampling": {"sampler": "ddim", "steps": "3"}}, "steps='3': expected a whole number"),
+    ({"sampling": {"sampler": "ddim", "guidance": [1]}}, "guidance=[1]: expected a finite number"),
+    ({"sampling": {"sampler": ["ddim"]}}, "sampler ['ddim']: expected one of"),
+    ({"sampling": {"sampler": "ddim", "stps": 3}}, "sampler 'ddim': unknown entry 'stps'; did you mean 'steps'"),
+    ({"sampling": {"sampler": "ddim", "solver": "MyEuler()"}}, "solver 'MyEuler()': expected one of"),
+    ({"sampling": {"sampler": "ddim", "guidance": None}}, "guidance=None"),
+    ({"swaps": {"vae": 5}}, "swaps: vae is 5, expected text or null"),
+    ({"swaps": {"vea": "x"}}, "swaps: unknown entry 'vea'; did you mean 'vae'"),
+    ({"swaps": {"image_lora": "x"}}, "swaps: image_lora is 'x', expected a list"),
+    ({"swaps": {"video_model": "no-such"}}, "no-such"),
+    ({"vae_tile": 0}, "vae_tile=0"),
+    ({"strength": 0.5}, "strength says how to begin from a video"),
+    ({"video": {"path": "no-such.mp4", "sha256": "0"}, "strength": 0.5}, "no-such.mp4"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), EDITED, ids=[str(change) for change, _ in EDITED])
+def test_a_record_changed_by_hand_is_one_line_and_leaves_nothing(run, tmp_path, change, message):
+    made = main(["sample", RED, "-o", "a.webp", *QUICK, "--quiet"])
+    raw = record(tmp_path / "a.webp")
+    inner = {"sampling": raw["sampling"] | change["sampling"]} if "sampling" in change else {}
+    Path("x.json").write_text(json.dumps(raw | change | inner))
+    status, said = run("out.mp4", "--from", "x.json", "--quiet")
+    assert (made, status) == (0, 2)
+    assert message in said
+    assert said.startswith("ivmix sample: error: ")
+    assert said.count("\n") == 1
+    assert names(tmp_path) == ["a.webp", "a.webp.json", "x.json"]
+
+
+PAIRS = [  # a pair.json changed by hand
+    ({"frames": "8"}, "pair.json: frames is '8', expected a whole number"),
+    ({"fps": "8"}, "pair.json: fps is '8', expected a number"),
+    ({"fps": 0}, "fps is 0"),
+    ({"height": 64.0}, "pair.json: height is 64.0, expected a whole number"),
+    ({"image": "image"}, "pair.json: image is 'image', expected an object"),
+    ({"defaults": []}, "pair.json: defaults is [], expected an object"),
+    ({"defaults": {"negative_prompt": ""}}, "pair.json: defaults: sampler is None, expected text"),
+    ({"defaults": {"sampler": "ddim", "negative_prompt": 5}}, "pair.json: defaults: negative_prompt is 5"),
+    ({"defaults": {"sampler": "ddim", "negative_prompt": ""}}, "sampler 'ddim' lacks the entry 'guidance'"),
+    ({"colour": 1}, "pair.json: unknown entry 'colour'"),
+    ({"vae": 5}, "pair.json: vae is 5, expected text"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), PAIRS, ids=[str(change) for change, _ in PAIRS])
+def test_a_pair_changed_by_hand_is_one_line_and_leaves_nothing(run, tmp_path, change, message):
+    raw = json.loads((EMBEDDED["sprites"] / "pair.json").read_text())
+    for name in ("vae", "image", "video", "tokenizer"):
+        (tmp_path / name).symlink_to(EMBEDDED["sprites"] / name)
+    (tmp_path / "pair.json").write_text(json.dumps(raw | change))
+    before = names(tmp_path)
+    status, said = run("out.mp4", RED, "--pair", ".", "--sampler", "ddim", "--steps", "2", "--quiet")
+    assert status == 2
+    assert message in said
+    assert said.count("\n") == 1
+    assert names(tmp_path) == before
+
+
+BAD = [
+    (["a", "red", "circle"], "3 prompts of one word: put a prompt in quotes, 'a red circle'"),
+    ([RED, "--prompts", "p.txt"], "give either prompts or --prompts FILE"),
+    ([RED, "--seed", "1", "--seeds", "1:2"], "give either --seed or --seeds"),
+    ([RED, "--seeds", "x"], "seeds 'x': expected A:B"),
+    (["--prompts", "no-such.txt"], "no-such.txt"),
+    (["--prompts", "."], "unknown suffix"),
+    ([RED, "--batch-size", "0"], "batch_size=0"),
+    ([RED, "--fps", "0"], "fps is 0"),
+    ([RED, "--fps", "nan"], "fps is nan"),
+    ([RED, "--strength", "0.5"], "strength says how to begin from a video"),
+    ([RED, "--source-prompt", RED], "source_prompt says how to begin from a video"),
+    ([RED, "--init", "no-such.mp4"], "no-such.mp4"),
+    ([RED, "--init", "."], "."),
+    ([RED, "--init", "text.mp4"], "text.mp4"),
+    ([RED, "--size", "8000x8000"], "need at least"),
+    ([RED, "--size", "0x0"], "height=0"),
+    ([RED, "--frames", "-1"], "frames=-1"),
+    ([RED, "--steps", "x"], "argument --steps: invalid int value: 'x'"),
+    ([RED, "--dtype", "float8"], "argument --dtype: invalid choice: 'float8'"),
+    ([RED, "--device", "meta"], "device 'meta': not available here"),
+    ([RED, "--device", "mps"], "device 'mps': not available here"),
+    ([RED, "--interval", "0.5:0.5"], "interval=0.5:0.5"),
+    ([RED, "--image-guidance", ""], "image_guidance="),
+    ([RED, "--colour", "red"], "unknown option --colour"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_is_one_line_and_leaves_nothing(run, tmp_path, arguments, message):
+    (tmp_path / "text.mp4").write_text("no film")
+    status, said = run("out.mp4", *arguments, "--quiet")
+    assert status == 2
+    assert message in said
+    assert said.startswith("ivmix sample: error: ")
+    assert said.count("\n") == 1
+    assert len(said) < 500
+    assert names(tmp_path) == ["text.mp4"]
+
+
+NOWHERE = ["", " ", ".", "..", ".mp4", "a\nb.mp4", "a\0b.mp4", "/", "no/such/folder.mp4", "x" * 300 + ".mp4"]
+
+
+@pytest.mark.parametrize("output", NOWHERE)
+def test_an_output_that_cannot_be_is_one_line_and_leaves_nothing(run, tmp_path, output):
+    for more in ([], [BLUE]):  # one clip, and numbered ones
+        status, said = run(output, RED, *more, *QUICK, "--quiet")
+        assert status == 2
+        assert "cannot write" in said
+        assert said.count("\n") == 1
+    assert names(tmp_path) == []

@@ -1,0 +1,99 @@
+"""Memory known before it is taken: what cannot fit is refused at once, what does fit never."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ivmix.memory import (
+    check_fits,
+    decoder_activations,
+    decoder_channels,
+    device_memory,
+    estimate,
+    unet_channels,
+    upper_bound,
+)
+from ivmix.models import MotionConfig, SpaceTimeConfig, UNetConfig, VAEConfig
+from ivmix.models.cost import forward_cost
+from ivmix.pair import load_pair
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return load_pair("sprites")
+
+
+def test_a_size_beyond_the_machine_is_refused_with_what_it_needs_and_what_there_is(pair):
+    total = device_memory(pair.device)
+    assert total is not None
+    with pytest.raises(ValueError, match=r"1 x 8 frames of 16000x16000 need at least [\d,.]+ GB") as caught:
+        check_fits(pair, 1, 8, 16000, 16000, None)
+    assert f"cpu has {total / 1e9:,.1f} GB in all: try fewer frames, a smaller size, float16" in str(caught.value)
+
+
+def test_a_tile_is_advised_where_the_decoder_is_what_is_too_dear(pair):
+    """One frame: its latents are few, its picture is decoded whole."""
+    small = replace(pair, video=replace(pair.video, unet=pair.image.unet))
+    whole, tiled = (estimate(small, 1, 1, 16384, 16384, tile) for tile in (None, 64))
+    assert tiled < whole
+    with pytest.raises(ValueError, match="a smaller vae_tile"):
+        check_fits(small, 1, 1, 65536, 65536, None)
+
+
+def test_what_the_pair_draws_by_default_is_let_through_by_the_bound_alone(pair):
+    check_fits(pair, 8, pair.frames, pair.height, pair.width, None)
+    assert upper_bound(pair, 1, pair.frames, pair.height, pair.width, None) < 1e8
+
+
+UNETS = {
+    "sd": UNetConfig(),
+    "motion": UNetConfig(temporal=MotionConfig()),
+    "spacetime": UNetConfig(num_attention_heads=(5, 10, 20, 20), temporal=SpaceTimeConfig()),
+    "convolutions": UNetConfig(block_out_channels=(64, 64), attention_levels=(False, False), layers_per_block=1),
+    "deep": UNetConfig(layers_per_block=5),
+    "odd": UNetConfig(block_out_channels=(32, 640, 1280), attention_levels=(False, True, True)),
+}
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_the_bound_of_a_unet_holds_what_is_counted_layer_by_layer(name):
+    config = UNETS[name]
+    cost = forward_cost(config, 2, 16, 16, rows=1, temporal=config.temporal is not None)
+    assert cost.activations < 4 * 2 * 16 * 16 * unet_channels(config)
+
+
+@pytest.mark.parametrize("widths", [(128, 256, 512, 512), (64,), (32, 512, 64), (32, 32, 64)])
+def test_the_bound_of_a_decoder_holds_what_is_counted_layer_by_layer(widths):
+    config = VAEConfig(block_out_channels=widths)
+    size = 16 * config.factor
+    counted = decoder_activations(config, 1, 16, 16, torch.float32)
+    assert counted < 4 * size * size * decoder_channels(config)
+
+
+PEAK = """
+import re, torch
+from pathlib import Path
+from ivmix.memory import decoder_activations
+from ivmix.pair import load_pair
+torch.set_num_threads(1)
+vae = load_pair("sprites").vae
+def resident(name):
+    return 1024 * int(re.search(rf"{name}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+with torch.no_grad():
+    vae.decode_images(torch.randn(1, 4, 16, 16))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    before = resident("VmRSS")
+    vae.decode_images(torch.randn(1, 4, 96, 96))
+print(decoder_activations(vae.config, 1, 96, 96, torch.float32), resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_decode_really_takes_is_more_than_is_counted_and_of_its_size():
+    """Nothing is refused that would fit; what kernels take for themselves came to about as much again."""
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    counted, taken = map(int, done.stdout.split())
+    assert counted < taken < 4 * counted
