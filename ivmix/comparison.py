@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 
 from ivmix.evaluation.arms import ARMS, Arm
+from ivmix.evaluation.legend import ONE_PATH
 from ivmix.evaluation.report import LEVEL, Estimate, evaluations, markdown_table, show
 from ivmix.models import parse_weights
+from ivmix.record import Record
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import Scores, measure
 from ivmix.sprites.world import parse
-from ivmix.text_to_video import Record, TextToVideo
+from ivmix.text_to_video import TextToVideo
 
-# What the table shows, in order.
+# What is reported, in order; the table leaves `strict` out.
 COLUMNS = (
-    "degradation", "watermark", "sharpness", "colour", "shape", "motion", "strict", "identity", "jitter", "flicker"
+    "degradation", "watermark", "residue", "sharpness", "colour", "shape", "identity", "jitter", "motion", "strict",
+    "flicker",
 )  # fmt: skip
 
 
@@ -71,12 +74,22 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {"clips": len(outcomes[0].frames), "level": LEVEL, "arms": arms}
 
 
+def columns(report: Mapping[str, Any]) -> list[str]:
+    """The head of the table, whose `legend` says what each is."""
+    measured = [name for name in COLUMNS if name in report["arms"][0] and name != "strict"]
+    return ["sampler", *measured, "evaluations I+V", "s/clip"]
+
+
 def table(report: Mapping[str, Any]) -> str:
-    """`summary` as a Markdown table, one arm a row."""
-    measured = [name for name in COLUMNS if name in report["arms"][0]]
-    head = ["sampler", *measured, "evaluations I+V", "s/clip"]
-    rows = []
+    """`summary` as a Markdown table, one arm a row.
+
+    Of clips whose frames follow no path no motion is shown: the net displacement of frames that jump may point
+    anywhere, the right way too.
+    """
+    rows, measured = [], columns(report)[1:-2]
     for arm in report["arms"]:
-        means = [show(name, arm[name]["mean"]) for name in measured]
-        rows.append([arm["label"], *means, evaluations(arm["nfe"]), f"{arm['seconds_per_clip']:.2f}"])
-    return markdown_table(head, rows)
+        means = {name: show(name, arm[name]["mean"]) for name in measured}
+        if measured and arm["jitter"]["mean"] >= ONE_PATH:
+            means["motion"] = "-"
+        rows.append([arm["label"], *means.values(), evaluations(arm["nfe"]), f"{arm['seconds_per_clip']:.2f}"])
+    return markdown_table(columns(report), rows)

@@ -35,6 +35,22 @@ def test_every_file_of_a_folder_has_a_block(capsys: pytest.CaptureFixture[str]) 
     assert "temporal=MotionConfig(" in blocks[1]
 
 
+def test_the_embedded_pair_is_whole_its_own_judge_included(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(EMBEDDED["sprites"])]) == 0
+    said = capsys.readouterr().out
+    assert "judge         ivmix's measure of the sprite world, 44 tensors, 576,092 parameters" in said
+    assert said.count("whole: no key is missing") == 6
+    judge = EMBEDDED["sprites"] / "judge"
+    state = load_file(judge / "diffusion_pytorch_model.safetensors")
+    del state["head.bias"]
+    save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "config.json").write_text((judge / "config.json").read_text())
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "missing head.bias (12,)" in capsys.readouterr().out
+
+
 def test_the_fault_of_a_file_is_listed_and_is_the_exit_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

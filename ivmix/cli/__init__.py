@@ -4,16 +4,19 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ivmix._version import __version__
 from ivmix.cli import bench, compare, evaluate, inspect, pairs, sample, train
+from ivmix.cli.errors import STATUSES, Parser, explain, flush, open_streams, show_traceback, stoppable
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+def parser() -> Parser:
+    top = Parser(
         prog="ivmix",
         description="Sample a video and an image diffusion model together (IV-Mixed Sampler, arXiv 2410.04171).",
-        epilog="Start with:  ivmix sample 'a red circle moving left' -o out.mp4",
+        epilog=f"Start with:  ivmix sample 'a red circle moving left' -o out.mp4\n\n{STATUSES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"ivmix {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -22,21 +25,53 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a command line. Exits, saying why in one line, for one that cannot be."""
+    top = parser()
+    options, extra = top.parse_known_args(arguments)
+    if extra:
+        top.prog += f" {options.command}"
+        prompt = getattr(options, "prompt", None)
+        if extra[0].startswith("-"):
+            top.error(f"unknown option {extra[0]}")
+        if prompt is not None:
+            given = " ".join([*([prompt] if isinstance(prompt, str) else prompt), *extra])
+            top.error(f"{len(extra)} words after the prompt: quote it, {top.prog} {given!r}")
+        top.error(f"unexpected {' '.join(map(repr, extra))}")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 done, 1 `inspect` found a fault, 2 bad input, 130 interrupted. Errors and warnings are single lines
-    on stderr."""
-    options = parser().parse_args(arguments)
+    """The exit status: `errors.STATUSES`. Errors and warnings are single lines on stderr."""
+    open_streams()
+    options = argparse.Namespace(command=None)
 
-    def tell(message: Warning | str, *_: object) -> None:
-        sys.stderr.write(f"ivmix {options.command}: warning: {message}\n")
-
-    try:
+    def run() -> int:
+        nonlocal options
+        try:
+            options = parse(arguments)
+        except SystemExit as end:  # argparse's, of --help, --version and usage errors
+            return end.code if isinstance(end.code, int) else 0
         with warnings.catch_warnings():
-            warnings.showwarning = tell  # type: ignore[assignment]
+            warnings.showwarning = lambda message, *_, **__: tell(options, f"warning: {message}")
             return options.run(options) or 0
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.stderr.write(f"ivmix {options.command}: error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write(f"ivmix {options.command}: interrupted; nothing half-written is left\n")
-        return 130
+
+    with stoppable() as stops:
+        try:
+            status = run()
+            flush(sys.stdout)
+        except BaseException as error:
+            error = stops[0] if stops else error
+            show_traceback(error)
+            status, said = explain(error, options)
+            tell(options, said)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            flush(stream)
+    return status
+
+
+def tell(options: argparse.Namespace, said: str) -> None:
+    """One line on stderr, if somebody is there to read it."""
+    with suppress(OSError):
+        sys.stderr.write(f"ivmix{f' {options.command}' if options.command else ''}: {said}\n" if said else "")

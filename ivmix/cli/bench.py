@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from ivmix.cli.options import add_model, load_model, parse_size
+from ivmix.cli.options import add_model, given_arms, load_model, parse_size
 
 
 def add(commands: Any) -> None:
@@ -13,7 +12,9 @@ def add(commands: Any) -> None:
         "bench",
         help="time the samplers against each other",
         description="Draws one clip by every sampler in turn, several times over, and prints the median seconds and "
-        "the ratio to the first of them in the same round: the ratio holds on a busy machine, the seconds do not.",
+        "the ratio to the first of them in the same round, with its range over the rounds. On a busy machine seconds "
+        "mean little, and ratios of few rounds scatter: one round gave .27, .41, .33, 1.15 and 2.73 where medians of "
+        "five quiet rounds were .33, .61, .47, 1.31 and 3.3. Take more rounds there, and look at the range.",
         epilog="examples:\n"
         "  ivmix bench\n"
         "  ivmix bench --pair animatediff --device cuda --dtype float16 --rounds 3\n"
@@ -32,11 +33,12 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ivmix.bench import ARMS, bench, table
-    from ivmix.evaluation.arms import check_arms, read_arms
+    from ivmix.evaluation.arms import check_arms
 
-    arms = read_arms(Path(options.arms)) if options.arms else ARMS
+    given = given_arms(options.arms)
+    arms = ARMS if given is None else given
     check_arms(arms)
-    height, width = parse_size(options.size) if options.size else (None, None)
+    height, width = parse_size(options.size) if options.size is not None else (None, None)
     model = load_model(options)
     for arm in arms:
         arm.settings(model)  # an arm that cannot be is found before the first is timed

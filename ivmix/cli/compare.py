@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
         help="one prompt through every sampler, side by side",
         description="Draws one prompt from the same noise with the video model alone, the image model frame by frame, "
         "IV-Mixed in both sequences, the composite ODE and a late mixture. Writes one labelled video, a contact sheet "
-        "(.png) and the figures (.json), and prints a table.",
+        "(.png) and the figures (.json), and prints a table with its legend.",
         epilog="example:  ivmix compare 'a red circle moving left' -o cmp.mp4",
     )
     command.add_argument("prompt", help="what to draw, such as 'a red circle moving left'")
@@ -33,21 +33,22 @@ def run(options: argparse.Namespace) -> None:
     import json
     import sys
 
-    from ivmix.comparison import compare, summary, table
+    from ivmix.arguments import check_prompts
+    from ivmix.comparison import columns, compare, summary, table
     from ivmix.evaluation.arms import ARMS, Arm
+    from ivmix.evaluation.legend import legend
     from ivmix.media import check_writable, contact_sheet, side_by_side, write_image, write_text, write_video
     from ivmix.sprites.measure import load_judge
-    from ivmix.text_to_video import check_prompts
 
     output = Path(options.output)
-    check_writable(output, (".mp4", ".gif", ".webp"))
+    check_writable(options.output, (".mp4", ".gif", ".webp"))
     check_prompts([options.prompt])
     model = load_model(options)
     arms: Sequence[Arm] = ARMS
     if options.steps is not None:
         arms = tuple(Arm(arm.label, {**arm.options, "steps": options.steps}) for arm in ARMS)
     outcomes = compare(
-        model, [options.prompt], arms, load_judge(model.pair.folder, model.pair.device), seed=options.seed,
+        model, [options.prompt], arms, load_judge(model.pair), seed=options.seed,
         progress=not options.quiet,
         negative_prompt=options.negative_prompt, image_negative_prompt=options.image_negative_prompt,
     )  # fmt: skip
@@ -56,5 +57,5 @@ def run(options: argparse.Namespace) -> None:
     write_video(side_by_side(clips), output, fps=model.pair.fps)
     write_image(contact_sheet(clips, title=options.prompt), output.with_suffix(".png"))
     write_text(json.dumps(report, indent=2) + "\n", output.with_suffix(".json"))
-    sys.stdout.write(table(report) + "\n")
+    sys.stdout.write(f"{table(report)}\n\n{legend(columns(report))}\n")
     say(f"wrote {output}, {output.with_suffix('.png')} and {output.with_suffix('.json')}")

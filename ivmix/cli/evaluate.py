@@ -2,10 +2,9 @@
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
-from ivmix.cli.options import add_model, load_model, say
+from ivmix.cli.options import MODEL, add_model, given_arms, load_model, output_folder, say
 
 EXAMPLES = """examples:
   ivmix evaluate -o runs/core                           the core table: 256 clips x 3 repeats, hours on a CPU
@@ -27,8 +26,8 @@ def add(commands: Any) -> None:
         help="measure every sampler over many clips",
         description="Draws the world's captions in turn from the same noise with every sampler and measures the clips, "
         "beside clips of the world itself. FOLDER/parts keeps what is computed, so that a run may be killed at any "
-        "time: the same command goes on where it stopped. At the end FOLDER holds report.md, report.json, scores.png, "
-        "cost.png, distances.png and clips.png.",
+        "time: the same command goes on where it stopped. At the end FOLDER holds report.md, report.json, clips.png "
+        "and, where there is matplotlib, scores.png, cost.png and distances.png.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -61,18 +60,22 @@ def run(options: argparse.Namespace) -> None:
     import sys
     import warnings
 
-    from ivmix.evaluation.arms import TRUTHS, core_arms, full_arms, read_arms
+    from ivmix.description import describe
+    from ivmix.evaluation.arms import TRUTHS, core_arms, full_arms
     from ivmix.evaluation.jobs import Design
     from ivmix.evaluation.report import main_table
-    from ivmix.evaluation.run import evaluate
+    from ivmix.evaluation.run import evaluate, plots, unmeasurable
 
-    if options.arms and options.full:
+    if options.arms is not None and options.full:
         raise ValueError("give either --full or --arms, not both")
-    folder, share = Path(options.output), parse_shard(options.shard)
+    folder, share = output_folder(options.output), parse_shard(options.shard)
     design = Design(options.clips, options.seeds, options.seed, options.batch_size)
-    given = read_arms(Path(options.arms)) if options.arms else None
+    given = given_arms(options.arms)
     if options.device == "cuda" and "LOCAL_RANK" in os.environ:  # a GPU a process
         options.device = f"cuda:{os.environ['LOCAL_RANK']}"
+    raw, _, _ = describe(MODEL["pair"] if options.pair is None else options.pair)
+    if "judge" not in raw:  # before anything of the pair is fetched or loaded
+        raise unmeasurable(raw["name"])
     model = load_model(options)
     arms = (full_arms if options.full else core_arms)(model.pair) if given is None else given
     report = evaluate(
@@ -84,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
         for warning in report.warnings:
             warnings.warn(warning, stacklevel=1)
         sys.stdout.write(main_table(report) + "\n")
-        say(f"wrote {folder / 'report.md'}, report.json, scores.png, cost.png, distances.png and clips.png")
+        say(f"wrote {folder / 'report.md'}, {', '.join(('report.json', *plots()))} and clips.png")
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
 
     sources: list[str | Path] = []
     for path in options.paths:
+        if not path:
+            raise ValueError("'': expected a file, a folder, or hub:owner/name[/path][@revision]")
         files = weight_files(Path(path)) if Path(path).is_dir() else [path]
         if not files:
             raise ValueError(f"{path} is a folder without files of weights")
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     found, unreadable = [], False
     for source in sources:  # one file that cannot be read hides no other
         try:
-            found.append(inspect(source))
+            found.append(known_judge(inspect(source)))
         except (ValueError, OSError) as error:
             sys.stderr.write(f"ivmix inspect: error: {error}\n")
             unreadable = True
@@ -60,6 +63,27 @@ def run(options: argparse.Namespace) -> int:
     if unreadable:
         return 2
     return int(any(one.problem or any(part.problems for part in one.parts) for one in found))
+
+
+def known_judge(found: "Inspection") -> "Inspection":
+    """What a file of no public layout is, if its config says that it is the network which measures the sprite world."""
+    from ivmix.models.build import build, misfits, shapes_of
+    from ivmix.models.files import read_state
+    from ivmix.models.folder import read_json
+    from ivmix.models.inspection import Part
+    from ivmix.models.load import read_config
+    from ivmix.sprites.judge import Judge, JudgeConfig
+
+    config_file = found.path.with_name("config.json")
+    if found.problem is None or not config_file.is_file() or read_json(config_file).get("_class_name") != "Judge":
+        return found
+    config = read_config(JudgeConfig, config_file)
+    problems = misfits(read_state(found.path), shapes_of(build(Judge, config)))
+    part = Part(
+        "judge", "ivmix's measure of the sprite world", "", len(found.keys), found.elements, config,
+        tuple(problem for kind in problems for problem in kind),
+    )  # fmt: skip
+    return replace(found, parts=(part,), problem=None)
 
 
 def block(found: "Inspection", keys: bool) -> str:

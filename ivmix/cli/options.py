@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 MODEL = {"pair": "sprites", "device": "cpu", "dtype": "float32", "compile": "off"}
@@ -45,7 +46,7 @@ def add_prompts(command: argparse.ArgumentParser) -> None:
 
 
 def add_sampling(command: argparse.ArgumentParser) -> None:
-    """Every option of `ivmix.sampling.Sampling`; what is not given is the pair's default for the sampler."""
+    """Every option of `ivmix.samplers.Sampling`; what is not given is the pair's default for the sampler."""
     group = command.add_argument_group("sampling", "What is not given is the pair's default for the sampler.")
     group.add_argument("--sampler", metavar="NAME",
                        help="ddim: the video model alone; zigzag: IV-Mixed as published; composite: the ODE it "
@@ -90,8 +91,8 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
 
 
 def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
-    """What was given of `add_sampling`'s options, by their names in `ivmix.sampling`."""
-    from ivmix.sampling import OPTIONS
+    """What was given of `add_sampling`'s options, by their names in `ivmix.samplers`."""
+    from ivmix.samplers import OPTIONS
 
     return {name: getattr(options, name) for name in ("sampler", *OPTIONS) if getattr(options, name) is not None}
 
@@ -102,44 +103,48 @@ def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in names}
     for side in ("image_lora", "video_lora"):
         given[side] = [*(options.lora or ()), *(getattr(options, side) or ())]
+    for name, value in given.items():
+        if value == "":
+            raise ValueError(f"--{name.replace('_', '-')} '': expected a folder, a file or hub:owner/name")
     return {name: value for name, value in given.items() if value not in (None, [])}
 
 
 def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = None) -> Any:
     """The `TextToVideo` that the options of `add_model` name; what is not given is as in `kept`, or the default."""
-    import torch
-
     from ivmix.description import Swaps
     from ivmix.text_to_video import TextToVideo
 
     kept = kept or {}
-    named: dict[str, Any] = {n: getattr(options, n) or kept.get(n) or default for n, default in MODEL.items()}
+    named: dict[str, Any] = {**MODEL, **{name: kept[name] for name in MODEL if name in kept}}
+    named |= {name: value for name in MODEL if (value := getattr(options, name)) is not None}
     swaps = Swaps.from_dict({**kept.get("swaps", {}), **given_swaps(options)})
-    device, dtype = check_device(named["device"]), getattr(torch, named["dtype"])
-    model = TextToVideo.from_pair(named["pair"], device, dtype, swaps, named["compile"])
+    model = TextToVideo.from_pair(named["pair"], named["device"], named["dtype"], swaps, named["compile"])
     if named["compile"] != "off":
         call = model.pair.video.call
         say(f"networks run by {call.path}: {call.reason}")
     return model
 
 
-def check_device(name: str) -> Any:
-    """The torch.device of that name. Raises ValueError when it cannot be had."""
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {name}: not available here ({reason}); try --device cpu") from None
-    return device
-
-
 def say(text: str) -> None:
     """One line for the person at the terminal, on stderr, so that stdout stays free for results."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def given_arms(path: str | None) -> Any:
+    """The samplers that --arms names, a tuple of `ivmix.evaluation.arms.Arm`; None where it is not given."""
+    from ivmix.evaluation.arms import read_arms
+
+    if path == "":
+        raise ValueError("--arms '': expected a file of JSON")
+    return None if path is None else read_arms(Path(path))
+
+
+def output_folder(text: str) -> Path:
+    """The folder that -o names. ValueError for none."""
+    if not text.strip():
+        raise ValueError(f"-o {text!r}: it names no folder; give one such as runs/first")
+    return Path(text)
 
 
 def parse_size(text: str) -> tuple[int, int]:

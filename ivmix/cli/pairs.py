@@ -22,14 +22,15 @@ def run(options: argparse.Namespace) -> None:
     for name in (*EMBEDDED, *PUBLIC):
         raw, folder, _ = describe(name)
         size = f"{raw['frames']} frames of {raw['height']}x{raw['width']}, default sampler {raw['defaults']['sampler']}"
-        lines = [f"{name}: {size}"]
+        lines = [f"{name}: {size}", f"  {raw['about']}"]
         if name in EMBEDDED:
             weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
             lines += [f"  embedded, {weights / 1e6:.1f} MB, {raw['licence']}", f"  {folder}"]
         else:
-            lines += [f"  {raw['about']}", f"  {raw['licence']}"]
+            lines.append(f"  {raw['licence']}")
             for source, known in raw["files"].items():
                 entry = source + (f" ({known['variant']})" if "variant" in known else "")
-                lines.append(f"  {entry}" + (f", {known['bytes'] / 1e9:.2g} GB" if "bytes" in known else ""))
+                size = f"{known['bytes'] / 1e9:.2g} GB" if "bytes" in known else "size not known here"
+                lines.append(f"  {entry}, {size}")
         blocks.append("\n".join(lines) + "\n")
     sys.stdout.write("\n".join(blocks))

@@ -1,10 +1,11 @@
 """`ivmix train`: the embedded pair from nothing, with its own recipe."""
 
 import argparse
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
-from ivmix.cli.options import say
+from ivmix.cli.errors import Stopped
+from ivmix.cli.options import output_folder, say
 
 
 def add(commands: Any) -> None:
@@ -20,8 +21,9 @@ def add(commands: Any) -> None:
     )
     command.add_argument("recipe", choices=("sprites",), help="which pair")
     command.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="of the run; the pair is in FOLDER/pair"
-    )
+        "-o", "--output", required=True, metavar="FOLDER",
+        help="of the run; the pair is in FOLDER/pair, its control in FOLDER/crisp",
+    )  # fmt: skip
     command.add_argument("--device", default="cpu", help="cpu, cuda, … (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of weights and data (default: %(default)s)")
     command.add_argument(
@@ -41,10 +43,10 @@ def add(commands: Any) -> None:
     command.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     import torch
 
-    from ivmix.cli.options import check_device
+    from ivmix.devices import find_device
     from ivmix.sprites.recipe import STAGES
     from ivmix.sprites.train import assemble, end_with_parent, run_all, run_stage
 
@@ -53,17 +55,23 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} {getattr(options, name)}: expected {least} or more")
     if not 0 < options.scale <= 1:
         raise ValueError(f"--scale {options.scale}: expected a number above 0, at most 1")
-    folder, device = Path(options.output), check_device(options.device)
+    folder, device = output_folder(options.output), find_device(options.device)
+    if find_spec("matplotlib") is None:
+        raise ValueError("the curves of a training are drawn by matplotlib: pip install matplotlib first")
     if not folder.is_dir():
         folder.mkdir(parents=True)
     torch.set_num_threads(options.threads)
     if options.stage:
         end_with_parent()
-        stage = next(stage for stage in STAGES if stage.name == options.stage)
-        run_stage(stage, folder, device, options.seed, options.scale, options.position)
-        return
+        stage = {stage.name: stage for stage in STAGES}[options.stage]
+        try:
+            run_stage(stage, folder, device, options.seed, options.scale, options.position)
+        except Stopped as stopped:  # the run that started this stage says so
+            return stopped.status
+        return 0
     run_all(folder, device, options.seed, options.scale, options.jobs, options.threads)
     torch.set_num_threads(options.threads * options.jobs)
     pair = assemble(folder, options.clips, seed=1000)
     say(f"the pair is in {pair}, its card in {pair / 'README.md'}, curves and sheets in {folder}")
     say(f"try it:  ivmix sample 'a red circle moving left' --pair {pair} -o out.mp4")
+    return 0

@@ -5,9 +5,9 @@ Clip k of repeat r has the index i = r * clips + k, starts from noise of seed + 
 else.
 """
 
-import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,17 +20,18 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import Tensor
 
 from ivmix._version import __version__
 from ivmix.evaluation.arms import Arm, Truth, slug
 from ivmix.evaluation.clips import clip_features, columns
+from ivmix.pair import fingerprint
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.world import all_captions
 from ivmix.text_to_video import TextToVideo
 
-FORMAT = 1  # of a part's file
+FORMAT = 2  # of a part's file
 COLUMN = "column."  # before a column's name in a part
 
 
@@ -61,6 +62,8 @@ class Design:
             value = getattr(self, name.split()[0])
             if value < low:
                 raise ValueError(f"{name}={value}: expected {low} or more")
+        if self.seed + len(self) > 2**63:  # the last one's is torch's largest
+            raise ValueError(f"seed={self.seed}: expected a number below 2**63 with every clip's own")
         if (self.clips - 1) * self.repeats < 2:  # a caption is left out at a time, and two clips have a covariance
             raise ValueError(f"clips={self.clips} in one repeat: expected 3 or more")
 
@@ -124,11 +127,11 @@ class Maker:
 
     model: TextToVideo
     judge: Judge
-    weights: str  # `fingerprint` of both
+    weights: str  # `ivmix.pair.fingerprint` of both
 
     @classmethod
     def of(cls, model: TextToVideo, judge: Judge) -> "Maker":
-        return cls(model, judge, fingerprint(model, judge))
+        return cls(model, judge, fingerprint(model.pair, judge=judge))
 
     def settings(self, job: Job) -> dict[str, Any]:
         """What made a part, ready for JSON: a part on disk with the same settings has the same tensors."""
@@ -151,30 +154,20 @@ class Maker:
             tensors["frames"] = torch.from_numpy(drawn.frames)
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
         metadata = {"settings": json.dumps(self.settings(job)), "cost": json.dumps(cost)}
-        temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces
-        try:
-            save_file(tensors, temporary, metadata)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_part(save(tensors, metadata), path)
 
 
-def fingerprint(model: TextToVideo, judge: Judge) -> str:
-    """A hash of all weights and schedules of a loaded pair, LoRAs and models put in its place included.
-
-    Schedules to six digits: their last ones are the processor's.
-    """
-    digest, pair = hashlib.sha256(), model.pair
-    networks: dict[str, nn.Module] = {"vae": pair.vae, "judge": judge}
-    for side in (pair.image, pair.video):
-        networks |= {f"{side.name} unet": side.unet, f"{side.name} text encoder": side.text_encoder}
-        sigmas = " ".join(f"{sigma:.6g}" for sigma in side.schedule.sigmas.tolist())
-        digest.update(f"{side.name} {side.prediction} {sigmas}".encode())
-    for name, network in networks.items():
-        for key, value in sorted(network.state_dict().items()):
-            digest.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+def write_part(data: bytes, path: Path) -> None:
+    """Writes a file that appears when it is whole. Raises OSError naming it, and what goes on from there."""
+    temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        reason = f"cannot write {path}: {error.strerror}; what is computed is kept, the same command goes on from it"
+        raise OSError(error.errno, reason) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
@@ -267,6 +260,9 @@ def ranks() -> Iterator[tuple[int, int]]:
     dist.init_process_group("gloo", timeout=timedelta(days=7))  # one may wait long for another's last batch
     try:
         yield dist.get_rank(), dist.get_world_size()
-        dist.barrier()
+        done = dist.barrier(async_op=True)
+        while not done.is_completed():  # in Python, where a signal is heard
+            time.sleep(0.05)
+        done.wait()
     finally:
         dist.destroy_process_group()

@@ -38,16 +38,16 @@ def evaluate(
     are what distances are measured to. ValueError, before anything is drawn, for arms or options that cannot be, a pair
     without a judge, or a folder of another evaluation.
     """
-    judge = load_judge(model.pair.folder, model.pair.device)
+    judge = load_judge(model.pair)
     if judge is None:
-        raise ValueError(
-            f"pair {model.pair.name!r} brings no judge: only pairs of the sprite world can be measured exactly"
-        )
+        raise unmeasurable(model.pair.name)
     check_arms([REFERENCE, *arms])
     maker, crisp, samples = Maker.of(model, judge), reference_jobs(references), all_jobs(arms, design)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: expected a folder, a new one or that of the run to go on with")
     missing = pending([*crisp, *samples], folder, maker)
+    if not plots() and share is None:
+        warnings.warn("there will be no plots without matplotlib: pip install matplotlib", stacklevel=2)
     (folder / "parts").mkdir(parents=True, exist_ok=True)
     with ranks() as (rank, world):
         place, shares = share or (0, 1)
@@ -71,16 +71,22 @@ def _compute(jobs: Sequence[Job], todo: Sequence[Job], folder: Path, maker: Make
             bar.update(len(job.rows))
 
 
+def unmeasurable(pair: str) -> ValueError:
+    """What is wrong with a pair of that name, whose description names no judge."""
+    return ValueError(f"pair {pair!r} brings no judge: only pairs of the sprite world can be measured exactly")
+
+
+def plots() -> tuple[str, ...]:
+    """The plots that a report is written with; none without matplotlib."""
+    return ("scores.png", "cost.png", "distances.png") if find_spec("matplotlib") else ()
+
+
 def write(report: Report, samples: Sequence[Job], folder: Path) -> None:
-    """report.json, report.md, clips.png (every arm's first clip), and scores.png, cost.png, distances.png."""
+    """report.md, report.json, clips.png (every arm's first clip) and the plots, where there is matplotlib."""
     write_text(report.to_json(), folder / "report.json")
     write_text(markdown(report), folder / "report.md")
     first = [job for job in samples if job.rows.start == 0]
     rows = [(job.arm.label, read_frames(job, folder)[0]) for job in first]
     write_image(contact_sheet(rows, title=first[0].captions[0]), folder / "clips.png")
-    if find_spec("matplotlib") is None:
-        warnings.warn("no plots without matplotlib: pip install matplotlib, then the same command again", stacklevel=2)
-        return
-    plot_scores(report, folder / "scores.png")
-    plot_cost(report, folder / "cost.png")
-    plot_distances(report, folder / "distances.png")
+    for name, plot in zip(plots(), (plot_scores, plot_cost, plot_distances), strict=False):
+        plot(report, folder / name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,11 +23,11 @@ from ivmix.evaluation.jobs import (
     all_jobs,
     balanced_captions,
     collect,
-    fingerprint,
     pending,
     read_metadata,
     reference_jobs,
 )
+from ivmix.pair import fingerprint
 from ivmix.sprites.world import all_captions, parse
 
 CRISP = Truth("crisp clips")
@@ -100,25 +101,25 @@ def test_parts_have_the_same_bits_whoever_computes_them(maker, whole, tmp_path):
     assert contents(tmp_path) == contents(whole)
 
 
-def test_a_run_stopped_while_it_writes_goes_on_to_the_same_bits(maker, whole, tmp_path, monkeypatch):
-    """The write stops halfway: nothing of it is left, and only what lacks is drawn."""
-    save, written = module.save_file, []
-
-    def stopping(tensors, path, metadata):
-        save(tensors, path, metadata)
-        if len(written) == 3:
-            path.write_bytes(path.read_bytes()[:1000])
-            raise KeyboardInterrupt
-        written.append(path)
-
-    monkeypatch.setattr(module, "save_file", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        compute(maker, ARMS, DESIGN, tmp_path)
-    assert len(contents(tmp_path)) == len(list((tmp_path / "parts").iterdir())) == 3
-    monkeypatch.setattr(module, "save_file", save)
-    assert len(compute(maker, ARMS, DESIGN, tmp_path)) == len(all_jobs(ARMS, DESIGN)) - 3
+def test_a_run_whose_disk_is_full_keeps_what_there_is_and_goes_on_to_the_same_bits(maker, whole, tmp_path):
+    """Every file may have 1000 bytes: the write stops halfway, and nothing of it is left."""
+    done = compute(maker, ARMS[:1], DESIGN, tmp_path)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*: File too large; .* the same command goes on from it"):
+            compute(maker, ARMS, DESIGN, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert len(contents(tmp_path)) == len(list((tmp_path / "parts").iterdir())) == len(done)
+    assert len(compute(maker, ARMS, DESIGN, tmp_path)) == len(all_jobs(ARMS, DESIGN)) - len(done)
     assert contents(tmp_path) == contents(whole)
     assert compute(maker, ARMS, DESIGN, tmp_path) == []
+
+
+def test_parts_may_be_read_by_whom_the_umask_lets(whole, tmp_path):
+    (tmp_path / "any").touch()
+    assert {path.stat().st_mode for path in (whole / "parts").iterdir()} == {(tmp_path / "any").stat().st_mode}
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:5000], lambda b: b[:-1], lambda b: b"", lambda b: b"<html>" * 99])
@@ -133,7 +134,7 @@ def test_a_broken_part_is_computed_again(maker, whole, tmp_path, damage):
 def other_weights(maker):
     judge = type(maker.judge)(maker.judge.config)
     judge.load_state_dict({name: value + (name == "head.bias") for name, value in maker.judge.state_dict().items()})
-    return replace(maker, weights=fingerprint(maker.model, judge))
+    return replace(maker, weights=fingerprint(maker.model.pair, judge=judge))
 
 
 @pytest.mark.parametrize(
