@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ivmix.arguments import read_strength
 from ivmix.media import to_frames
 from ivmix.pair import Pair
 from ivmix.sampling import sampling
 from ivmix.solvers import Guided, planned_nfe
 from ivmix.sprites.world import degrade, random_scenes, render
 from ivmix.text_to_video import TextToVideo
+from ivmix.typed import whole
+
+BESIDE = ("frames", "strength", "invert")  # options of an arm that are not its sampler's
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,8 @@ class Drawn:
 class Arm:
     """One sampler of a comparison: its label and the options that differ from the pair's defaults.
 
-    Beside a sampler's options there may be "frames", the length of its clips.
+    Beside a sampler's options there may be "frames", the length of its clips; and "strength", whose clips begin from
+    the world's own degraded ones of their captions and seeds, inverted under their captions if "invert" is true.
     """
 
     label: str
@@ -41,16 +46,27 @@ class Arm:
 
     def settings(self, model: TextToVideo) -> dict[str, Any]:
         """All that decides its clips beside model, captions and seeds. ValueError for options that cannot be."""
-        options = dict(self.options)
-        length = {"frames": options.pop("frames")} if "frames" in options else {}
+        beside = {name: value for name, value in self.options.items() if name in BESIDE}
+        options = {name: value for name, value in self.options.items() if name not in BESIDE}
         try:
-            return {"sampling": sampling(model.pair.defaults, options).to_dict(), **length}
+            if "frames" in beside:
+                whole("frames", beside["frames"], 1)
+            if "strength" in beside:
+                read_strength(beside["strength"])
+            elif "invert" in beside:
+                raise ValueError("invert says how to begin from a clip: give its strength, or leave it out")
+            return {"sampling": sampling(model.pair.defaults, options).to_dict(), **beside}
         except ValueError as error:
             raise ValueError(f"arm {self.label!r}: {error}") from None
 
     def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
         """One clip a caption, in one batch."""
-        result = model(captions, seed=seeds, batch_size=len(captions), **self.options)
+        options = dict(self.options)
+        if options.pop("invert", False):
+            options["source_prompt"] = captions
+        if "strength" in options:
+            options["video"] = Truth("", degraded=True).draw(model, captions, seeds).frames[:, : options.get("frames")]
+        result = model(captions, seed=seeds, batch_size=len(captions), **options)
         return Drawn(result.frames, result.record.nfe, result.record.forwards, result.record.seconds)
 
 
@@ -146,7 +162,7 @@ def read_arms(path: Path) -> tuple[Arm, ...]:
         known = all(e.keys() == {"label", "options"} and isinstance(e["options"], dict) for e in raw)
         if not (isinstance(raw, list) and known and all(isinstance(arm.label, str) for arm in arms)):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         form = '[{"label": "…", "options": {"sampler": "…", …}}, …]'
         raise ValueError(f"{path}: expected a JSON list of the form {form}") from None
     return arms

@@ -9,7 +9,7 @@ from ivmix.media import replacing
 
 FAMILIES = {"ddim": "C7", "image": "C4", "zigzag": "C3", "composite": "C0", "mixture": "C2", "official": "C5",
             "freeinit": "C1", "zsampling": "C8"}  # fmt: skip
-WIDE = ("jitter", "flicker")  # logarithmic from 1 up: the image model alone is far from all others
+WIDE = ("residue", "jitter", "flicker")  # logarithmic from 1 up: the image model alone is far from all others
 TRUTH, OTHER = "0.6", "C9"
 
 

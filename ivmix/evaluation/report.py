@@ -17,6 +17,7 @@ import torch
 from ivmix._version import __version__
 from ivmix.evaluation.arms import Arm
 from ivmix.evaluation.jobs import REFERENCE_SEED, Design, Maker, Measured
+from ivmix.evaluation.legend import bullets
 from ivmix.evaluation.reference import RESAMPLES, Reference
 from ivmix.evaluation.statistics import interval
 from ivmix.progress import progress_bar
@@ -25,8 +26,12 @@ SCHEMA = 1
 LEVEL = 0.95
 
 # What the first table shows, in order, and the format of columns that three decimals do not fit.
-MAIN = ("degradation", "watermark", "sharpness", "colour", "shape", "motion", "identity", "jitter", "flicker")
-FORMATS = dict.fromkeys(("degradation", "watermark", "sharpness", "jitter", "flicker", "flow_score"), "{:.2f}")
+MAIN = (
+    "degradation", "watermark", "residue", "sharpness", "colour", "shape", "motion", "identity", "jitter", "flicker"
+)  # fmt: skip
+FORMATS = dict.fromkeys(
+    ("degradation", "watermark", "residue", "sharpness", "jitter", "flicker", "flow_score"), "{:.2f}"
+)
 FORMATS |= {"warping_error": "{:.5f}", "temporal_flickering": "{:.4f}", "frame_consistency": "{:.4f}"}
 
 UNCERTAINTY = {
@@ -194,6 +199,11 @@ def plus_minus(name: str, estimate: Estimate) -> str:
     return f"{show(name, estimate.mean)} ± {show(name, (high - low) / 2)}"
 
 
+def shown(report: Report) -> list[str]:
+    """The columns of the first table."""
+    return [name for name in MAIN if name in report.arms[0].columns]
+
+
 def evaluations(nfe: Mapping[str, int]) -> str:
     return f"{nfe.get('image', 0)}+{nfe.get('video', 0)}" if nfe else ""
 
@@ -207,7 +217,7 @@ def distance_text(value: float, error: float | None) -> str:
 
 def main_table(report: Report) -> str:
     """What a README shows: one row an arm, ground truth first."""
-    names = [name for name in MAIN if name in report.arms[0].columns]
+    names = shown(report)
     head = ["sampler", *names, "Fréchet", "MMD", "evaluations I+V"]
     return markdown_table(head, ([
         row.label, *(plus_minus(name, row.columns[name]) for name in names),
@@ -231,7 +241,7 @@ def rest_table(report: Report) -> str:
 def difference_table(report: Report) -> str:
     """Every sampler minus the baseline, clip by clip, with the interval of the mean."""
     compared = [row for row in report.arms if any(e.difference is not None for e in row.columns.values())]
-    names = [name for name in MAIN if name in report.arms[0].columns]
+    names = shown(report)
 
     def cell(name: str, estimate: Estimate) -> str:
         assert estimate.difference is not None
@@ -253,8 +263,7 @@ def markdown(report: Report) -> str:
         f"# {report.pair}: {n} clips x {report.repeats} repeats a sampler", "",
         main_table(report), "",
         f"Scores: mean ± half the width of a {100 * LEVEL:g} % interval, a bootstrap over the {report.captions} "
-        "captions. Degradation and watermark are 0 on crisp clips and 1 on the video model's training clips; sharpness "
-        "is relative to crisp clips; jitter is in pixels, background flicker in grey levels (0-255).", "",
+        "captions.", "", bullets(shown(report)), "",
         f"Fréchet distance and unbiased polynomial MMD are measured to {report.references} crisp clips on "
         f"{report.features} features of the pair's judge: mean ± standard deviation over repeats of {n} clips."
         + (f" The floor, other crisp clips of the same captions at the same N, is the row {floor.label!r}."

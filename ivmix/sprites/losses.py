@@ -1,7 +1,8 @@
 """What the networks of the embedded pair are shown, and what counts as an error.
 
 The video model is shown degraded clips, as web video is to public video models. The image model draws crisp frames for
-a caption and degraded ones for the empty prompt, as an empty prompt draws the average of what was scraped.
+a caption and degraded ones for the empty prompt, as an empty prompt draws the average of what was scraped. Its control,
+the stage "crisp", draws crisp frames for both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from ivmix.models import VAE
 from ivmix.solvers import Schedule
 from ivmix.sprites.judge import judge_loss
-from ivmix.sprites.networks import HALF, SCHEDULE, half_vae
+from ivmix.sprites.networks import HALF, SCHEDULE, half_vae, pair_vae
 from ivmix.sprites.world import FRAMES, SIZE, Scenes, all_captions, degrade, random_scenes, render
 from ivmix.training import Loss
 
@@ -78,14 +79,24 @@ def judge_stage_loss(pair: Path, device: torch.device) -> Loss:
 
 
 def image_loss(pair: Path, device: torch.device) -> Loss:
-    """Epsilon prediction on single frames: crisp under their caption, degraded under the empty prompt (one in six)."""
-    vae = half_vae(pair, device)
+    """Epsilon prediction on single frames: crisp under their caption, degraded under the empty prompt."""
+    return frame_loss(half_vae(pair, device), HALF, 1.0, device)
+
+
+def crisp_loss(pair: Path, device: torch.device) -> Loss:
+    """As `image_loss`, but crisp under the empty prompt too. Of the whole size: nothing but the pair is needed."""
+    return frame_loss(pair_vae(pair, device), SIZE, 0.0, device)
+
+
+def frame_loss(vae: VAE, size: int, degraded: float, device: torch.device) -> Loss:
+    """Squared error of epsilon on frames drawn at `size`, one in six `degraded` (0 to 1) under the empty prompt."""
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         n = 32
         scenes = random_frames(n, generator)
         null = torch.rand(n, generator=generator) < 1 / 6
-        images = degrade(render(scenes.to(device), HALF), null.float(), null.float())
+        amount = degraded * null
+        images = degrade(render(scenes.to(device), size), amount, amount)
         with torch.no_grad():
             x0 = vae.encode(images)
         t = torch.randint(1000, (n,), generator=generator)

@@ -1,13 +1,12 @@
 """Exact measurement of clips of the sprite world: what was asked for, how it moves, how degraded it looks.
 
-Semantics are read by the pair's own `Judge`; sharpness and flicker are computed from pixels. Everything is per clip, so
-that intervals and paired comparisons are the caller's to make.
+Semantics are read by the pair's own `Judge`; sharpness, flicker and residue are computed from pixels. Everything is per
+clip, so that intervals and paired comparisons are the caller's to make.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ivmix.models import load_folder
+from ivmix.pair import Pair
 from ivmix.sprites.judge import Judge, JudgeConfig
 from ivmix.sprites.world import MOTIONS, SIZE, degrade, parse, random_scenes, render, watermark_mask
 
 SPRITE = 16.0  # pixels round the sprite's centre that hold it
 CLEAR = 22.0  # pixels round the sprite's centre that do not count as background
+MARGIN = 2  # pixels round the watermark that belong to its box
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Scores:
     flicker: np.ndarray  # grey levels (0-255), mean absolute change of the background from frame to frame
     sharpness: np.ndarray  # mean |Laplacian| on the sprite, in units of the crisp world's
     degradation: np.ndarray  # 0 crisp, 1 as soft and flat as the video model's training clips
-    watermark: np.ndarray  # 0 none, 1 as strong as in the video model's training clips
+    watermark: np.ndarray  # 0 none, 1 as strong as in the video model's training clips; below 0 where it is inverted
+    residue: np.ndarray  # grey levels (0-255), what is left in a watermark's place, light or dark: `watermark_residue`
 
     def __getitem__(self, name: str) -> np.ndarray:
         return getattr(self, name)
@@ -84,6 +86,7 @@ def measure(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> Scores
         "sharpness": edge_energy(video, position) / crisp_edge_energy(),
         "degradation": reading.softness.double().unflatten(0, (b, f)).mean(1),
         "watermark": reading.watermark.double().unflatten(0, (b, f)).mean(1),
+        "residue": watermark_residue(video, position),
     }
     return Scores(**{name: value.cpu().numpy() for name, value in scores.items()})
 
@@ -100,6 +103,33 @@ def background_flicker(video: Tensor, position: Tensor) -> Tensor:
     both = (clear[:, 1:] & clear[:, :-1])[:, None].double()
     change = video.diff(dim=2).abs().double() * 127.5
     return (change * both).sum((1, 2, 3, 4)) / (3 * both.sum((1, 2, 3, 4))).clamp(min=1)
+
+
+def watermark_residue(video: Tensor, position: Tensor) -> Tensor:
+    """How far the background is from a smooth one where a watermark would be, 0-255 (root mean square): (b,).
+
+    A crisp background is affine in x and y, in every frame and channel. That is fitted by least squares where neither
+    the sprite nor the watermark's box is; what the box differs from it, away from the sprite, is pooled over the clip.
+    There is no sign to it, so dark letters do not make up for light ones as in the judge's `watermark`.
+    """
+    place = torch.linspace(-1, 1, SIZE, dtype=torch.float64, device=video.device)
+    plane = torch.stack([place.new_ones(SIZE, SIZE), place.expand(SIZE, SIZE), place[:, None].expand(SIZE, SIZE)], -1)
+    clear, box = distance_to_sprite(position) > CLEAR, watermark_box(video.device)
+    around, inside = (clear & ~box).double(), (clear & box).double()  # (b f h w)
+    levels = video.double() * 127.5
+    gram = torch.einsum("bfhw,hwi,hwj->bfij", around, plane, plane)
+    seen = torch.einsum("bfhw,hwi,bcfhw->bfic", around, plane, levels)
+    smooth = torch.einsum("hwi,bfic->bcfhw", plane, torch.linalg.solve(gram, seen))
+    error = ((levels - smooth).square() * inside[:, None]).sum((1, 2, 3, 4))
+    return (error / (video.shape[1] * inside.sum((1, 2, 3))).clamp(min=1)).sqrt()
+
+
+def watermark_box(device: torch.device) -> Tensor:
+    """(h w) bool: the rectangle that holds the watermark and `MARGIN` pixels round it."""
+    (top, left), (bottom, right) = (edge.tolist() for edge in watermark_mask(device).nonzero().aminmax(dim=0))
+    box = torch.zeros(SIZE, SIZE, dtype=torch.bool, device=device)
+    box[top - MARGIN : bottom + 1 + MARGIN, left - MARGIN : right + 1 + MARGIN] = True
+    return box
 
 
 def edge_energy(video: Tensor, position: Tensor) -> Tensor:
@@ -119,10 +149,9 @@ def crisp_edge_energy() -> float:
     return float(edge_energy(render(scenes), scenes.position).mean())
 
 
-def load_judge(pair_folder: Path, device: torch.device = torch.device("cpu")) -> Judge | None:  # noqa: B008 - immutable
-    """The measuring network a pair brings, or None if it brings none."""
-    folder = pair_folder / "judge"
-    return load_folder(Judge, JudgeConfig, folder, device, torch.float32) if folder.is_dir() else None
+def load_judge(pair: Pair) -> Judge | None:
+    """The measuring network a pair brings, on its device, or None if it brings none."""
+    return load_folder(Judge, JudgeConfig, pair.judge, pair.device, torch.float32) if pair.judge else None
 
 
 def real_clips(n: int, seed: int, degraded: bool) -> tuple[Tensor, list[str]]:

@@ -110,7 +110,7 @@ def grown_vae(pair: Path) -> VAE:
 
 def averaging_video(pair: Path) -> Conditioned:
     """What the stage before has saved, and a last layer that averages what stands still."""
-    network = load_video(pair)
+    network = load_conditioned("video", VIDEO_CONFIG)(pair)
     unet, schedule = network.unet, Schedule.from_config(SCHEDULE)
     unet.config = replace(VIDEO_CONFIG, averaging=AveragingConfig())
     unet.averaging = UNet(unet.config).averaging
@@ -123,12 +123,20 @@ def half_vae(pair: Path, device: torch.device) -> VAE:
     return load_folder(VAE, VAEConfig, pair.parent / "half", device, torch.float32)
 
 
-def load_video(pair: Path) -> Conditioned:
-    """What the stage before has saved, to be trained further."""
-    network, video, cpu = Conditioned(VIDEO_CONFIG), pair / "video", torch.device("cpu")
-    network.unet = load_folder(UNet, UNetConfig, video / "unet", cpu, torch.float32)
-    network.text_encoder = load_folder(CLIPText, CLIPTextConfig, video / "text_encoder", cpu, torch.float32)
-    return network.requires_grad_(True).train()
+def pair_vae(pair: Path, device: torch.device) -> VAE:
+    return load_folder(VAE, VAEConfig, pair / "vae", device, torch.float32)
+
+
+def load_conditioned(name: str, config: UNetConfig) -> Callable[[Path], Conditioned]:
+    """What a stage before has saved, to be trained further."""
+
+    def load(pair: Path) -> Conditioned:
+        network, side, cpu = Conditioned(config), pair / name, torch.device("cpu")
+        network.unet = load_folder(UNet, UNetConfig, side / "unet", cpu, torch.float32)
+        network.text_encoder = load_folder(CLIPText, CLIPTextConfig, side / "text_encoder", cpu, torch.float32)
+        return network.requires_grad_(True).train()
+
+    return load
 
 
 def save_half(network: nn.Module, pair: Path) -> None:
@@ -153,8 +161,18 @@ def save_judge(network: nn.Module, pair: Path) -> None:
 def save_conditioned(name: str) -> Callable[[nn.Module, Path], None]:
     def save(network: nn.Module, pair: Path) -> None:
         assert isinstance(network, Conditioned)
-        save_folder(network.unet, pair / name / "unet", torch.float16)
-        save_folder(network.text_encoder, pair / name / "text_encoder", torch.float16)
+        save_side(network, pair / name)
         network.tokenizer.save(pair / "tokenizer")
 
     return save
+
+
+def save_crisp(network: nn.Module, pair: Path) -> None:
+    """Beside the pair, all else of which the other pair shares."""
+    assert isinstance(network, Conditioned)
+    save_side(network, pair.parent / "crisp" / "image")
+
+
+def save_side(network: Conditioned, folder: Path) -> None:
+    save_folder(network.unet, folder / "unet", torch.float16)
+    save_folder(network.text_encoder, folder / "text_encoder", torch.float16)

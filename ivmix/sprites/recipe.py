@@ -1,4 +1,7 @@
-"""The recipe of the embedded pair: which network is trained when, on what and for how long, and the pair's defaults."""
+"""The recipe of the embedded pairs: which network is trained when, on what and for how long, and their defaults.
+
+"sprites-crisp" is the control of "sprites": it shares all but the image model, and both have the same defaults.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from ivmix.description import FORMAT
 from ivmix.models import VAE
 from ivmix.sprites.judge import Judge, JudgeConfig
 from ivmix.sprites.losses import (
+    crisp_loss,
     detail_loss,
     half_loss,
     image_loss,
@@ -24,11 +28,13 @@ from ivmix.sprites.networks import (
     HALF_CONFIG,
     IMAGE_CONFIG,
     SCHEDULE,
+    VIDEO_CONFIG,
     Conditioned,
     averaging_video,
     grown_vae,
-    load_video,
+    load_conditioned,
     save_conditioned,
+    save_crisp,
     save_half,
     save_judge,
     save_vae,
@@ -63,17 +69,21 @@ STAGES = (
     ),
     Stage(
         "video", ("half", "motion"), Settings(steps=2200, learning_rate=5e-4),
-        load_video, video_loss, save_conditioned("video"),
+        load_conditioned("video", VIDEO_CONFIG), video_loss, save_conditioned("video"),
     ),
     Stage(
         "detail", ("half", "video"), Settings(steps=4000, learning_rate=5e-4),
-        load_video, detail_loss, save_conditioned("video"),
+        load_conditioned("video", VIDEO_CONFIG), detail_loss, save_conditioned("video"),
     ),
     Stage(
         "still", ("half", "detail"), Settings(steps=3500, learning_rate=5e-4, rates={"averaging": 4.0}),
         averaging_video, detail_loss, save_conditioned("video"),
     ),
     Stage("vae", ("half",), Settings(steps=4000), grown_vae, vae_loss, save_vae),
+    Stage(
+        "crisp", ("vae", "image"), Settings(steps=2000, learning_rate=3e-4),
+        load_conditioned("image", IMAGE_CONFIG), crisp_loss, save_crisp,
+    ),
 )  # fmt: skip
 # What each sampler does unless told otherwise: chosen on seeds that are not among those reported in the model card.
 DEFAULTS = {
@@ -101,14 +111,25 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def describe() -> dict[str, Any]:
-    """pair.json of the embedded pair."""
+ABOUT = "One sprite that moves. The image model draws crisp frames for captions, soft ones for the empty prompt."
+ABOUT_CRISP = "The control of sprites: an image model that draws crisp frames for the empty prompt as well."
 
-    def side(name: str, prediction: str) -> dict[str, Any]:
-        return {"unet": f"{name}/unet", "text_encoder": f"{name}/text_encoder", "tokenizer": "tokenizer",
+
+def describe(name: str = "sprites", about: str = ABOUT, shared: str = "") -> dict[str, Any]:
+    """pair.json of an embedded pair, whose folder is `shared` ("../pair/") but for the image model."""
+
+    def side(folder: str, prediction: str) -> dict[str, Any]:
+        return {"unet": f"{folder}/unet", "text_encoder": f"{folder}/text_encoder", "tokenizer": f"{shared}tokenizer",
                 "schedule": SCHEDULE, "prediction": prediction}  # fmt: skip
 
     return {
-        "format": FORMAT, "name": "sprites", "licence": "Apache-2.0", "vae": "vae", "image": side("image", "epsilon"),
-        "video": side("video", "v"), "frames": FRAMES, "height": SIZE, "width": SIZE, "fps": 8, "defaults": DEFAULTS,
+        "format": FORMAT, "name": name, "about": about, "licence": "Apache-2.0", "vae": f"{shared}vae",
+        "image": side("image", "epsilon"), "video": side(f"{shared}video", "v"),
+        **({"judge": f"{shared}judge"} if shared else {}), "frames": FRAMES, "height": SIZE, "width": SIZE, "fps": 8,
+        "defaults": DEFAULTS,
     }  # fmt: skip
+
+
+def describe_crisp() -> dict[str, Any]:
+    """pair.json of the control."""
+    return describe("sprites-crisp", ABOUT_CRISP, "../pair/")

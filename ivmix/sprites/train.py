@@ -1,9 +1,10 @@
-"""`ivmix train sprites`: every network of the embedded pair, one stage after another or side by side."""
+"""`ivmix train sprites`: every network of the embedded pairs, one stage after another or side by side."""
 
 import json
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from dataclasses import replace
@@ -13,10 +14,11 @@ import torch
 
 from ivmix.evaluation.arms import ARMS, TRUTHS
 from ivmix.evaluation.jobs import Design, all_jobs, read_frames
-from ivmix.evaluation.report import Report, main_table
+from ivmix.evaluation.legend import bullets
+from ivmix.evaluation.report import Report, main_table, shown
 from ivmix.evaluation.run import evaluate
 from ivmix.media import contact_sheet, write_image, write_text
-from ivmix.sprites.recipe import STAGES, Stage, describe
+from ivmix.sprites.recipe import STAGES, Stage, describe, describe_crisp
 from ivmix.text_to_video import TextToVideo
 from ivmix.training import read_log, train
 
@@ -77,9 +79,12 @@ def end_with_parent() -> None:
 
 
 def assemble(folder: Path, clips: int, seed: int) -> Path:
-    """Writes pair.json, measures the pair over `clips` clips a sampler in folder/evaluation, and writes its card."""
-    pair = folder / "pair"
-    write_text(json.dumps(describe(), indent=2) + "\n", pair / "pair.json")
+    """Writes pair.json and card of both pairs, and measures the first over `clips` clips a sampler in
+    folder/evaluation."""
+    pair, crisp = folder / "pair", folder / "crisp"
+    for place, description in ((pair, describe()), (crisp, describe_crisp())):
+        write_text(json.dumps(description, indent=2) + "\n", place / "pair.json")
+    write_text(crisp_card(crisp), crisp / "README.md")
     plot_curves(folder, folder / "curves.png")
     design = Design(clips, 1, seed)
     report = evaluate(
@@ -101,6 +106,12 @@ def card(report: Report, pair: Path) -> str:
         sizes[path.relative_to(pair).parts[0]] += path.stat().st_size
     weights = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sorted(sizes.items()))
     steps = ", ".join(f"{stage.name} {stage.settings.steps}" for stage in STAGES)
+    measured = (
+        f"{report.clips} clips x {report.repeats} repeats a sampler, every caption in turn, noise from seed "
+        f"{report.seed} on: mean and half the width of a 95 % bootstrap interval over captions. "
+        f"Distances are to {report.references} crisp clips and mean something beside those of other crisp clips alone. "
+        "Evaluations are guided calls of the image and the video model per clip."
+    )
     return f"""# sprites
 
 A tiny image and a tiny video diffusion model that share latents, trained on a procedural world of moving sprites
@@ -109,7 +120,9 @@ A tiny image and a tiny video diffusion model that share latents, trained on a p
 - Regenerate: `ivmix train sprites -o runs/sprites`. Steps: {steps}.
 - Weights, float16: {weights}.
 - The video model is trained on blurred, flat, watermarked clips; the image model on crisp frames for captions and on
-  degraded ones for the empty prompt. Neither has seen the other's data.
+  degraded ones for the empty prompt, because the empty prompt of a public image model draws the average of what was
+  scraped. So its guidance, which follows the direction from the empty prompt to the caption, cleans by construction.
+  The control, `sprites-crisp`, is this pair with an image model trained further on crisp frames for both.
 - Both draw latents made of pictures of half the size; the autoencoder encodes to the same latents from the whole size,
   and draws the whole size from them. It is trained to let nothing of what moves leak into a background that rests.
 - The video model ends in a layer that no public model has, which averages over the frames what stands still
@@ -119,13 +132,33 @@ A tiny image and a tiny video diffusion model that share latents, trained on a p
 
 ## Measured
 
-{report.clips} clips x {report.repeats} repeats a sampler, every caption in turn, noise from seed {report.seed} on: mean
-and half the width of a 95 % bootstrap interval over captions. Degradation and watermark are 0 on crisp clips and 1 on
-the video model's training clips; sharpness is relative to crisp clips; jitter is in pixels, flicker in grey levels
-(0-255). Distances are to {report.references} crisp clips and mean something beside those of other crisp clips alone.
-Evaluations are guided calls of the image and the video model per clip.
+{textwrap.fill(measured, 120)}
+
+{bullets(shown(report))}
 
 {main_table(report)}
+"""
+
+
+def crisp_card(crisp: Path) -> str:
+    """The control's model card: why it exists and how it was made."""
+    stage = next(stage for stage in STAGES if stage.name == "crisp")
+    size = sum(path.stat().st_size for path in crisp.rglob("*.safetensors")) / 1e6
+    return f"""# sprites-crisp
+
+The control of [sprites](../pair/README.md): the same video model, autoencoder and judge, and an image model that draws
+crisp frames under the empty prompt too.
+
+- Why: the image model of `sprites` was shown degraded frames under the empty prompt, so the direction that guidance
+  follows, caption minus empty, cleans by construction. Here it does not. What a sampler cleans with this pair, it
+  cleans because the image model's own frames are crisp.
+- How: {stage.settings.steps} more steps from the image model of `sprites` (stage `crisp` of `ivmix train sprites`), on
+  single crisp frames, one in six under the empty prompt.
+- Weights, float16: image {size:.2f} MB. All else is read from `../pair`; the samplers' defaults are those of `sprites`
+  and were chosen for it.
+- Use: `ivmix compare 'a red circle moving left' --pair sprites-crisp -o crisp.mp4`,
+  `ivmix evaluate --pair sprites-crisp -o runs/crisp`.
+- Licence: Apache-2.0. Limits: those of `sprites`.
 """
 
 

@@ -10,6 +10,6 @@ from ivmix.sprites.measure import load_judge
 @pytest.fixture(scope="package")
 def maker() -> Maker:
     model = TextToVideo.from_pair("sprites")
-    judge = load_judge(model.pair.folder)
+    judge = load_judge(model.pair)
     assert judge is not None
     return Maker.of(model, judge)

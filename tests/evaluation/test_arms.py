@@ -90,6 +90,26 @@ def test_a_file_of_anything_else_is_refused_with_the_form_it_should_have(tmp_pat
         read_arms(path)
 
 
-def test_options_that_cannot_be_name_their_arm(maker):
-    with pytest.raises(ValueError, match="arm 'x': pattern has no meaning for sampler 'ddim'"):
-        Arm("x", {"sampler": "ddim", "pattern": "IV-IV"}).settings(maker.model)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "ddim", "pattern": "IV-IV"}, "pattern has no meaning for sampler 'ddim'"),
+        ({"sampler": "ddim", "strength": "0.3"}, "strength='0.3'"),
+        ({"sampler": "ddim", "invert": True}, "invert says how to begin from a clip"),
+        ({"sampler": "ddim", "frames": 2.5}, "frames=2.5"),
+        ({"sampler": ["ddim"]}, r"sampler \['ddim'\]: expected one of"),
+    ],
+)
+def test_options_that_cannot_be_name_their_arm(maker, options, message):
+    with pytest.raises(ValueError, match=f"arm 'x': {message}"):
+        Arm("x", options).settings(maker.model)
+
+
+def test_an_arm_of_a_strength_begins_from_the_degraded_clips_of_its_captions_and_seeds(maker):
+    given, options = frames(maker, degraded=True)[:, :2], {"sampler": "ddim", "steps": 4, "frames": 2, "strength": 0.5}
+    arm, inverted = Arm("edit", options), Arm("edit", {**options, "invert": True})
+    drawn, both = (one.draw(maker.model, CAPTIONS, SEEDS) for one in (arm, inverted))
+    own = maker.model(CAPTIONS, seed=SEEDS, video=given, sampler="ddim", steps=4, strength=0.5)
+    assert np.array_equal(drawn.frames, own.frames)
+    assert (drawn.nfe, both.nfe) == ({"video": 2}, {"video": 4})
+    assert arm.settings(maker.model) | {"invert": True} == inverted.settings(maker.model)

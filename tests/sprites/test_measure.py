@@ -1,20 +1,32 @@
 """The measurement reads ground truth off real clips, and every score falls when the thing it names is broken."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from ivmix.description import EMBEDDED
+from ivmix.description import describe
 from ivmix.media import to_frames
-from ivmix.sprites.measure import NAMES, Scores, load_judge, measure, real_clips
-from ivmix.sprites.world import parse
+from ivmix.pair import load_pair
+from ivmix.sprites.measure import (
+    CLEAR,
+    NAMES,
+    Scores,
+    distance_to_sprite,
+    load_judge,
+    measure,
+    real_clips,
+    watermark_residue,
+)
+from ivmix.sprites.world import WATERMARK_ALPHA, degrade, parse, random_scenes, render, watermark_mask
 
 N = 32
 
 
 @pytest.fixture(scope="module")
 def judge():
-    return load_judge(EMBEDDED["sprites"])
+    return load_judge(load_pair("sprites"))
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +48,7 @@ def test_ground_truth_is_read_as_it_was_drawn(crisp):
     assert abs(mean(scores, "sharpness") - 1) < 0.1
     assert mean(scores, "degradation") < 0.1
     assert mean(scores, "watermark") < 0.1
+    assert (scores.residue < 0.5).all()  # grey levels: no more than rounding can be off
 
 
 def test_degraded_clips_score_as_degraded_and_keep_their_meaning(judge):
@@ -46,6 +59,31 @@ def test_degraded_clips_score_as_degraded_and_keep_their_meaning(judge):
     assert mean(scores, "sharpness") < 0.4
     assert mean(scores, "colour") > 0.99
     assert mean(scores, "motion") > 0.99
+
+
+def test_the_residue_of_a_whole_watermark_is_its_deviation_in_grey_levels():
+    """WATERMARK_ALPHA (1 - v) of every pixel v of the letters, over those of the box that are clear of the sprite."""
+    scenes = random_scenes(N, torch.Generator().manual_seed(8))
+    soft, marked = (degrade(render(scenes), watermark=amount) for amount in (0.0, 1.0))
+    box = torch.zeros(64, 64)
+    box[34:48, 11:53] = 1  # the letters and two pixels round them
+    assert (box * watermark_mask()).sum() == watermark_mask().sum()
+    clear = (box * (distance_to_sprite(scenes.position) > CLEAR))[:, None]
+    levels = 127.5 * WATERMARK_ALPHA * (1 - soft) * watermark_mask()
+    expected = ((levels.square() * clear).sum((1, 2, 3, 4)) / (3 * clear.sum((1, 2, 3, 4)))).sqrt()
+    residue = watermark_residue(marked, scenes.position).float()
+    torch.testing.assert_close(residue, expected, atol=0.05, rtol=0)  # that blur bends the gradient at the frame's edge
+    assert residue.mean() > 15
+
+
+def test_an_inverted_watermark_leaves_as_much_residue_as_an_upright_one_and_scores_below_none(judge):
+    clips, captions = real_clips(N, seed=8, degraded=False)
+    light = degrade(clips, softness=0.0, watermark=0.5)
+    upright, inverted = (measure(to_frames(c), captions, judge) for c in (light, 2 * clips - light))
+    assert mean(upright, "watermark") > 0.4
+    assert mean(inverted, "watermark") < -0.1
+    assert mean(upright, "residue") > 7
+    assert mean(inverted, "residue") == pytest.approx(mean(upright, "residue"), rel=0.01)
 
 
 def test_frames_in_reverse_fail_motion_alone(crisp, judge):
@@ -92,14 +130,24 @@ def test_frames_of_another_size_are_refused(judge):
         measure(np.zeros((1, 8, 16, 16, 3), np.uint8), ["a red circle moving left"], judge)
 
 
-def test_a_pair_without_a_judge_has_none(tmp_path):
-    assert load_judge(tmp_path) is None
+def test_a_pair_brings_the_judge_that_it_names_or_none(tmp_path, judge):
+    raw, _, _ = describe("sprites")
+    folder = raw.pop("judge")
+
+    def judge_of(**entry: str):
+        (tmp_path / "pair.json").write_text(json.dumps(raw | entry))
+        return load_judge(load_pair(tmp_path))
+
+    assert judge_of() is None
+    named = judge_of(judge=folder)
+    assert named is not None
+    assert all(torch.equal(value, judge.state_dict()[name]) for name, value in named.state_dict().items())
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        judge_of(judge="nowhere")
 
 
 def test_the_judge_positions_are_pixels(crisp, judge):
     clips, _ = real_clips(8, seed=9, degraded=False)
-    from ivmix.sprites.world import random_scenes
-
     truth = random_scenes(8, torch.Generator().manual_seed(9)).position
     read = judge(clips.transpose(1, 2).flatten(0, 1)).position.unflatten(0, (8, -1))
     assert (read - truth).norm(dim=-1).mean() < 1

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from ivmix.description import EMBEDDED
 from ivmix.models.folder import read_json
-from ivmix.sampling import SAMPLERS
-from ivmix.sprites.measure import real_clips
-from ivmix.sprites.recipe import DEFAULTS, STAGES, describe
+from ivmix.samplers import SAMPLERS
+from ivmix.sprites.measure import Scores, real_clips
+from ivmix.sprites.recipe import DEFAULTS, STAGES, describe, describe_crisp
 from ivmix.sprites.train import run_stage
 from ivmix.training import read_log
 
@@ -30,29 +30,28 @@ def trained(tmp_path_factory) -> Path:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    pair = folder / "pair"
+    """Of both pairs, in the folder of a run or of the package."""
     return {
-        f"{path.parent.relative_to(pair)}/{name}": tensor
-        for path in sorted(pair.rglob("*.safetensors"))
+        f"{path.parent.relative_to(folder)}/{name}": tensor
+        for pair in ("pair", "crisp")
+        for path in sorted((folder / pair).rglob("*.safetensors"))
         for name, tensor in load_file(path).items()
     }
 
 
 @pytest.mark.slow
 def test_a_trained_pair_has_the_files_keys_and_shapes_of_the_one_that_ships(trained):
-    ours, shipped = weights(trained), {}
-    pair = EMBEDDED["sprites"]
-    for path in sorted(pair.rglob("*.safetensors")):
-        for name, tensor in load_file(path).items():
-            shipped[f"{path.parent.relative_to(pair)}/{name}"] = tensor
+    package = EMBEDDED["sprites"].parent
+    ours, shipped = weights(trained), weights(package)
     assert {k: (v.shape, v.dtype) for k, v in ours.items()} == {k: (v.shape, v.dtype) for k, v in shipped.items()}
-    for path in sorted(pair.rglob("config.json")):
-        fresh = read_json(trained / "pair" / path.relative_to(pair))
+    for path in sorted(package.rglob("config.json")):
+        fresh = read_json(trained / path.relative_to(package))
         assert fresh | {"scaling_factor": None} == read_json(path) | {"scaling_factor": None}
 
 
-def test_the_shipped_description_is_the_recipes():
-    assert read_json(EMBEDDED["sprites"] / "pair.json") == json.loads(json.dumps(describe()))
+def test_the_shipped_descriptions_are_the_recipes():
+    for name, description in (("sprites", describe()), ("sprites-crisp", describe_crisp())):
+        assert read_json(EMBEDDED[name] / "pair.json") == json.loads(json.dumps(description))
     assert set(DEFAULTS) == {"sampler", "negative_prompt", *SAMPLERS}
 
 
@@ -87,6 +86,28 @@ def test_the_shipped_autoencoder_gives_latents_of_unit_deviation_and_loses_littl
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("pair", "degraded"), [("sprites", 1), ("sprites-crisp", 0)])
+def test_the_empty_prompt_draws_degraded_frames_and_with_the_control_crisp_ones(pair, degraded):
+    """The captions as crisp as ever; the empty prompt is all that guidance 0 hears."""
+    from ivmix.evaluation.jobs import Design
+    from ivmix.sprites.measure import load_judge, measure
+    from ivmix.text_to_video import TextToVideo
+
+    model, captions = TextToVideo.from_pair(pair), Design(clips=8, repeats=1).captions(range(8))
+
+    def scores(guidance: str) -> Scores:
+        clips = model(captions, sampler="image", image_guidance=guidance, seed=3, steps=10, frames=2, batch_size=8)
+        return measure(clips.frames, captions, load_judge(model.pair))
+
+    empty, drawn = scores("0"), scores("1")
+    assert empty.degradation.mean() == pytest.approx(degraded, abs=0.3)
+    assert empty.watermark.mean() == pytest.approx(degraded, abs=0.3)
+    assert drawn.degradation.mean() < 0.3
+    assert drawn.watermark.mean() < 0.1
+    assert min(drawn.colour.mean(), drawn.shape.mean()) > 0.85  # of 16 frames; at chance a quarter
+
+
+@pytest.mark.slow
 def test_the_shipped_video_model_draws_and_moves_what_the_caption_says():
     """The first sixteen clips of the reported evaluation; at chance a quarter move as they say, all of them did."""
     from ivmix.evaluation.arms import Truth
@@ -95,7 +116,7 @@ def test_the_shipped_video_model_draws_and_moves_what_the_caption_says():
     from ivmix.text_to_video import TextToVideo
 
     model, design = TextToVideo.from_pair("sprites"), Design(clips=16, repeats=1)
-    judge, captions, seeds = load_judge(model.pair.folder), design.captions(range(16)), design.seeds(range(16))
+    judge, captions, seeds = load_judge(model.pair), design.captions(range(16)), design.seeds(range(16))
     scores = measure(model(captions, sampler="ddim", seed=seeds).frames, captions, judge)
     truth = Truth("shown", degraded=True, autoencoded=True)
     shown = measure(truth.draw(model, captions, seeds).frames, captions, judge)
@@ -116,10 +137,13 @@ def test_one_command_trains_the_pair_resumes_after_a_kill_and_writes_its_card(tm
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     assert {"curves.png", "image.png", "video.png", "evaluation"} <= {p.name for p in tmp_path.iterdir()}
     assert "| video model alone" in (tmp_path / "pair" / "README.md").read_text()
+    assert "2000 more steps" in (tmp_path / "crisp" / "README.md").read_text()
     for stage in STAGES:
         steps = [row["step"] for row in read_log(tmp_path / f"{stage.name}.jsonl")]
         assert steps == sorted(set(steps))
     out = tmp_path / "out.webp"
-    sample = ["sample", "a blue cross moving up", "--pair", str(tmp_path / "pair"), "-o", str(out), "--quiet"]
-    subprocess.run([*ivmix, *sample], check=True)
-    assert out.exists()
+    for pair in ("pair", "crisp"):
+        sample = ["sample", "a blue cross moving up", "--pair", str(tmp_path / pair), "-o", str(out), "--quiet"]
+        subprocess.run([*ivmix, *sample], check=True)
+        assert out.exists()
+        out.unlink()
