@@ -2,7 +2,7 @@
 
     python notebooks/run.py [NAME ...]        such as 05_scaling; default: all
 
-Each runs in a folder of its own that holds a copy of `data`, so that nothing else is left behind.
+Each runs in a folder of its own that holds copies of `data` and `plots.py`, so that nothing else is left behind.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def run(path: Path) -> float:
             cell.outputs, cell.execution_count = [], None
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(HERE / "data", Path(folder) / "data")
+        shutil.copy(HERE / "plots.py", folder)
         place = {"metadata": {"path": folder}}
         NotebookClient(notebook, timeout=600, record_timing=False, resources=place).execute()
     notebook.metadata = METADATA

@@ -12,12 +12,14 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PAIRS = {"crisp": "sprites-crisp"}  # those that measure another pair than the embedded one
 
 
 def sweep(name: str, clips: int) -> None:
     arms, folder = HERE / "data" / f"{name}.arms.json", HERE.parent / "runs" / name
     command = [sys.executable, "-m", "ivmix", "evaluate", "--arms", str(arms), "-o", str(folder)]
-    subprocess.run([*command, "--clips", str(clips), "--seeds", "1"], check=True, cwd=HERE.parent)
+    command += ["--pair", PAIRS.get(name, "sprites"), "--clips", str(clips), "--seeds", "1"]
+    subprocess.run(command, check=True, cwd=HERE.parent)
     shutil.copy(folder / "report.json", HERE / "data" / f"{name}.json")
 
 

@@ -1,5 +1,6 @@
 """Notebooks: what is stored was run from top to bottom, and runs again."""
 
+import base64
 import re
 import shutil
 from pathlib import Path
@@ -49,6 +50,22 @@ def test_stored_notebooks_are_small_and_name_no_absolute_path(path):
     assert [match.group() for text in texts for match in ABSOLUTE_PATH.finditer(text)] == []
 
 
+@every_notebook
+def test_notebooks_leave_drawing_to_their_plots(path):
+    _, code = read(path)
+    assert [cell.source for cell in code if "matplotlib" in cell.source or "plt." in cell.source] == []
+    assert "import plots" in code[0].source
+
+
+@every_notebook
+def test_stored_pictures_are_twice_as_sharp_as_they_show(path):
+    _, code = read(path)
+    pictures = [output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})]
+    for picture in pictures:
+        width = int.from_bytes(base64.b64decode(picture.data["image/png"])[16:20], "big")  # of the file's header
+        assert width >= 1.9 * picture.metadata["image/png"]["width"]
+
+
 @pytest.mark.parametrize("text", ["saved /srv/me/x.png", 'open("/tmp/run/x")', r"C:\Users\me", "File '/a/b.py'"])
 def test_absolute_paths_are_recognised(text):
     assert ABSOLUTE_PATH.search(text)
@@ -68,5 +85,6 @@ def test_notebooks_run_from_scratch(path, tmp_path, monkeypatch):
     for cell in code:
         cell.outputs, cell.execution_count = [], None
     shutil.copytree(path.parent / "data", tmp_path / "data")
+    shutil.copy(path.parent / "plots.py", tmp_path)
     client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
