@@ -8,9 +8,9 @@ import pytest
 
 from ivmix import TextToVideo
 from ivmix.evaluation.arms import ARMS, TRUTHS, core_arms, full_arms
-from ivmix.evaluation.jobs import fingerprint
 from ivmix.evaluation.report import MAIN, Distance, Estimate, distance_text, evaluations, plus_minus
-from ivmix.sampling import SOLVERS
+from ivmix.pair import fingerprint
+from ivmix.samplers import SOLVERS
 from ivmix.sprites.measure import load_judge
 
 ROOT = Path(__file__).parent.parent
@@ -23,25 +23,28 @@ SMALLER = {  # clips of a sixteenth of the pixels, which say as much about the c
 }
 
 
-def test_the_python_blocks_run_in_order_and_print_what_they_say(capsys):
+def test_the_python_blocks_run_in_order_and_print_what_they_say(capsys, tmp_path, monkeypatch):
     code = "\0".join(re.findall(r"^```python\n(.*?)^```", README, re.S | re.M))
     for large, small in SMALLER.items():
         assert code.count(large) == 1
         code = code.replace(large, small)
     blocks = code.split("\0")
-    assert len(blocks) == 3
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
     printed = capsys.readouterr().out.splitlines()
-    for line, block in ((0, blocks[0]), (2, blocks[2])):
+    for line, block in ((0, blocks[0]), (2, blocks[2]), (3, blocks[3])):
         assert printed[line] == re.findall(r"print\(.*\)  # (.*)", block)[0]
     assert printed[1] == "{'image': 16, 'video': 26} {'video': 10, 'image': 10}"
 
 
-def test_links_lead_to_files():
+def test_links_lead_to_files_and_headings():
+    headings = {re.sub(r"[^a-z0-9 -]", "", line.lower()).strip().replace(" ", "-")
+                for line in re.findall(r"^#+ (.*)$", README, re.M)}  # fmt: skip
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+        assert target[1:] in headings if target.startswith("#") else (ROOT / target).exists(), target
 
 
 def test_the_quick_start_holds_two_bash_blocks():
@@ -63,19 +66,57 @@ def test_the_quick_start_holds_two_bash_blocks():
 def test_the_tables_are_the_stored_measurement(page, data, arms, elsewhere):
     report, lines = json.loads((DATA / data).read_text()), (ROOT / page).read_text().splitlines()
     model = TextToVideo.from_pair("sprites")
-    assert report["weights"] == fingerprint(model, load_judge(model.pair.folder))
+    assert report["weights"] == fingerprint(model.pair, judge=load_judge(model.pair))
     assert [arm["label"] for arm in report["arms"]] == [arm.label for arm in (*TRUTHS, *arms(model.pair))]
     left_out = [arm.label for arm in (*TRUTHS, *elsewhere(model.pair))] if elsewhere else []
     for arm in report["arms"]:
         if arm["label"] in left_out:
             continue
-        estimates = {name: Estimate(**arm["columns"][name]) for name in MAIN}
+        estimates = {name: Estimate(**arm["columns"][name]) for name in MAIN if name in arm["columns"]}
         distance = Distance(**{"deviation": None, "p_value": None, **arm["frechet"]})
         cells = [arm["label"], *(plus_minus(n, e) for n, e in estimates.items())]
         cells.append(distance_text(distance.mean, distance.deviation))
-        (row,) = [line for line in lines if line.split("|")[1:2] and line.split("|")[1].strip() == arm["label"]]
+        whole = [line for line in lines if line.count("|") == len(cells) + 3]  # other tables have fewer columns
+        (row,) = [line for line in whole if line.split("|")[1].strip() == arm["label"]]
         assert [cell.strip() for cell in row.split("|")][1 : len(cells) + 1] == cells
         assert row.endswith(f"| {evaluations(arm['nfe']):<15} |")
+
+
+def arms(data: str) -> dict[str, dict]:
+    return {arm["label"]: arm for arm in json.loads((DATA / data).read_text())["arms"]}
+
+
+def table(head: str) -> tuple[list[str], list[list[str]]]:
+    """The table of the README whose first cell is `head`: its head, and its rows."""
+    lines = README[README.index(f"| {head} ") :].split("\n\n")[0].splitlines()
+    names, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    assert len(rows) > 3
+    return names, rows
+
+
+def test_the_table_of_restored_clips_is_the_stored_measurement():
+    report, (names, rows) = arms("07_edit.json"), table("64 clips")
+    for label, *cells, nfe in rows:
+        columns = report[label]["columns"]
+        assert cells == [plus_minus(name, Estimate(**columns[name])) for name in names[1:-1]]
+        assert nfe == evaluations(report[label]["nfe"])
+
+
+def test_the_table_of_the_control_is_the_stored_measurement_of_both_pairs():
+    reports, (names, rows) = (arms("residue.json"), arms("crisp.json")), table("empty prompt:")
+    columns = [name.removesuffix(", soft") for name in names[1:-1:2]]
+    for label, *cells, nfe in rows:
+        both = [report[label] for report in reports]
+        assert cells == [plus_minus(c, Estimate(**arm["columns"][c])) for c in columns for arm in both]
+        assert {nfe} == {evaluations(arm["nfe"]) for arm in both}
+
+
+@pytest.mark.parametrize(
+    ("pair", "data"), [("sprites", "residue.json"), ("sprites", "07_edit.json"), ("sprites-crisp", "crisp.json")]
+)
+def test_stored_measurements_are_of_the_weights_that_ship(pair, data):
+    model = TextToVideo.from_pair(pair)
+    assert json.loads((DATA / data).read_text())["weights"] == fingerprint(model.pair, judge=load_judge(model.pair))
 
 
 def test_the_table_of_solvers_is_what_their_classes_say():
