@@ -1,12 +1,16 @@
 """What a call of `TextToVideo` may be given: read into one form, or refused in one line that names the argument."""
 
 import hashlib
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ivmix.media import fit, read_clip
 from ivmix.media.files import StrPath
@@ -14,6 +18,15 @@ from ivmix.record import Given
 from ivmix.typed import whole
 
 Texts = str | Sequence[str]
+
+
+def read_prompts(prompts: Texts) -> list[str]:
+    """One text, or a list of them. ValueError for anything else."""
+    if not isinstance(prompts, str | Iterable):
+        raise ValueError(f"prompts is {prompts!r}: expected text, or a list of texts")
+    found = [prompts] if isinstance(prompts, str) else list(prompts)
+    check_prompts(found)
+    return found
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
@@ -69,6 +82,16 @@ def read_sizes(
     return f, h, w
 
 
+def read_noise(latents: Tensor | np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """Noise of that shape. ValueError for another; a warning for what is far from unit normals."""
+    noise = torch.as_tensor(latents)
+    if tuple(noise.shape) != shape or not noise.is_floating_point():
+        raise ValueError(f"latents is {noise.dtype} of shape {tuple(noise.shape)}: expected unit normals {shape}")
+    if not 0.5 < float(noise.std()) < 2:
+        warnings.warn(f"latents has a deviation of {float(noise.std()):.3g}: expected unit normals", stacklevel=4)
+    return noise
+
+
 def check_video(
     video: np.ndarray, count: int, frames: int | None, height: int | None, width: int | None
 ) -> tuple[int, int, int]:
@@ -90,12 +113,21 @@ def check_video(
     return f, h, w
 
 
-def read_video(video: np.ndarray | StrPath, frames: int, height: int, width: int) -> tuple[np.ndarray, Given]:
-    """A clip (b f h w c) of these sizes, and what the record says of it; what a file's frames need is warned of."""
+def read_video(
+    video: np.ndarray | StrPath, frames: int, height: int, width: int, fps: float
+) -> tuple[np.ndarray, Given]:
+    """A clip (b f h w c) of these sizes, and what the record says of it; what is done to a file's frames is warned of,
+    and so is a rate that is not `fps`."""
     if isinstance(video, np.ndarray):
         return video if video.ndim == 5 else video[None], {"path": None, "sha256": digest(video)}
+    if not isinstance(video, str | PathLike):
+        kind = type(video).__name__
+        raise ValueError(f"video is a {kind}: expected a file, or frames (f, h, w, 3) as a uint8 NumPy array")
     path = str(Path(video).resolve())
-    fitted, changes = fit(read_clip(path, limit=frames + 1).frames, frames, height, width)
+    clip = read_clip(path, limit=frames + 1)
+    fitted, changes = fit(clip.frames, frames, height, width)
+    if clip.fps is not None and not math.isclose(clip.fps, fps, rel_tol=0.02):
+        changes.append(f"its {clip.fps:.3g} frames a second are taken as the pair's {fps:g}")
     for change in changes:
         warnings.warn(f"{path}: {change}", stacklevel=4)
     return fitted[None], {"path": path, "sha256": digest(fitted)}

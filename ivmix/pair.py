@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -103,8 +102,13 @@ class Pair:
         """`fingerprint` of what was loaded."""
         return fingerprint(self)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> "Pair":
-        """The pair with every network moved, in place. ValueError for a device that cannot be had."""
+    def to(
+        self, device: torch.device | torch.dtype | str | None = None, dtype: torch.dtype | str | None = None
+    ) -> "Pair":
+        """The pair with every network moved, in place; a dtype may stand first. ValueError for a device that cannot be
+        had."""
+        if isinstance(device, torch.dtype) or str(device) in map(_name, DTYPES):
+            device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
         kind = self.dtype if dtype is None else find_dtype(dtype)
         networks: list[nn.Module] = [self.vae, *(n for side in self.sides for n in (side.unet, side.text_encoder))]
@@ -188,11 +192,6 @@ def load_pair(
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
-    if video.unet.config.temporal is None:
-        warnings.warn(
-            f"video model {raw['video']['unet']}: it has no temporal layers, so its frames know nothing of each other",
-            stacklevel=2,
-        )
     vae = load_vae(raw["vae"], variant=variant(raw["vae"]), device=device, dtype=dtype)
     return Pair(
         raw["name"], source, folder, swaps, compile, image, video, vae,
@@ -236,9 +235,13 @@ def find_dtype(name: torch.dtype | str) -> torch.dtype:
     """The floating-point type of that name. ValueError for another."""
     found = getattr(torch, name, None) if isinstance(name, str) else name
     if found not in DTYPES:
-        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        known = ", ".join(map(_name, DTYPES))
         raise ValueError(f"dtype {name!r}: expected one of {known}")
     return found
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def read_weighted(text: str) -> tuple[LoRA, float]:

@@ -61,6 +61,16 @@ class Record:
         share = len(own["prompts"]) / len(self.prompts)
         return replace(self, **own, seconds=round(self.seconds * share, 3))
 
+    @property
+    def lost(self) -> str | None:
+        """What of the run no record can hold; None if a command can repeat it."""
+        if self.latents is not None:
+            return "it began from noise given in Python (latents)"
+        if self.video is not None and self.video["path"] is None:
+            return "it began from a video given in Python, which has no file"
+        solver = str(self.sampling.get("solver", ""))
+        return f"its solver {solver} has no name" if "(" in solver else None
+
     def asks_as(self, other: "Record") -> bool:
         """Whether both ask for the same, whatever it cost."""
         cost: dict[str, Any] = {"nfe": {}, "forwards": {}, "seconds": 0.0}

@@ -54,6 +54,8 @@ def _lines(text: str, path: Path) -> list[Request]:
 def _rows(text: str, path: Path) -> list[Request]:
     reader = csv.DictReader(io.StringIO(text), strict=True)
     found = []
+    if "prompt" not in (reader.fieldnames or ()):
+        raise ValueError(f"{path}, line 1: expected the names of columns, prompt among them, got {reader.fieldnames}")
     try:
         for row in reader:
             where = f"{path}, line {reader.line_num}"

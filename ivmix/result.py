@@ -1,6 +1,7 @@
 """What a call of `TextToVideo` returns, and how it is kept."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,13 @@ class Result:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, k: int) -> "Result":
-        k = range(len(self))[k]  # IndexError beyond, and from the end for k < 0
-        return Result(self.frames[k : k + 1], self.latents[k : k + 1], self.record.of(slice(k, k + 1)), self.fps)
+    def __getitem__(self, k: int | slice) -> "Result":
+        """Clip k, from the end for k < 0, or a slice of clips. IndexError beyond them."""
+        if not isinstance(k, slice):
+            if not -len(self) <= k < len(self):
+                raise IndexError(f"result[{k}]: it has {len(self)} clip{'s' * (len(self) != 1)}")
+            k = slice(k % len(self), k % len(self) + 1)
+        return Result(self.frames[k], self.latents[k], self.record.of(k), self.fps)
 
     def __iter__(self) -> "Iterator[Result]":
         return (self[k] for k in range(len(self)))
@@ -41,7 +46,7 @@ class Result:
     def __repr__(self) -> str:
         (b, f, h, w, _), record = self.frames.shape, self.record
         stopped = ", cancelled" if record.cancelled else ""
-        nfe = " + ".join(f"{count} {name}" for name, count in record.nfe.items())
+        nfe = " + ".join(f"{count} {name}" for name, count in sorted(record.nfe.items()))
         return (
             f"Result({b} clip{'s' * (b != 1)} of {f} frames {h}x{w}, {record.sampling['sampler']}, {nfe} evaluations a "
             f"clip, {record.seconds:.1f} s{stopped})"
@@ -62,6 +67,8 @@ class Result:
         paths = numbered(path, len(self))
         for one in paths:
             check_outputs(one, clobber)
+        if reason := self.record.lost:
+            warnings.warn(f"the record cannot make the clip again: {reason}", stacklevel=2)
         for one, clip in zip(paths, self, strict=True):
             write_video(clip.frames[0], one, fps, upscaled)
             write_text(json.dumps(clip.record.to_dict(), indent=2) + "\n", record_path(one))

@@ -20,6 +20,7 @@ ELSEWHERE = {
     "video_length": "frames",
     "prompt": "prompts, the first argument",
     "generator": "seed",
+    "seeds": "seed, one number or one a prompt,",
     "n_prompt": "negative_prompt",
     "init_image": "video",
     "image": "video",
@@ -50,13 +51,18 @@ def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iter
             known = (*beside, "sampler", *OPTIONS)
             hint = f"it is {ELSEWHERE[option]} here" if option in ELSEWHERE else meant(option, known)
             raise ValueError(f"option {option!r} is not known: {hint}")
-        if option not in kind.__dataclass_fields__:
-            takers = ", ".join(n for n, k in SAMPLERS.items() if option in k.__dataclass_fields__)
+        if option not in names(kind):
+            takers = ", ".join(n for n, k in SAMPLERS.items() if option in names(k))
             raise ValueError(f"{option} has no meaning for sampler {name!r}: it belongs to {takers}")
     options = {**defaults.get(name, {}), **options}
     needed = {f.name for f in fields(kind) if f.default is MISSING}
-    check_keys(options, kind.__dataclass_fields__, needed, f"sampler {name!r}")
+    check_keys(options, dict.fromkeys(names(kind)), needed, f"sampler {name!r}")
     return kind(**{option: _read(option, value) for option, value in options.items()})
+
+
+def names(kind: type[Sampling]) -> list[str]:
+    """The options of a sampler."""
+    return [field.name for field in fields(kind)]
 
 
 def _read(name: str, value: Any) -> Any:

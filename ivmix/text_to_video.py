@@ -15,10 +15,11 @@ from torch import Tensor
 from ivmix._version import __version__
 from ivmix.arguments import (
     Texts,
-    check_prompts,
     check_video,
     digest,
     one_each,
+    read_noise,
+    read_prompts,
     read_seeds,
     read_sizes,
     read_strength,
@@ -30,7 +31,7 @@ from ivmix.media.files import StrPath
 from ivmix.memory import check_fits, frames_at_once
 from ivmix.models import first_not_finite
 from ivmix.models.compile import Mode
-from ivmix.models.prompts import read_prompts
+from ivmix.models.prompts import read_prompts as read_words
 from ivmix.pair import Pair, Side, load_pair
 from ivmix.progress import progress_bar
 from ivmix.record import Given, Record
@@ -102,6 +103,8 @@ class TextToVideo:
     """
 
     def __init__(self, pair: Pair) -> None:
+        if not isinstance(pair, Pair):
+            raise TypeError(f"pair: got {pair!r}, expected a Pair; by name it is TextToVideo.from_pair({pair!r})")
         self.pair = pair
 
     def __repr__(self) -> str:
@@ -120,8 +123,11 @@ class TextToVideo:
         """Loads a pair by name, or any folder with a pair.json; see `ivmix.pair.load_pair`."""
         return cls(load_pair(name_or_folder, device, dtype, swaps, compile))
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> "TextToVideo":
-        """Moves every network, in place, and returns this model. ValueError for a device that cannot be had."""
+    def to(
+        self, device: torch.device | torch.dtype | str | None = None, dtype: torch.dtype | str | None = None
+    ) -> "TextToVideo":
+        """Moves every network, in place, and returns this model; a dtype may stand first. ValueError for a device that
+        cannot be had."""
         self.pair = self.pair.to(device, dtype)
         return self
 
@@ -138,7 +144,7 @@ class TextToVideo:
         video: np.ndarray | StrPath | None = None,
         strength: float | None = None,
         source_prompt: Texts | None = None,
-        latents: Tensor | None = None,
+        latents: Tensor | np.ndarray | None = None,
         sampling: Sampling | None = None,
         vae_tile: int | None = None,
         batch_size: int = 8,
@@ -153,8 +159,8 @@ class TextToVideo:
         model; defaults are the pair's, and each is one text or one a prompt.
 
         What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose defaults are
-        again the pair's; `solver` may be an instance of any solver. `latents` (b c f h w) are unit normals to begin
-        from instead of the seeds' own.
+        again the pair's; `solver` may be an instance of any solver. `latents` (b c f h w) are the noise to begin from
+        instead of the seeds' own: unit normals, not a result's clean latents.
 
         Video to video: with `video`, a file, or frames (f h w c) or (b f h w c) uint8, noise is added to it and only
         the last `strength`, 0 to 1, of the steps is played (SDEdit, arXiv 2108.01073); frames of an array are taken as
@@ -168,6 +174,8 @@ class TextToVideo:
         then of the clips begun so far. ValueError for anything that cannot be, before sampling.
         """
         began, batch_size = time.perf_counter(), whole("batch_size", batch_size, 1)
+        if not (callback is None or callable(callback)):
+            raise ValueError(f"callback is {callback!r}: expected a function of (step, total, run)")
         job = self._job(
             prompts, negative_prompt=negative_prompt, image_negative_prompt=image_negative_prompt, seed=seed,
             frames=frames, height=height, width=width, video=video, strength=strength, source_prompt=source_prompt,
@@ -196,13 +204,13 @@ class TextToVideo:
                 if not goes_on:
                     break
         assert run is not None
-        latents = torch.cat(drawn)
+        z = torch.cat(drawn)
         record = replace(
-            record.of(slice(len(latents))), nfe=dict(run.nfe), forwards=dict(run.forwards),
+            record.of(slice(len(z))), nfe=dict(run.nfe), forwards=dict(run.forwards),
             seconds=round(time.perf_counter() - began, 3),
-            cancelled=run.cancelled or len(latents) < len(record.prompts),
+            cancelled=run.cancelled or len(z) < len(record.prompts),
         )  # fmt: skip
-        return Result(np.concatenate(shown), latents, record, self.pair.fps)
+        return Result(np.concatenate(shown), z, record, self.pair.fps)
 
     def record(self, prompts: Texts, **call: Any) -> Record:
         """What `self(prompts, **call)` would record, found without sampling. ValueError for a call that cannot be."""
@@ -212,12 +220,10 @@ class TextToVideo:
         self, prompts: Texts, *, negative_prompt: Texts | None = None, image_negative_prompt: Texts | None = None,
         seed: int | Sequence[int] = 0, frames: int | None = None, height: int | None = None, width: int | None = None,
         video: np.ndarray | StrPath | None = None, strength: float | None = None, source_prompt: Texts | None = None,
-        latents: Tensor | None = None, sampling: Sampling | None = None, vae_tile: int | None = None,
+        latents: Tensor | np.ndarray | None = None, sampling: Sampling | None = None, vae_tile: int | None = None,
         batch_size: int = 8, **options: Any,
     ) -> Job:  # fmt: skip
-        pair = self.pair
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        check_prompts(prompts)
+        pair, prompts = self.pair, read_prompts(prompts)
         b = len(prompts)
         seeds = read_seeds(seed, b)
         vae_tile = None if vae_tile is None else whole("vae_tile", vae_tile, 1)
@@ -230,18 +236,17 @@ class TextToVideo:
             own = check_video(video, b, frames, height, width)
         frames, height, width = read_sizes(own, frames, height, width)
         shape = pair.latent_shape(frames, height, width)
-        if latents is not None and tuple(latents.shape) != (b, *shape):
-            raise ValueError(f"latents has shape {tuple(latents.shape)}: expected {(b, *shape)}, unit normals")
+        latents = None if latents is None else read_noise(latents, (b, *shape))
         if video is None and (strength is not None or source_prompt is not None):
             name = "strength" if strength is not None else "source_prompt"
-            raise ValueError(f"{name} says how to begin from a video: give video, or leave it out")
+            raise ValueError(f"{name} says how to begin from a video: give one (video, --init), or leave it out")
 
         check_fits(pair, min(batch_size, b), frames, height, width, vae_tile)
         negatives = one_each("negative_prompt", negative_prompt, b, pair.defaults["negative_prompt"])
         image_negatives = one_each("image_negative_prompt", image_negative_prompt, b, negatives)
         sources = None if source_prompt is None else one_each("source_prompt", source_prompt, b, prompts)
         for side, others in ((pair.image, image_negatives), (pair.video, negatives)):
-            read_prompts(side.tokenizer, [*prompts, *others, *(sources or ())])  # before the first batch
+            read_words(side.tokenizer, [*prompts, *others, *(sources or ())])  # before the first batch
         if image_negative_prompt is not None and "image" not in sampling.models:
             warnings.warn(f"image_negative_prompt has no effect: sampler {sampling.name!r} runs the video model alone",
                           stacklevel=3)  # fmt: skip
@@ -260,7 +265,7 @@ class TextToVideo:
             if any(leg.keep for leg in legs):
                 raise ValueError(f"sampler {sampling.name!r} begins again from noise: it cannot start from a video")
             legs = tail(legs, strength)
-            clip, given = read_video(video, frames, height, width)
+            clip, given = read_video(video, frames, height, width, pair.fps)
             if sources is not None:
                 climb = ascent(schedule, legs, sampling.lead)
         noise: Given | None = None
@@ -340,7 +345,9 @@ class TextToVideo:
         return error
 
     def _announce(self, job: Job) -> None:
-        """Says where a run that is to mix does not, or the image model has no part in one that is to mix both."""
+        """Says where a run that is to mix does not, or a model has no part in it, or is not what it is taken for."""
+        if "video" in job.sampling.models and self.pair.video.unet.config.temporal is None:
+            warnings.warn("the video model has no temporal layers: its frames know nothing of each other", stacklevel=3)
         name, n = job.sampling.name, job.sampling.steps
         levels = {leg.step: leg.source for leg in job.legs if leg.label == "step"}
         if name == "zigzag" and all(leg.label == "step" for leg in job.legs):

@@ -79,7 +79,7 @@ def test_a_record_remembers_models_put_in_the_place_of_the_pairs_own(tmp_path, c
     assert main(["sample", PROMPT, "-o", str(first), *QUICK, *models]) == 0
     said = capsys.readouterr().err
     assert "networks run by eager: the network is on cpu" in said
-    assert said.count("it has no temporal layers, so its frames know nothing of each other") == 1
+    assert said.count("the video model has no temporal layers: its frames know nothing of each other") == 1
     assert main(["sample", "--from", f"{first}.json", "-o", str(again), "--quiet"]) == 0
     record = json.loads(Path(f"{again}.json").read_text())
     assert (record["swaps"], record["compile"]) == ({"video_model": models[1], "clip_skip": 2}, "auto")

@@ -90,7 +90,7 @@ def test_batches_draw_what_single_clips_are(run, tmp_path):
 def test_resume_draws_only_what_is_missing_or_asks_for_something_else(run, tmp_path):
     run("out.webp", RED, BLUE, RED, *QUICK, "--quiet")
     (tmp_path / "out-001.webp").unlink()
-    (tmp_path / "out-002.webp.json").write_text("{}")
+    (tmp_path / "out-002.webp").write_bytes((tmp_path / "out-002.webp").read_bytes()[:60])
     before = (tmp_path / "out-000.webp").stat().st_mtime_ns
     status, said = run("out.webp", RED, BLUE, RED, *QUICK, "--resume")
     assert (status, said.count("makes it again")) == (0, 2)
@@ -125,7 +125,7 @@ def test_a_clip_from_a_clip_is_made_again_by_its_record_while_the_file_is_the_sa
     status, said = run("a.webp", RED, "--init", "soft.mp4", "--strength", "0.4", "--sampler", "ddim", "--steps", "5")
     assert status == 0
     assert "ivmix sample: warning:" in said
-    assert "256x256 resized to 64x64" in said
+    assert said.count("256x256 resized to 64x64") == 1
     assert "2 video evaluations" in said
     assert record(tmp_path / "a.webp")["video"]["path"] == str(video)
     assert run("b.webp", "--from", "a.webp.json", "--quiet")[0] == 0
@@ -134,6 +134,22 @@ def test_a_clip_from_a_clip_is_made_again_by_its_record_while_the_file_is_the_sa
     status, said = run("c.webp", "--from", "a.webp.json", "--quiet")
     assert "began from a video at" in said
     assert "shows something else now" in said
+
+
+def test_a_clip_is_not_written_over_what_it_begins_from(run, tmp_path, soft):
+    shutil.copy(soft, tmp_path / "soft.mp4")
+    (tmp_path / "link.mp4").symlink_to("soft.mp4")
+    for name in ("soft.mp4", "./soft.mp4", "link.mp4"):
+        status, said = run("soft.mp4", RED, "--init", name, "--quiet")
+        assert (status, "are one file, which would be lost" in said) == (2, True)
+    assert (tmp_path / "soft.mp4").read_bytes() == soft.read_bytes()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_rate_that_is_not_the_pairs_is_said(run, tmp_path, soft):
+    write_video(read_clip(soft).frames, tmp_path / "fast.mp4", fps=25)
+    said = run("a.webp", RED, "--init", "fast.mp4", "--strength", "0.4", *QUICK[:4], "--quiet")[1]
+    assert "its 25 frames a second are taken as the pair's 8" in said
 
 
 @pytest.mark.filterwarnings("default")
@@ -166,6 +182,8 @@ def test_a_record_may_be_varied_by_a_prompt_or_a_seed_and_keeps_the_rest(run, tm
     cost = {"seconds": 0}
     assert b | cost == a | cost | {"prompts": [BLUE]}
     assert c | cost == a | cost | {"seeds": [6]}
+    said = run("e.webp", "--from", "a.webp.json", "--sampler", "image")[1]
+    assert "the options of image are the pair's and those given, not those of the record's ddim" in said
     run("d.webp", "--from", "a.webp.json", "--negative-prompt", "", "--quiet")
     assert record(tmp_path / "d.webp")["image_negative_prompts"] == [""]  # it followed the other, and does
 
@@ -304,6 +322,7 @@ BAD = [
     (["a", "red", "circle"], "3 prompts of one word: put a prompt in quotes, 'a red circle'"),
     ([RED, "--prompts", "p.txt"], "give either prompts or --prompts FILE"),
     ([RED, "--seed", "1", "--seeds", "1:2"], "give either --seed or --seeds"),
+    ([RED, "a pink circle"], "clip 2 of 2: the prompt 'a pink circle' has words outside the vocabulary"),
     ([RED, "--seeds", "x"], "seeds 'x': expected A:B"),
     (["--prompts", "no-such.txt"], "no-such.txt"),
     (["--prompts", "."], "unknown suffix"),
@@ -340,7 +359,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, tmp_path, arguments, mess
     assert names(tmp_path) == ["text.mp4"]
 
 
-NOWHERE = ["", " ", ".", "..", ".mp4", "a\nb.mp4", "a\0b.mp4", "/", "no/such/folder.mp4", "x" * 300 + ".mp4"]
+NOWHERE = ["", " ", "-", ".", "..", ".mp4", "a\nb.mp4", "a\0b.mp4", "/", "no/such/folder.mp4", "x" * 300 + ".mp4"]
 
 
 @pytest.mark.parametrize("output", NOWHERE)

@@ -9,6 +9,7 @@ from ivmix import TextToVideo
 from ivmix.media import read_clip
 from ivmix.record import read_record
 from ivmix.result import Result
+from ivmix.solvers import DormandPrince54
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up"]
 CALL = {"sampler": "ddim", "steps": 2, "frames": 2, "height": 32, "width": 32}
@@ -34,8 +35,10 @@ def test_it_is_a_sequence_of_clips_with_records_of_their_own(result):
     assert np.array_equal(result[1].frames[0], result.frames[1])
     assert result[-1].record.prompts == PROMPTS[1:]
     assert [clip.record.seeds for clip in result] == [[4], [5]]
-    with pytest.raises(IndexError):
-        result[2]
+    assert result[:1].record.prompts == PROMPTS[:1]
+    for beyond in (2, -3):
+        with pytest.raises(IndexError, match=rf"result\[{beyond}\]: it has 2 clips"):
+            result[beyond]
 
 
 def test_a_clip_is_saved_with_the_record_that_makes_it_again(model, result, tmp_path):
@@ -44,6 +47,12 @@ def test_a_clip_is_saved_with_the_record_that_makes_it_again(model, result, tmp_
     record = read_record(tmp_path / "a.webp.json")
     again = model(record.prompts, seed=record.seeds, frames=2, height=32, width=32, **record.sampling)
     assert np.abs(again.frames[0].astype(int) - result.frames[0]).max() <= 1
+
+
+def test_a_record_that_cannot_make_its_clip_again_says_so(model, tmp_path):
+    for call in ({"video": np.zeros((2, 32, 32, 3), np.uint8)}, {"solver": DormandPrince54(), "steps": 1}):
+        with pytest.warns(UserWarning, match="the record cannot make the clip again"):
+            model(PROMPTS[0], **(CALL | call)).save(tmp_path / "a.webp")
 
 
 def test_several_clips_are_numbered(result, tmp_path):

@@ -306,6 +306,8 @@ def test_a_model_moves_to_another_dtype(model):
     loaded = TextToVideo.from_pair("sprites", dtype="float64")
     call = {"sampler": "composite", "steps": 2, **SMALL}
     assert torch.equal(moved(PROMPTS[0], **call).latents, loaded(PROMPTS[0], **call).latents)
+    assert moved.to(torch.float32).pair.dtype == torch.float32
+    moved.to("float64")
     assert repr(moved) == "TextToVideo('sprites', cpu, torch.float64: 8 frames of 64x64)"
     assert moved.pair.weights == loaded.pair.weights != model.pair.weights
 
@@ -448,7 +450,12 @@ def test_a_videos_file_is_read_brought_to_size_and_named_in_the_record(model, so
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "strength": 0.01}, "less than one"),
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "sampler": "freeinit"}, "begins again from noise"),
         ({"video": "no-such.mp4"}, "no-such.mp4"),
-        ({"latents": torch.zeros(1)}, r"latents has shape \(1,\): expected \(1, 4, 8, 16, 16\)"),
+        ({"latents": torch.zeros(1)}, r"latents is torch.float32 of shape \(1,\): expected .* \(1, 4, 8, 16, 16\)"),
+        ({"video": torch.zeros(2, 64, 64, 3)}, "video is a Tensor: expected a file, or frames"),
+        ({"video": [np.zeros((64, 64, 3))]}, "video is a list: expected a file, or frames"),
+        ({"callback": 3}, "callback is 3: expected a function"),
+        ({"seeds": [1]}, "'seeds' is not known: it is seed, one number or one a prompt"),
+        ({"lead": "image"}, "option 'lead' is not known"),
         ({"negative_prompt": ["", ""]}, "negative_prompt is .*expected one text, or 1"),
         ({"seed": "5"}, "seed='5': expected a whole number"),
         ({"steps": "5"}, "steps='5': expected a whole number"),
@@ -461,6 +468,18 @@ def test_a_videos_file_is_read_brought_to_size_and_named_in_the_record(model, so
 )
 def test_calls_that_cannot_be_are_refused_in_one_line_that_names_the_argument(model, call, message):
     with pytest.raises((ValueError, OSError), match=message) as caught:
-        model(PROMPTS[0], callback=lambda *_: pytest.fail("sampled first"), **call)
+        model(PROMPTS[0], **{"callback": lambda *_: pytest.fail("sampled first"), **call})
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value)) < 450
+
+
+def test_what_is_no_prompt_and_what_is_no_pair_are_named(model):
+    with pytest.raises(ValueError, match="prompts is 5: expected text, or a list of texts"):
+        model(5)
+    with pytest.raises(TypeError, match=r"got 'sprites', expected a Pair; by name it is TextToVideo\.from_pair"):
+        TextToVideo("sprites")
+
+
+def test_noise_that_is_none_is_warned_of(model):
+    with pytest.warns(UserWarning, match="latents has a deviation of 50"):
+        model(PROMPTS[0], latents=50 * initial_noise([0], (4, 2, 8, 8)), sampler="ddim", steps=1, **SMALL)

@@ -53,7 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit as end:  # argparse's, of --help, --version and usage errors
             return end.code if isinstance(end.code, int) else 0
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: tell(options, f"warning: {message}")
+            said = set[str]()  # what several clips have in common is said once
+
+            def warn(message: Warning | str, *_: object, **__: object) -> None:
+                if str(message) not in said:
+                    said.add(str(message))
+                    tell(options, f"warning: {message}")
+
+            warnings.showwarning = warn
             return options.run(options) or 0
 
     with stoppable() as stops:

@@ -151,5 +151,5 @@ def parse_size(text: str) -> tuple[int, int]:
     """"32x48" -> (32, 48), height and width in pixels. ValueError for anything else."""
     height, cross, width = text.lower().partition("x")
     if not (cross and height.isdigit() and width.isdigit()):
-        raise ValueError(f"--size {text}: expected HEIGHTxWIDTH in pixels, such as 32x32")
+        raise ValueError(f"--size {text}: expected HEIGHTxWIDTH in pixels, such as 64x64")
     return int(height), int(width)

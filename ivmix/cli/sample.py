@@ -1,6 +1,7 @@
 """`ivmix sample`: prompts become videos."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def add(commands: Any) -> None:
     group = command.add_argument_group("several clips")
     group.add_argument("--prompts", dest="file", metavar="FILE",
                        help="a line each of .txt; or .csv, .jsonl with prompt and, if you like, seed, negative_prompt, "
-                            "image_negative_prompt")  # fmt: skip
+                            "image_negative_prompt, source_prompt")  # fmt: skip
     group.add_argument("--seed", type=int, metavar="N", help="of the first clip's noise, the next has N + 1 … "
                        "(default: 0)")  # fmt: skip
     group.add_argument("--seeds", metavar="A:B|A,B,…", help="every prompt from each of these")
@@ -89,6 +90,8 @@ def run(options: argparse.Namespace) -> None:
     if not options.resume:
         for path in paths:
             check_outputs(path, not options.no_clobber)
+    if options.init and (same := [path for path in paths if os.path.realpath(path) == os.path.realpath(options.init)]):
+        raise ValueError(f"--init {options.init} and -o {same[0]} are one file, which would be lost: write elsewhere")
     if options.fps is not None:
         check_fps(options.fps)
     for name in ("frames", "vae_tile", "batch_size", "steps"):  # what needs no model to be wrong
@@ -105,8 +108,17 @@ def run(options: argparse.Namespace) -> None:
     fps = model.pair.fps if options.fps is None else options.fps
     check_fps(fps)
     call["sampling"] = read_sampling({**model.pair.defaults, **kept.sampling}, given_sampling(options))
+    if kept.sampling and call["sampling"].name != kept.sampling["sampler"] and not options.quiet:
+        say(f"the options of {call['sampling'].name} are the pair's and those given, not those of the record's "
+            f"{kept.sampling['sampler']}")  # fmt: skip
     jobs = list(zip(requests, paths, strict=True))
-    wanted = [model.record(**arguments([request], model), **call) for request in requests]  # or refused, all of them
+    wanted = []
+    for number, request in enumerate(requests):  # what cannot be is found before the first is drawn
+        try:
+            wanted.append(model.record(**arguments([request], model), **call))
+        except ValueError as error:
+            which = f"clip {number + 1} of {len(requests)}: " if len(requests) > 1 else ""
+            raise ValueError(f"{which}{error}") from None
     if kept.record is not None:
         warn_of_changes(kept.record, wanted[0])
     if options.resume:
@@ -186,11 +198,13 @@ def arguments(requests: Sequence["Request"], model: "TextToVideo") -> dict[str, 
 
 def is_there(wanted: "Record", path: str) -> bool:
     """Whether a clip is there already, with a record that asks for the same."""
+    from ivmix.media import read_clip
     from ivmix.record import read_record
     from ivmix.result import record_path
 
     try:
-        return Path(path).exists() and read_record(record_path(path)).asks_as(wanted)
+        asked = Path(path).exists() and read_record(record_path(path)).asks_as(wanted)
+        return asked and len(read_clip(path).frames) == wanted.frames  # and whole
     except (ValueError, OSError):
         return False
 
@@ -199,7 +213,7 @@ def summary(path: str, record: Path, clip: "Result", enlarged: bool) -> str:
     from ivmix.media import enlargement
 
     made, factor = clip.record, enlargement(*clip.frames.shape[2:4]) if enlarged else 1
-    nfe = " + ".join(f"{count} {name}" for name, count in made.nfe.items())
+    nfe = " + ".join(f"{count} {name}" for name, count in sorted(made.nfe.items()))
     size = f"{made.height}x{made.width}" + (f" enlarged {factor} times" if factor > 1 else "")
     return (f"{path}  {size}, seed {made.seeds[0]}, {made.sampling['sampler']}, {nfe} evaluations, "
             f"{made.seconds:.1f} s; {record.name} makes it again")  # fmt: skip

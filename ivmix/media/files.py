@@ -39,7 +39,7 @@ def target_of(path: StrPath) -> tuple[Path, str]:
     if any(ord(letter) < 32 for letter in text):
         raise ValueError(f"cannot write {text!r}: a name cannot hold control characters")
     target = Path(text)
-    if not target.name.strip(" .") or target.name.lower() in SUFFIXES:
+    if not target.name.strip(" .-") or target.name.lower() in SUFFIXES:
         raise ValueError(f"cannot write {text!r}: it names no file; give one such as 'out.mp4'")
     folder = text.endswith(("/", os.sep)) or "." not in target.name
     return target, "" if folder else "." + target.name.rpartition(".")[2].lower()
