@@ -1,10 +1,11 @@
 """Values of a JSON file against type hints: a dataclass or a TypedDict alone says what a file may hold."""
 
-import operator
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from ivmix.solvers.checks import count
 
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null",
          dict: "an object"}  # fmt: skip
@@ -79,10 +80,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     Traceback (most recent call last):
     ValueError: steps=2.5: expected a whole number from 1 to 1000
     """
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
+    number = count(value)
     if number is None or number < least or (most is not None and number > most):
         span = f"of {least} or more" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}={value!r}: expected a whole number {span}")

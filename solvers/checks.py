@@ -8,6 +8,14 @@ from typing import Any
 LARGEST = 1e38  # of a scale: what float32 holds
 
 
+def count(value: Any) -> int | None:
+    """`value` as an int if it counts, as NumPy's integers do too; None for bools, floats and all else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
 def whole(name: str, value: Any, least: int, most: int | None = None, otherwise: str = "") -> int:
     """`value` as an int: whatever counts (NumPy's integers too), but no bool, float or text.
 
@@ -17,10 +25,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None, otherwise:
     >>> whole("steps", numpy.int64(3), 1)
     3
     """
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
+    number = count(value)
     if number is None or number < least or (most is not None and number > most):
         span = f">= {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}: got {value!r}, expected a whole number {span}{otherwise}")

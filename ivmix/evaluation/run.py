@@ -1,7 +1,7 @@
 """The whole of an evaluation: what is missing is computed, and once all is there, reported."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -76,9 +76,12 @@ def unmeasurable(pair: str) -> ValueError:
     return ValueError(f"pair {pair!r} brings no judge: only pairs of the sprite world can be measured exactly")
 
 
-def plots() -> tuple[str, ...]:
-    """The plots that a report is written with; none without matplotlib."""
-    return ("scores.png", "cost.png", "distances.png") if find_spec("matplotlib") else ()
+def plots() -> dict[str, Callable[[Report, Path], None]]:
+    """The plots that a report is written with, by their files' names; none without matplotlib."""
+    known: dict[str, Callable[[Report, Path], None]] = {
+        "scores.png": plot_scores, "cost.png": plot_cost, "distances.png": plot_distances,
+    }
+    return known if find_spec("matplotlib") else {}
 
 
 def write(report: Report, samples: Sequence[Job], folder: Path) -> None:
@@ -88,5 +91,5 @@ def write(report: Report, samples: Sequence[Job], folder: Path) -> None:
     first = [job for job in samples if job.rows.start == 0]
     rows = [(job.arm.label, read_frames(job, folder)[0]) for job in first]
     write_image(contact_sheet(rows, title=first[0].captions[0]), folder / "clips.png")
-    for name, plot in zip(plots(), (plot_scores, plot_cost, plot_distances), strict=False):
+    for name, plot in plots().items():
         plot(report, folder / name)
