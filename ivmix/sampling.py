@@ -7,33 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from ivmix.elsewhere import ELSEWHERE
 from ivmix.samplers import OPTIONS, SAMPLERS, Sampling, one_of
 from ivmix.solvers import GuidanceRamp
 from ivmix.typed import check_keys, meant
-
-# What other libraries call an option, or where it went.
-ELSEWHERE = {
-    "num_inference_steps": "steps",
-    "guidance_scale": "guidance",
-    "image_guidance_scale": "image_guidance",
-    "num_frames": "frames",
-    "video_length": "frames",
-    "prompt": "prompts, the first argument",
-    "generator": "seed",
-    "seeds": "seed, one number or one a prompt,",
-    "n_prompt": "negative_prompt",
-    "init_image": "video",
-    "image": "video",
-    "decode_chunk_size": "vae_tile",
-    "num_videos_per_prompt": "a list of prompts, one clip each",
-    "output_type": "result.frames and result.latents",
-    "callback_on_step_end": "callback",
-    "scheduler": "solver",
-    "method": "sampler",
-    "fps": "result.save(path, fps=…)",
-    "device": "TextToVideo.from_pair(…, device=…)",
-    "dtype": "TextToVideo.from_pair(…, dtype=…)",
-}
 
 
 def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iterable[str] = ()) -> Sampling:

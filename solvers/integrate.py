@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -42,11 +42,11 @@ class Run:
     `cancelled`: whether the callback ended it early.
     """
 
-    x: Tensor
+    x: Tensor = field(repr=False)
     at: float
     nfe: Mapping[str, int]
     forwards: Mapping[str, int]
-    trace: tuple[Record, ...] | None = None
+    trace: tuple[Record, ...] | None = field(default=None, repr=False)
     cancelled: bool = False
 
 

@@ -28,6 +28,8 @@ RUNS = [
     (["--vorsion"], "ivmix: error: the following arguments are required: COMMAND"),
     (["sample", PROMPT], "required: -o/--output (see ivmix sample --help)"),
     (["sample", PROMPT, "-o", "out.mp4", "--steps", "x"], "argument --steps: invalid int value: 'x' (see ivmix sample"),
+    (["sample", PROMPT, "-o", "out.mp4", "--num-inference-steps", "3"], ": it is --steps here"),
+    (["sample", PROMPT, "-o", "out.mp4", "--guidance-scale=3"], ": it is --guidance here"),
     (["sample", PROMPT, "-o", "out.mp4", "--gudance", "3"], "ivmix sample: error: unknown option --gudance"),
     (["sample", PROMPT, "-o", "out.mp4", "--device", "meta"], "device 'meta': not available here"),
     (["sample", PROMPT, "-o", "out.mp4", "--device", "mps"], "device 'mps': not available here"),

@@ -9,6 +9,7 @@ from contextlib import suppress
 from ivmix._version import __version__
 from ivmix.cli import bench, compare, evaluate, inspect, pairs, sample, train
 from ivmix.cli.errors import STATUSES, Parser, explain, flush, open_streams, show_traceback, stoppable
+from ivmix.elsewhere import ELSEWHERE
 
 
 def parser() -> Parser:
@@ -33,7 +34,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         top.prog += f" {options.command}"
         prompt = getattr(options, "prompt", None)
         if extra[0].startswith("-"):
-            top.error(f"unknown option {extra[0]}")
+            name = extra[0].partition("=")[0].lstrip("-").replace("-", "_")
+            hint = f": it is --{ELSEWHERE[name].replace('_', '-')} here" if ELSEWHERE.get(name) in vars(options) else ""
+            top.error(f"unknown option {extra[0]}{hint}")
         if prompt is not None:
             given = " ".join([*([prompt] if isinstance(prompt, str) else prompt), *extra])
             top.error(f"{len(extra)} words after the prompt: quote it, {top.prog} {given!r}")
