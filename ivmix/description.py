@@ -136,8 +136,8 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     if raw.get("format") != FORMAT:
         raise ValueError(f"{file} has format {raw.get('format')!r}: this version reads format {FORMAT}")
     check(raw, Description, str(file))
-    if not raw["fps"] > 0:
-        raise ValueError(f"{file}: fps is {raw['fps']}, expected frames per second, above 0")
+    if not 0.1 <= raw["fps"] <= 1000:
+        raise ValueError(f"{file}: fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
     for entry in ("sampler", "negative_prompt"):
         check(raw["defaults"].get(entry), str, f"{file}: defaults: {entry}")
     beside = partial(absolute, folder=file.parent)

@@ -136,12 +136,15 @@ def test_a_clip_from_a_clip_is_made_again_by_its_record_while_the_file_is_the_sa
     assert "shows something else now" in said
 
 
+@pytest.mark.filterwarnings("ignore:.*resized")
 def test_a_clip_is_not_written_over_what_it_begins_from(run, tmp_path, soft):
     shutil.copy(soft, tmp_path / "soft.mp4")
     (tmp_path / "link.mp4").symlink_to("soft.mp4")
     for name in ("soft.mp4", "./soft.mp4", "link.mp4"):
         status, said = run("soft.mp4", RED, "--init", name, "--quiet")
-        assert (status, "are one file, which would be lost" in said) == (2, True)
+        assert (status, "one file: write elsewhere" in said) == (2, True)
+    run("a.webp", RED, "--init", "soft.mp4", "--strength", "0.4", *QUICK[:4], "--quiet")
+    assert "one file: write elsewhere" in run("soft.mp4", "--from", "a.webp.json", "--quiet")[1]
     assert (tmp_path / "soft.mp4").read_bytes() == soft.read_bytes()
 
 

@@ -109,14 +109,19 @@ def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value not in (None, [])}
 
 
+def named_model(options: argparse.Namespace, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Pair, device, dtype and compilation, as given, as `kept`, or by default."""
+    given = {name: value for name in MODEL if (value := getattr(options, name)) is not None}
+    return {**MODEL, **{name: kept[name] for name in MODEL if name in kept}, **given}
+
+
 def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = None) -> Any:
     """The `TextToVideo` that the options of `add_model` name; what is not given is as in `kept`, or the default."""
     from ivmix.description import Swaps
     from ivmix.text_to_video import TextToVideo
 
     kept = kept or {}
-    named: dict[str, Any] = {**MODEL, **{name: kept[name] for name in MODEL if name in kept}}
-    named |= {name: value for name in MODEL if (value := getattr(options, name)) is not None}
+    named = named_model(options, kept)
     swaps = Swaps.from_dict({**kept.get("swaps", {}), **given_swaps(options)})
     model = TextToVideo.from_pair(named["pair"], named["device"], named["dtype"], swaps, named["compile"])
     if named["compile"] != "off":

@@ -7,7 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ivmix.cli.options import add_model, add_prompts, add_sampling, given_sampling, load_model, parse_size, say
+from ivmix.cli.options import (
+    add_model,
+    add_prompts,
+    add_sampling,
+    given_sampling,
+    load_model,
+    named_model,
+    parse_size,
+    say,
+)
 
 if TYPE_CHECKING:
     from ivmix.cli.replay import Kept
@@ -79,45 +88,27 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     from ivmix.cli.replay import Kept, recall, warn_of_changes
     from ivmix.media import check_fps, check_writable
-    from ivmix.result import check_outputs, numbered, record_path
-    from ivmix.sampling import sampling as read_sampling
-    from ivmix.typed import whole
+    from ivmix.result import check_outputs, numbered
 
     kept = recall(Path(options.record)) if options.record else Kept()
     requests = read(options, kept)
     check_writable(options.output)
     paths = numbered(options.output, len(requests))
+    call = read_call(options, kept, paths)
     if not options.resume:
         for path in paths:
             check_outputs(path, not options.no_clobber)
-    if options.init and (same := [path for path in paths if os.path.realpath(path) == os.path.realpath(options.init)]):
-        raise ValueError(f"--init {options.init} and -o {same[0]} are one file, which would be lost: write elsewhere")
     if options.fps is not None:
         check_fps(options.fps)
-    for name in ("frames", "vae_tile", "batch_size", "steps"):  # what needs no model to be wrong
-        if getattr(options, name) is not None:
-            whole(name, getattr(options, name), 1)
-    height, width = parse_size(options.size) if options.size else (None, None)
-    names = {"frames": options.frames, "height": height, "width": width, "vae_tile": options.vae_tile,
-             "video": options.init, "strength": options.strength}  # fmt: skip
-    call = {**kept.call, **{name: value for name, value in names.items() if value is not None}}
-    if kept.record and kept.record.video and call["video"] is None:
-        raise ValueError(f"{options.record}: the clip began from a video given in Python; name its file with --init")
 
     model = load_model(options, kept.model)
-    fps = model.pair.fps if options.fps is None else options.fps
-    check_fps(fps)
-    call["sampling"] = read_sampling({**model.pair.defaults, **kept.sampling}, given_sampling(options))
-    if kept.sampling and call["sampling"].name != kept.sampling["sampler"] and not options.quiet:
-        say(f"the options of {call['sampling'].name} are the pair's and those given, not those of the record's "
-            f"{kept.sampling['sampler']}")  # fmt: skip
     jobs = list(zip(requests, paths, strict=True))
     wanted = []
-    for number, request in enumerate(requests):  # what cannot be is found before the first is drawn
+    for number, request in enumerate(requests, 1):  # what cannot be is found before the first is drawn
         try:
             wanted.append(model.record(**arguments([request], model), **call))
         except ValueError as error:
-            which = f"clip {number + 1} of {len(requests)}: " if len(requests) > 1 else ""
+            which = f"clip {number} of {len(requests)}: " if len(requests) > 1 else ""
             raise ValueError(f"{which}{error}") from None
     if kept.record is not None:
         warn_of_changes(kept.record, wanted[0])
@@ -127,6 +118,41 @@ def run(options: argparse.Namespace) -> None:
             check_outputs(path, not options.no_clobber)
         if not options.quiet and len(jobs) < len(wanted):
             say(f"{len(wanted) - len(jobs)} of {len(wanted)} clips are there already")
+    draw(jobs, model, call, options)
+
+
+def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -> dict[str, Any]:
+    """What all clips have in common of a call of `TextToVideo`; all that needs no model to be wrong is refused."""
+    from ivmix.description import describe
+    from ivmix.sampling import sampling
+    from ivmix.typed import whole
+
+    for name in ("frames", "vae_tile", "batch_size"):
+        if getattr(options, name) is not None:
+            whole(name, getattr(options, name), 1)
+    height, width = parse_size(options.size) if options.size else (None, None)
+    given = {"frames": options.frames, "height": height, "width": width, "vae_tile": options.vae_tile,
+             "video": options.init, "strength": options.strength}  # fmt: skip
+    call = {**kept.call, **{name: value for name, value in given.items() if value is not None}}
+    video = call.get("video")
+    if kept.record and kept.record.video and video is None:
+        raise ValueError(f"{options.record}: the clip began from a video given in Python; name its file with --init")
+    if video and (same := [path for path in paths if os.path.realpath(path) == os.path.realpath(video)]):
+        raise ValueError(f"the clip would begin from {video} and be written to {same[0]}, one file: write elsewhere")
+    description, _, _ = describe(named_model(options, kept.model)["pair"])
+    chosen = sampling({**description["defaults"], **kept.sampling}, given_sampling(options))
+    if kept.sampling and chosen.name != kept.sampling["sampler"] and not options.quiet:
+        say(f"the options of {chosen.name} are the pair's and those given, not those of the record's "
+            f"{kept.sampling['sampler']}")  # fmt: skip
+    return call | {"sampling": chosen}
+
+
+def draw(
+    jobs: Sequence[tuple["Request", str]], model: "TextToVideo", call: dict[str, Any], options: argparse.Namespace
+) -> None:
+    """Draws and writes the clips, a batch at a time."""
+    from ivmix.result import record_path
+
     for start in range(0, len(jobs), options.batch_size):
         batch = jobs[start : start + options.batch_size]
         if not options.quiet and len(jobs) > len(batch):
@@ -134,7 +160,7 @@ def run(options: argparse.Namespace) -> None:
         result = model(**arguments([r for r, _ in batch], model), **call, batch_size=options.batch_size,
                        progress=not options.quiet)  # fmt: skip
         for clip, (_, path) in zip(result, batch, strict=True):
-            clip.save(path, fps=fps, upscaled=not options.no_upscale, clobber=not options.no_clobber)
+            clip.save(path, fps=options.fps, upscaled=not options.no_upscale, clobber=not options.no_clobber)
             if not options.quiet:
                 say(summary(path, record_path(path), clip, enlarged=not options.no_upscale))
 
