@@ -99,7 +99,7 @@ class Pair:
 
     @cached_property
     def weights(self) -> str:
-        """`fingerprint` of what was loaded."""
+        """`fingerprint` of what was loaded: read whole, once."""
         return fingerprint(self)
 
     def to(

@@ -23,7 +23,8 @@ class Record:
 
     `pair` is a name or a folder, `swaps` what was put in place of its models, `weights` the hash of all that was
     loaded. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given instead
-    of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them.
+    of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts
+    to frames.
     """
 
     ivmix: str
@@ -81,8 +82,6 @@ def read_record(path: Path) -> Record:
     """The record in a JSON file. Raises ValueError, naming the entry, for a file that is none, OSError for no file."""
     raw, hints = read_json(path), get_type_hints(Record)
     where = f"{path} is not a record of `ivmix sample`"
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where}: expected an object")
     check_keys(raw, hints, {f.name for f in fields(Record) if f.default is MISSING}, where)
     for name, value in raw.items():
         check(value, hints[name], f"{where}: {name}")

@@ -98,10 +98,10 @@ def _request(raw: Mapping[str, Any], where: str) -> Request:
     return Request(**raw)
 
 
-def read_seeds(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
     """Seeds written A:B (from A up to, not including, B) or one by one with commas.
 
-    >>> read_seeds("3:6"), read_seeds("1,5")
+    >>> parse_seeds("3:6"), parse_seeds("1,5")
     ([3, 4, 5], [1, 5])
     """
     first, colon, last = text.partition(":")

@@ -173,7 +173,7 @@ class TextToVideo:
         every step of a batch: returning False stops there, and the result, marked as cancelled, is what the state shows
         then of the clips begun so far. ValueError for anything that cannot be, before sampling.
         """
-        began, batch_size = time.perf_counter(), whole("batch_size", batch_size, 1)
+        batch_size = whole("batch_size", batch_size, 1)
         if not (callback is None or callable(callback)):
             raise ValueError(f"callback is {callback!r}: expected a function of (step, total, run)")
         job = self._job(
@@ -181,7 +181,7 @@ class TextToVideo:
             frames=frames, height=height, width=width, video=video, strength=strength, source_prompt=source_prompt,
             latents=latents, sampling=sampling, vae_tile=vae_tile, batch_size=batch_size, **options,
         )  # fmt: skip
-        record = job.record
+        record, began = job.record, time.perf_counter()
         self._announce(job)
         batches = [slice(i, i + batch_size) for i in range(0, len(record.prompts), batch_size)]
         drawn, shown, run, goes_on = list[Tensor](), list[np.ndarray](), None, True

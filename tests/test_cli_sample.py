@@ -106,6 +106,7 @@ def test_a_killed_run_of_several_clips_goes_on_where_it_stopped(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment) as process:
         while not (tmp_path / "out-003.webp").exists():
+            assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     there = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out-00[0-2].webp")}

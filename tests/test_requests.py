@@ -2,7 +2,7 @@
 
 import pytest
 
-from ivmix.requests import Request, read_requests, read_seeds, spread
+from ivmix.requests import Request, parse_seeds, read_requests, spread
 
 RED, BLUE = "a red circle moving left", "a blue cross, moving up"
 FORMS = {
@@ -75,4 +75,4 @@ def test_seeds_go_up_from_the_first_or_to_every_prompt():
 @pytest.mark.parametrize("text", ["", "x", "3:", ":3", "5:5", "5:3", "1,,2", "1.5", "-1:2", "1:2:3"])
 def test_seeds_that_cannot_be_are_refused(text):
     with pytest.raises(ValueError, match="seeds"):
-        read_seeds(text)
+        parse_seeds(text)

@@ -168,8 +168,7 @@ def draw(
 def read(options: argparse.Namespace, kept: "Kept") -> list["Request"]:
     """The clips asked for: of the prompts given, a file, or a record, whose place prompts take."""
     from ivmix.arguments import check_prompts, read_seeds
-    from ivmix.requests import Request, read_requests, spread
-    from ivmix.requests import read_seeds as parse_seeds
+    from ivmix.requests import Request, parse_seeds, read_requests, spread
 
     prompts = options.prompts
     if len(prompts) > 1 and not any(" " in prompt.strip() for prompt in prompts):
