@@ -272,10 +272,31 @@ class TextToVideo:
         if latents is not None:
             noise = {"path": None, "sha256": digest(latents.detach().float().cpu().contiguous().numpy())}
         record = Record(
-            __version__, torch.__version__, pair.source, pair.swaps.to_dict(), pair.weights, pair.compile, prompts,
-            negatives, image_negatives, seeds, frames, height, width, vae_tile, given, strength, sources, noise,
-            sampling.to_dict(), str(pair.device), str(pair.dtype).removeprefix("torch."), {}, {}, 0.0,
-        )  # fmt: skip
+            ivmix=__version__,
+            torch=torch.__version__,
+            pair=pair.source,
+            swaps=pair.swaps.to_dict(),
+            weights=pair.weights,
+            compile=pair.compile,
+            prompts=prompts,
+            negative_prompts=negatives,
+            image_negative_prompts=image_negatives,
+            seeds=seeds,
+            frames=frames,
+            height=height,
+            width=width,
+            vae_tile=vae_tile,
+            video=given,
+            strength=strength,
+            source_prompts=sources,
+            latents=noise,
+            sampling=sampling.to_dict(),
+            device=str(pair.device),
+            dtype=str(pair.dtype).removeprefix("torch."),
+            nfe={},
+            forwards={},
+            seconds=0.0,
+        )
         return Job(sampling, schedules, sigmas, climb, legs, clip, latents, record)
 
     @torch.no_grad()
