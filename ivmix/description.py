@@ -17,16 +17,18 @@ folder "judge" beside pair.json, if there is one), and `files` (what is known of
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
-from ivmix.models import UNetConfig, hub, inspect
-from ivmix.models.folder import read_json
+from ivmix.models import UNetConfig, inspect
+from ivmix.models.folder import Local, read_json
+from ivmix.models.hub import Hub, MissingError, cache, parse
 from ivmix.models.load import read_config
+from ivmix.models.sources import locate
 from ivmix.typed import check, check_keys
 
 FORMAT = 1
@@ -149,13 +151,14 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
 
 
-def swapped(raw: Mapping[str, Any], swaps: Swaps) -> dict[str, Any]:
+def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> dict[str, Any]:
     """A description with the caller's models in place of its own. Raises ValueError for a model without a part."""
+    asked = asked or Hub()
     new = deepcopy(dict(raw))
     for name, model in (("image", swaps.image_model), ("video", swaps.video_model)):
         if model is None:
             continue
-        held = contents(model)
+        held = contents(model, asked)
         if "unet" not in held:
             hint = "; AnimateDiff's modules are --motion" if "motion" in held else ""
             raise ValueError(f"{name} model {model}: expected a UNet, found {', '.join(held) or 'nothing known'}{hint}")
@@ -164,7 +167,7 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps) -> dict[str, Any]:
             new[name].pop("clip_skip", None)  # it was the other encoder's
         if name == "video" and "vae" in held:
             new["vae"] = held["vae"]
-        if name == "video" and has_temporal_layers(held["unet"]):
+        if name == "video" and has_temporal_layers(held["unet"], asked):
             new["video"].pop("motion", None)
     if swaps.motion is not None:
         new["video"]["motion"] = swaps.motion
@@ -179,20 +182,26 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps) -> dict[str, Any]:
     return new
 
 
-def contents(model: str) -> dict[str, str]:
+def contents(model: str, asked: Hub) -> dict[str, str]:
     """Sources of the parts of a model: subfolders of a pipeline's folder or repository, or all in one file."""
-    if model.startswith("hub:") and model.count("/") == 1:
-        repository, at, revision = model.partition("@")
-        return {part: f"{repository}/{part}{at}{revision}" for part in (*PARTS, "vae")}
-    if not model.startswith("hub:") and (Path(model) / "unet").is_dir():
+    if model.startswith("hub:"):
+        place, names = parse(model), asked.names(model)
+        held = [part for part in (*PARTS, "vae") if any(name.startswith(f"{part}/") for name in names)]
+        if held:
+            return {part: str(place / part) for part in held}
+        return {part.name: model for part in inspect(asked.fetch(model, "")).parts}
+    if (Path(model) / "unet").is_dir():
         return {part: str(Path(model) / part) for part in (*PARTS, "vae") if (Path(model) / part).is_dir()}
     return {part.name: model for part in inspect(model).parts}
 
 
-def has_temporal_layers(unet: str) -> bool:
-    """Whether a UNet on this machine has them: then it needs no motion modules. Of one on the hub this is not known."""
+def has_temporal_layers(unet: str, asked: Hub) -> bool:
+    """Whether a UNet has them: then it needs no motion modules."""
     if unet.startswith("hub:"):
-        return False
+        place = parse(unet) / "config.json"
+        beside = place.path.removeprefix(parse(unet).prefix) in asked.names(unet)
+        config = asked.fetch(str(place), "unet").weights if beside else None
+        unet = str(config.parent if config else asked.fetch(unet, "unet").weights)
     config = Path(unet) / "config.json"
     if config.is_file():
         return read_config(UNetConfig, config).temporal is not None
@@ -200,30 +209,36 @@ def has_temporal_layers(unet: str) -> bool:
     return any(config is not None and config.temporal is not None for config in configs)
 
 
-def fetch_all(raw: Mapping[str, Any]) -> dict[str, str | None]:
-    """Fetches what the hub's cache lacks of a pair. Returns which variant to load of every source on the hub: the one
-    that `files` names, or None where the cache has another file and the hub does not give that one.
+Files = dict[tuple[str, str], Local]  # of a part and its source
 
-    Raises one FileNotFoundError that names all that cannot be had.
+
+def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files:
+    """The local files of every part of a pair, those of the hub downloaded first; of a source on the hub in the variant
+    that `files` names, or the plain one where that is not to be had.
+
+    Raises one FileNotFoundError that names all that the hub and its cache lack.
     """
-    wanted = {raw["vae"]: "vae"}
+    wanted = {("vae", raw["vae"]): None}
     for side in (raw["image"], raw["video"]):
-        wanted |= {side[part]: part for part in (*PARTS, "motion") if part in side}
-    variants, missing, commands = dict[str, str | None](), [], []
-    for source, part in wanted.items():
-        if source.startswith("hub:"):
-            known = raw.get("files", {}).get(source, {})
-            try:
-                variants[source] = hub.settle(source, part, known.get("variant"))
-            except hub.MissingError as error:
-                size = known.get("bytes")
-                missing.append(error)
-                commands.append(f"  {error.command}" + (f"  # {size / 1e9:.2g} GB" if size else ""))
+        wanted |= {(part, side[part]): None for part in (*PARTS, "motion") if part in side}
+    found, missing, commands = Files(), list[MissingError](), list[str]()
+    for part, source in (*wanted, *(("lora", lora) for lora in loras)):
+        if not source.startswith("hub:"):
+            found[part, source] = locate(source, part)
+            continue
+        known = raw.get("files", {}).get(source, {})
+        try:
+            found[part, source] = asked.fetch(source, part, known.get("variant"), strict=False)
+        except MissingError as error:
+            size = known.get("bytes")
+            missing.append(error)
+            commands.append(f"  {error.command}" + (f"  # {size / 1e9:.2g} GB" if size else ""))
     if missing:
+        reasons = dict.fromkeys(error.reason for error in missing)
         raise FileNotFoundError(
-            f"pair {raw['name']!r} lacks files that neither the hub ({missing[0].reason}) nor its cache {hub.cache()} "
+            f"pair {raw['name']!r} lacks files that neither the hub ({'; '.join(reasons)}) nor its cache {cache()} "
             "gave. Where there is a network, run\n" + "\n".join(commands) + "\nand bring that cache here, or give what "
             "you have by --image-model, --video-model, --motion, --vae and --tokenizer (Swaps in Python): folders, or "
             "single files, which bring no tokenizer"
         )
-    return variants
+    return found

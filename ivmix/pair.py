@@ -1,8 +1,10 @@
 """A pair: one image and one video diffusion model that share latents, loaded and ready to be called."""
 
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path, PurePath
@@ -23,7 +25,6 @@ from ivmix.models import (
     UNet,
     compile_network,
     encode_prompts,
-    hub,
     load_text_encoder,
     load_unet,
     load_vae,
@@ -31,8 +32,11 @@ from ivmix.models import (
     read_lora,
 )
 from ivmix.models.compile import Compiled, Mode
-from ivmix.models.files import PICKLES, SAFETENSORS
+from ivmix.models.folder import PICKLES, SAFETENSORS, Local
+from ivmix.models.hub import Hub
+from ivmix.models.sources import Source, locate, sha256
 from ivmix.models.tokenizer import EOS
+from ivmix.record import Read
 from ivmix.solvers import Network, Schedule
 
 N = TypeVar("N", UNet, CLIPText)
@@ -78,6 +82,7 @@ class Pair:
     image: Side
     video: Side
     vae: VAE
+    sources: dict[str, tuple[Local, ...]]  # what was read, by source
     judge: Path | None  # the folder of what measures its clips
     frames: int
     height: int  # pixels, like width
@@ -96,6 +101,22 @@ class Pair:
     @property
     def sides(self) -> tuple[Side, Side]:
         return self.image, self.video
+
+    @cached_property
+    def files(self) -> dict[str, Read]:
+        """Size and hash of every file that was read, and the hub's commit: read whole, once."""
+        with ThreadPoolExecutor() as pool:  # hashing gives the other threads way
+            pool.map(sha256, {path for found in self.sources.values() for local in found for path in local.files})
+        return {
+            source: {
+                "commit": found[0].commit,
+                "files": {
+                    path.relative_to(local.root).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                    for local in found for path in local.files
+                },
+            }
+            for source, found in self.sources.items()
+        }  # fmt: skip
 
     @cached_property
     def weights(self) -> str:
@@ -151,64 +172,83 @@ def load_pair(
     device, dtype = find_device(device), find_dtype(dtype)
     if compile not in get_args(Mode):
         raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")
-    raw, folder, source = describe(name_or_folder)
-    raw = swapped(raw, swaps)
-    variant = fetch_all(raw).get
-    added = cache(read_weighted)
+    own, folder, source = describe(name_or_folder)
+    asked = Hub()
+    raw = swapped(own, swaps, asked)
+    loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}
+    files = fetch_all(raw, [lora for lora, _ in loras.values()], asked)
 
     @cache
     def plain_unet(source: str, motion: str | None) -> UNet:
-        return load_unet(source, motion=motion, variant=variant(source), device=device, dtype=dtype)
+        modules = None if motion is None else files["motion", motion]
+        return load_unet(files["unet", source], motion=modules, device=device, dtype=dtype)
 
     @cache
-    def unet(source: str, motion: str | None, loras: tuple[str, ...]) -> UNet:
-        return with_loras(plain_unet(source, motion), [added(lora) for lora in loras])
+    def lora(text: str) -> tuple[LoRA, float]:
+        source, weight = loras[text]
+        return read_lora(files["lora", source]), weight
+
+    @cache
+    def unet(source: str, motion: str | None, added: tuple[str, ...]) -> UNet:
+        return with_loras(plain_unet(source, motion), [lora(text) for text in added])
 
     @cache
     def plain_text_encoder(source: str) -> CLIPText:
-        return load_text_encoder(source, variant=variant(source), device=device, dtype=dtype)
+        return load_text_encoder(files["text_encoder", source], device=device, dtype=dtype)
 
     @cache
-    def text_encoder(source: str, loras: tuple[str, ...]) -> CLIPText:
-        return with_loras(plain_text_encoder(source), [added(lora) for lora in loras])
+    def text_encoder(source: str, added: tuple[str, ...]) -> CLIPText:
+        return with_loras(plain_text_encoder(source), [lora(text) for text in added])
 
     @cache
     def compiled(network: UNet) -> Compiled:
         return compile_network(network, compile)
 
-    def side(name: str, loras: tuple[str, ...]) -> Side:
+    def side(name: str, added: tuple[str, ...]) -> Side:
         entry, video = raw[name], raw["video"]
         modules = video.get("motion") if entry["unet"] == video["unet"] else None
-        network, reader = unet(entry["unet"], modules, loras), text_encoder(entry["text_encoder"], loras)
+        network, reader = unet(entry["unet"], modules, added), text_encoder(entry["text_encoder"], added)
         clip_skip = entry.get("clip_skip", 1)
         try:
             reader.config.check_clip_skip(clip_skip)
         except ValueError as error:
             raise ValueError(f"{name} model: {error}") from None
+        words = tokenizer(files["tokenizer", entry["tokenizer"]], entry["text_encoder"], reader.config)
         return Side(
-            name, network, reader, tokenizer(entry["tokenizer"], entry["text_encoder"], reader.config),
-            Schedule.from_config(entry["schedule"]), entry["prediction"], entry.get("fps"), clip_skip,
-            compiled(network),
+            name, network, reader, words, Schedule.from_config(entry["schedule"]), entry["prediction"],
+            entry.get("fps"), clip_skip, compiled(network),
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
-    vae = load_vae(raw["vae"], variant=variant(raw["vae"]), device=device, dtype=dtype)
+    vae = load_vae(files["vae", raw["vae"]], device=device, dtype=dtype)
     return Pair(
-        raw["name"], source, folder, swaps, compile, image, video, vae,
+        raw["name"], source, folder, swaps, compile, image, video, vae, read_from(files.values(), own, folder),
         Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
         raw["defaults"],
     )  # fmt: skip
 
 
-def tokenizer(source: str, text_encoder: str, config: CLIPTextConfig) -> Tokenizer:
+def read_from(files: Iterable[Local], own: Mapping[str, Any], folder: Path) -> dict[str, tuple[Local, ...]]:
+    """What was read, by source; a pair's own files by their place in its folder, wherever that is."""
+    shipped = {own["vae"], *(value for side in (own["image"], own["video"]) for value in side.values()
+                             if isinstance(value, str))}  # fmt: skip
+    found: dict[str, tuple[Local, ...]] = {}
+    for local in files:
+        name = local.source
+        if name in shipped and not name.startswith("hub:"):
+            name = Path(os.path.relpath(name, folder)).as_posix()
+        found[name] = (*found.get(name, ()), local)
+    return found
+
+
+def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Tokenizer:
     """The tokenizer at `source`, which says how rows are padded if the text encoder lies beside it.
 
     Otherwise it may have been another encoder's, and padding is what this one was trained with: "!" for OpenCLIP's
     ViT-H/14 (the exact gelu), the end of text for CLIP's.
     """
-    folder = hub.fetch(source, "tokenizer").parent if source.startswith("hub:") else source
-    found = Tokenizer.from_folder(folder, config.max_position_embeddings)
-    beside, encoder = (PurePath(place.partition("@")[0]) for place in (source, text_encoder))
+    found = Tokenizer.from_folder(locate(source, "tokenizer").root, config.max_position_embeddings)
+    beside, encoder = (PurePath(place.partition("@")[0]) for place in (str(source), text_encoder))
     if found.words or (beside.parent == encoder.parent and encoder.suffix not in (SAFETENSORS, *PICKLES)):
         return found
     return Tokenizer(found.backend, found.max_length, "!" if config.hidden_act == "gelu" else EOS)
@@ -244,12 +284,16 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def read_weighted(text: str) -> tuple[LoRA, float]:
-    """A LoRA and its weight from SOURCE[:WEIGHT]. Raises ValueError or FileNotFoundError for what is no LoRA."""
+def read_weighted(text: str) -> tuple[str, float]:
+    """A LoRA's source and its weight from SOURCE[:WEIGHT], by default 1.
+
+    >>> read_weighted("style.safetensors:0.8")
+    ('style.safetensors', 0.8)
+    """
     match = re.fullmatch(r"(.+?)(?::([-+]?(?:\d+\.?\d*|\.\d+)))?", text)
     if match is None:
         raise ValueError(f"lora {text!r}: expected SOURCE or SOURCE:WEIGHT, such as style.safetensors:0.8")
-    return read_lora(match[1]), float(match[2] or 1)
+    return match[1], float(match[2] or 1)
 
 
 def with_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:

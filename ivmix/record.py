@@ -17,21 +17,35 @@ class Given(TypedDict):
     sha256: str
 
 
+class Pin(TypedDict):
+    """Size in bytes and hash of a file."""
+
+    bytes: int
+    sha256: str
+
+
+class Read(TypedDict):
+    """What was read of a source, by name, and the hub's commit if it is there."""
+
+    commit: str | None
+    files: dict[str, Pin]
+
+
 @dataclass(frozen=True)
 class Record:
     """All that reproduces a result, and what it cost. What is a list has one entry a clip.
 
-    `pair` is a name or a folder, `swaps` what was put in place of its models, `weights` the hash of all that was
-    loaded. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given instead
-    of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts
-    to frames.
+    `pair` is a name or a folder, `swaps` what was put in place of its models, `files` what was read of every source,
+    those in the pair's folder by their place in it. `video`, `strength` and `source_prompts` say what a run began from,
+    `latents` which noise was given instead of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of
+    them, from prompts to frames.
     """
 
     ivmix: str
     torch: str
     pair: str
     swaps: dict[str, Any]
-    weights: str
+    files: dict[str, Read]
     compile: str
     prompts: list[str]
     negative_prompts: list[str]

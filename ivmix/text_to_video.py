@@ -276,7 +276,7 @@ class TextToVideo:
             torch=torch.__version__,
             pair=pair.source,
             swaps=pair.swaps.to_dict(),
-            weights=pair.weights,
+            files=pair.files,
             compile=pair.compile,
             prompts=prompts,
             negative_prompts=negatives,

@@ -15,9 +15,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ivmix.models.folder import check_is_file, parse_json, printable, read_json
+from ivmix.models.folder import PICKLES, SAFETENSORS, check_is_file, parse_json, printable, read_json, shards
 
-SAFETENSORS, PICKLES = ".safetensors", (".ckpt", ".pth", ".pt", ".bin")
 LARGEST_HEADER = 2**24  # bytes; the header of the largest public file here has a quarter of a million
 WRAPPERS = ("state_dict", "module", "model")  # what trainers put a state dict into
 PREFIXES = ("_forward_module.", "module.")  # what DeepSpeed and DistributedDataParallel put before every key
@@ -208,16 +207,12 @@ def _stripped(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """`weight_map` names each tensor's file, which lies beside the index and holds just the tensors named for it."""
-    where = read_json(index).get("weight_map")
-    if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
-        raise ValueError(f"{index} has no weight_map of tensor names to file names")
+    files, where = shards(index), read_json(index)["weight_map"]
     state: dict[str, Tensor] = {}
-    for file in sorted(set(where.values())):
-        if file != Path(file).name or not file.endswith((SAFETENSORS, *PICKLES)):
-            raise ValueError(f"{index} points to {file[:200]!r}: expected the name of a weight file beside it")
-        shard = read_state(index.parent / file)
-        named = {name for name, place in where.items() if place == file}
+    for file in files:
+        shard = read_state(file)
+        named = {name for name, place in where.items() if place == file.name}
         if wrong := sorted(shard.keys() ^ named):
-            raise ValueError(f"{index} and {file} disagree about {len(wrong)} tensors, such as {wrong[0][:200]!r}")
+            raise ValueError(f"{index} and {file.name} disagree about {len(wrong)} tensors, such as {wrong[0][:200]!r}")
         state |= shard
     return state

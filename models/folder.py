@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+SAFETENSORS, PICKLES = ".safetensors", (".ckpt", ".pth", ".pt", ".bin")
 LARGEST_JSON = 2**24  # bytes; an index of shards is the largest that is met, a fraction of a megabyte
 
 
@@ -17,6 +19,32 @@ class Config(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self: ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """What a source is on this machine.
+
+    `files` are all that is read of it: the weights first, or the index of their shards, then config.json if a folder
+    was named, which is `root`; of a single file, that is its folder. `commit` is the hub's.
+    """
+
+    source: str
+    root: Path
+    files: tuple[Path, ...]
+    variant: str | None = None
+    commit: str | None = None
+
+    def __str__(self) -> str:
+        return self.source
+
+    @property
+    def weights(self) -> Path:
+        return self.files[0]
+
+    @property
+    def config(self) -> Path | None:
+        return next((path for path in self.files if path.name == "config.json"), None)
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -83,6 +111,18 @@ def choose(names: Collection[str], part: str, variant: str | None, where: object
         f"{' or '.join(sorted(name for name in weight_names(variant)['safetensors'] if 'index' not in name))}"
         + (f"; of another variant there are {', '.join(there[:5])}" if there else "")
     )
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index of shards points to, in its own folder. ValueError for what is no such index."""
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
+        raise ValueError(f"{index} has no weight_map of tensor names to file names")
+    files = sorted(set(where.values()))
+    for file in files:
+        if file != Path(file).name or not file.endswith((SAFETENSORS, *PICKLES)):
+            raise ValueError(f"{index} points to {file[:200]!r}: expected the name of a weight file beside it")
+    return [index.parent / file for file in files]
 
 
 # --- config.json ----------------------------------------------------------------------------------------------------

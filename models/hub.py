@@ -1,12 +1,23 @@
-"""Files of public repositories: `hub:owner/name[/path][@revision]` through huggingface_hub and its cache."""
+"""Files of public repositories: `hub:owner/name[/path][@revision]` through huggingface_hub and its cache.
+
+The hub is asked once a run for each repository, and the commit that it names is what is read: files of it that the
+cache holds are not asked for again. Where the hub does not answer, the cache alone says which commit that is (`cached`).
+"""
 
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ivmix.models.folder import choose
+from ivmix.models.folder import PICKLES, SAFETENSORS, Local, choose, shards
+
+TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+SCHEDULER = "scheduler_config.json"
+BUSY = (408, 429, 500, 502, 503, 504)  # answers that another try may better
+PAUSES = (1, 2)  # seconds before the next tries
+MAIN = "main"
 
 
 @dataclass(frozen=True)
@@ -20,8 +31,28 @@ class Place:
     def __str__(self) -> str:
         return f"hub:{self.repo}{self.path and '/' + self.path}{'@' + self.revision if self.revision else ''}"
 
+    def __truediv__(self, name: str) -> "Place":
+        return Place(self.repo, self.prefix + name, self.revision)
 
-TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+    @property
+    def prefix(self) -> str:
+        return self.path and self.path + "/"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a repository holds at one commit, by name and size in bytes; of one in the cache, what was downloaded."""
+
+    commit: str
+    sizes: Mapping[str, int | None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The commit that the hub names, or those in the cache, the likeliest first, and why the hub did not say."""
+
+    snapshots: Sequence[Snapshot]
+    fault: Exception | None = None
 
 
 class MissingError(FileNotFoundError):
@@ -37,147 +68,268 @@ class MissingError(FileNotFoundError):
 
     @property
     def command(self) -> str:
-        return f"hf download {self.place.repo} {' '.join(self.files)}"
+        revision = f" --revision {self.place.revision}" if self.place.revision else ""
+        return f"hf download {self.place.repo} {' '.join(self.files)}{revision}"
+
+
+def parse(source: str) -> Place:
+    """
+    >>> parse("hub:guoyww/animatediff/mm_sd_v15_v2.ckpt@refs/pr/5")
+    Place(repo='guoyww/animatediff', path='mm_sd_v15_v2.ckpt', revision='refs/pr/5')
+    """
+    match = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)/?(?:@([\w./-]+))?", source)
+    if match is None or ".." in re.split("[/@]", source):
+        raise ValueError(f"source {source!r}: expected hub:owner/name, hub:owner/name/folder or …/file, then @revision")
+    return Place(match[1], match[2].removeprefix("/"), match[3])
+
+
+@dataclass
+class Hub:
+    """The hub as one run sees it: asked once for each repository, and no more once it cannot be reached."""
+
+    answers: dict[tuple[str, str | None], Answer] = field(default_factory=dict)
+    gone: Exception | None = None  # why the hub cannot be reached
+    said: set[str] = field(default_factory=set)
+
+    def fetch(self, source: str, part: str, variant: str | None = None, strict: bool = True) -> Local:
+        """The files of one part that `source` names, on this machine.
+
+        `part` is "unet", "vae", "text_encoder", "motion", "lora", "scheduler", or "tokenizer". Downloads what the cache
+        lacks, after saying on stderr what and from where. `strict=False` takes the plain file where there is none of
+        that `variant`, and says so. Raises ValueError for a source that is none, FileNotFoundError with the repository,
+        the files and what to do for anything that cannot be had.
+        """
+        place = parse(source)
+        answer = self.ask(place)
+        refusal: FileNotFoundError | None = None
+        for kind in (variant,) if strict else dict.fromkeys((variant, None)):
+            for snapshot in answer.snapshots:
+                try:
+                    names = files_of(place, snapshot.sizes, part, kind)
+                    if answer.fault is not None:
+                        check_whole(place, snapshot, names)
+                except FileNotFoundError as error:
+                    refusal = refusal or error
+                    continue
+                if answer.fault is None:
+                    self._download(place, snapshot, names)
+                else:
+                    self._tell_cached(place, snapshot, answer.fault)
+                if kind != variant:
+                    self._say(f"{place}: {names[0]} is read, in place of a file of variant {variant}, which "
+                              f"{'the repository' if answer.fault is None else 'the cache'} does not hold")  # fmt: skip
+                return local(source, place, snapshot, names, kind)
+        if answer.fault is None:
+            assert refusal is not None
+            raise refusal
+        raise MissingError(place, guess(place, part, variant), reason(place, answer.fault))
+
+    def names(self, source: str) -> list[str]:
+        """What the repository holds below a source, by name; where the hub does not answer, as far as the cache knows.
+        Raises FileNotFoundError where neither knows the repository."""
+        place = parse(source)
+        answer = self.ask(place)
+        for snapshot in answer.snapshots:
+            return [name.removeprefix(place.prefix) for name in snapshot.sizes if name.startswith(place.prefix)]
+        assert answer.fault is not None
+        raise FileNotFoundError(
+            f"{place} cannot be had ({reason(place, answer.fault)}), and the cache {cache()} holds nothing of it"
+        )
+
+    def ask(self, place: Place) -> Answer:
+        """What there is of a repository at a revision. Never raises for a hub that does not answer."""
+        key = place.repo, place.revision
+        if key not in self.answers:
+            self.answers[key] = self._ask(place)
+        return self.answers[key]
+
+    def _ask(self, place: Place) -> Answer:
+        import huggingface_hub
+
+        if self.gone is not None:
+            return Answer(cached(place), self.gone)
+        for pause in (*PAUSES, None):
+            try:
+                info = huggingface_hub.HfApi().model_info(
+                    place.repo, revision=place.revision, files_metadata=True, timeout=20
+                )
+            except huggingface_hub.errors.HfHubHTTPError as error:  # the hub answers, but not with what was asked for
+                if error.response.status_code in BUSY and pause is not None:
+                    time.sleep(pause)
+                    continue
+                return Answer(cached(place), error)
+            except Exception as error:  # no network, no such host, no hub there: the other repositories fare no better
+                self.gone = error
+                return Answer(cached(place), error)
+            sizes = {file.rfilename: file.size for file in info.siblings or ()}
+            return Answer([Snapshot(str(info.sha), sizes)])
+        raise AssertionError("the last try has no pause")
+
+    def _download(self, place: Place, snapshot: Snapshot, names: Sequence[str]) -> None:
+        """Brings the files of one commit into the cache, and leaves there, for a time without network, that it is the
+        commit which the revision names."""
+        import huggingface_hub
+
+        here = folder(place.repo) / "snapshots" / snapshot.commit
+        missing = {name: snapshot.sizes[name] for name in names if not (here / name).is_file()}
+        if missing:
+            self._say(announcement(place, missing))
+        revision = place.revision or MAIN
+        try:
+            for name in missing:
+                huggingface_hub.hf_hub_download(place.repo, name, revision=snapshot.commit)
+            if not snapshot.commit.startswith(revision) and ref(place) != snapshot.commit:
+                huggingface_hub.hf_hub_download(place.repo, names[-1], revision=revision)
+        except Exception as error:
+            if all((here / name).is_file() for name in names):
+                return  # the cache is read-only, or the hub is gone meanwhile: all that is wanted is there
+            raise MissingError(place, list(missing), reason(place, error)) from None
+
+    def _tell_cached(self, place: Place, snapshot: Snapshot, fault: Exception) -> None:
+        if type(fault).__name__ != "OfflineModeIsEnabled" or snapshot.commit not in (place.revision, ref(place)):
+            self._say(f"hub:{place.repo}: commit {snapshot.commit} of the cache is read ({reason(place, fault)})")
+
+    def _say(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+
+def fetch(source: str, part: str, variant: str | None = None) -> Local:
+    """`Hub.fetch`, of a hub not asked before."""
+    return Hub().fetch(source, part, variant)
+
+
+# --- which files ----------------------------------------------------------------------------------------------------
+
+
+def files_of(place: Place, names: Mapping[str, object], part: str, variant: str | None) -> list[str]:
+    """The file of weights, then what belongs to it: config.json, shards. FileNotFoundError for what is not there."""
+    if place.path in names:
+        beside = str(PurePosixPath(place.path).with_name("adapter_config.json"))  # PEFT's: what scales a LoRA
+        return [place.path, *([beside] if beside in names and not place.path.endswith(".json") else [])]
+    here = [name.removeprefix(place.prefix) for name in names if name.startswith(place.prefix)]
+    if not here:
+        raise FileNotFoundError(f"{place}: the repository holds no such folder or file, only {_few(names)}")
+    if part in ("tokenizer", "scheduler"):
+        known = TOKENIZER if part == "tokenizer" else (SCHEDULER,)
+        if not (files := [place.prefix + name for name in known if name in here]):
+            expected = "tokenizer.json, and no vocab.json with merges.txt" if part == "tokenizer" else SCHEDULER
+            raise FileNotFoundError(f"{place} holds no {expected}")
+        return files
+    chosen = place.prefix + choose(here, part, variant, place)
+    config = str(PurePosixPath(chosen).with_name("config.json"))
+    if config not in names:
+        raise FileNotFoundError(f"{place} holds no {config}: name a single file, such as {place}/{chosen}")
+    if not chosen.endswith(".json"):
+        return [chosen, config]
+    stem, _, rest = chosen.partition(".")  # an index, and shards called stem[.variant]-00001-of-00002.extension
+    extension = "bin" if ".bin." in f".{rest}" else "safetensors"
+    shard = re.compile(rf"{re.escape(stem)}(\.[\w-]+?)?-\d+-of-\d+\.{extension}")
+    of_variant = f".{variant}" if variant else ""
+    return [chosen, config, *(n for n in names if (m := shard.fullmatch(n)) and (m[1] or "") == of_variant)]
+
+
+def guess(place: Place, part: str, variant: str | None) -> list[str]:
+    """What to download of a repository that nobody knows, by the names that such files have."""
+    if PurePosixPath(place.path).suffix in (SAFETENSORS, *PICKLES, ".json"):
+        return [place.path]
+    below = place.prefix or ("" if part == "motion" else f"{part}/")  # an adapter has a repository to itself
+    stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    weights = "config.json", f"{stem}{'.' + variant if variant else ''}.safetensors"
+    return [below + name for name in {"tokenizer": TOKENIZER[1:], "scheduler": (SCHEDULER,)}.get(part, weights)]
+
+
+# --- the cache ------------------------------------------------------------------------------------------------------
 
 
 def cache() -> str:
     import huggingface_hub
 
-    return huggingface_hub.constants.HF_HUB_CACHE
+    return str(huggingface_hub.constants.HF_HUB_CACHE)
 
 
-def parse(source: str) -> Place:
+def folder(repo: str) -> Path:
+    """Where the cache keeps a repository: snapshots/<commit>/<files>, and refs/<revision>, a file with a commit."""
+    return Path(cache(), f"models--{repo.replace('/', '--')}")
+
+
+def ref(place: Place) -> str | None:
+    """The commit that a revision named when the cache last heard of it."""
+    path = folder(place.repo) / "refs" / (place.revision or MAIN)
+    return path.read_text().strip() if path.is_file() else None
+
+
+def cached(place: Place) -> list[Snapshot]:
+    """The snapshots in the cache that may be meant, the likeliest first.
+
+    A revision that is a commit, or begins one, means that one alone; a branch or tag the commit it named when the cache
+    last heard of it. Downloads by commit leave no such word behind: for the main branch, the newest snapshots that no
+    other revision names come next.
     """
-    >>> parse("hub:guoyww/animatediff/mm_sd_v15_v2.ckpt@main")
-    Place(repo='guoyww/animatediff', path='mm_sd_v15_v2.ckpt', revision='main')
-    """
-    match = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)/?(?:@([\w./-]+))?", source)
-    if match is None or ".." in source.split("/"):
-        raise ValueError(f"source {source!r}: expected hub:owner/name, hub:owner/name/folder or …/file, then @revision")
-    return Place(match[1], match[2].removeprefix("/"), match[3])
-
-
-def fetch(source: str, part: str, variant: str | None = None) -> Path:
-    """The local file of weights that `source` names, with its config.json beside it if the source is a folder.
-
-    `part` is "unet", "vae", "text_encoder", "motion", or "tokenizer", of which any file stands for all. Downloads what
-    the cache lacks, after saying on stderr what and from where. Raises ValueError for a source that is none,
-    FileNotFoundError with the repository, the files and what to do for anything that cannot be had.
-    """
-    import huggingface_hub
-
-    place = parse(source)
-    try:
-        info = huggingface_hub.HfApi().model_info(place.repo, revision=place.revision, files_metadata=True, timeout=20)
-    except Exception as error:  # no network, no such repository, no permission: the cache may still hold the files
-        return _from_cache(place, part, variant, error)
-    sizes = {file.rfilename: file.size for file in info.siblings or ()}
-    wanted = _wanted(place, sizes, part, variant)
-    missing = {n: sizes[n] for n in wanted if not isinstance(_cached(place.repo, n, info.sha), str)}
-    if missing:
-        _announce(place, missing)
-    try:
-        local = [huggingface_hub.hf_hub_download(place.repo, name, revision=info.sha) for name in wanted]
-    except Exception as error:
-        raise MissingError(place, list(missing), _reason(place, error)) from None
-    return Path(local[0])
-
-
-def settle(source: str, part: str, variant: str | None) -> str | None:
-    """Fetches a file of `variant` as `fetch` does; where it cannot be had, another that an earlier download left will
-    do, which a line on stderr names. Returns the variant to load: the one asked for, or None."""
-    try:
-        fetch(source, part, variant)
-    except MissingError as error:
-        other = _in_cache(error.place, part, None) if variant else None
-        if other is None:
-            raise
-        sys.stderr.write(f"{source}: {other.name} of the cache in place of the {variant} file ({error.reason})\n")
-        sys.stderr.flush()
-        return None
-    return variant
-
-
-def _wanted(place: Place, names: Mapping[str, object], part: str, variant: str | None) -> list[str]:
-    """The file of weights, then what belongs to it: config.json, shards."""
-    if place.path in names:
-        beside = str(PurePosixPath(place.path).with_name("adapter_config.json"))  # PEFT's: what scales a LoRA
-        chosen, config = place.path, [beside] if beside in names else []
+    refs, revision = folder(place.repo) / "refs", place.revision or MAIN
+    there = {path.name: path for path in folder(place.repo).glob("snapshots/*") if path.is_dir()}
+    named = ref(place)
+    if named is None and re.fullmatch(r"[0-9a-f]{7,40}", revision):
+        commits = [commit for commit in there if commit.startswith(revision)]
     else:
-        prefix = place.path and place.path + "/"
-        here = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-        if not here:
-            raise FileNotFoundError(f"{place}: the repository holds no such folder or file, only {_few(names)}")
-        if part == "tokenizer":
-            if not (files := [prefix + name for name in TOKENIZER if name in here]):
-                raise FileNotFoundError(f"{place} holds no tokenizer.json, and no vocab.json with merges.txt")
-            return files
-        chosen = prefix + choose(here, part, variant, place)
-        config = [str(PurePosixPath(chosen).with_name("config.json"))]
-        if config[0] not in names:
-            raise FileNotFoundError(f"{place} holds no {config[0]}: name a single file, such as {place}/{chosen}")
-    if not chosen.endswith(".json"):
-        return [chosen, *config]
-    stem, _, rest = chosen.partition(".")  # an index, and shards called stem[.variant]-00001-of-00002.extension
-    extension = "bin" if ".bin." in f".{rest}" else "safetensors"
-    shard = re.compile(rf"{re.escape(stem)}(\.[\w-]+?)?-\d+-of-\d+\.{extension}")
-    of_variant = f".{variant}" if variant else ""
-    shards = [n for n in names if (m := shard.fullmatch(n)) and (m[1] or "") == of_variant]
-    return [chosen, *config, *shards]
+        commits = [commit for commit in (named,) if commit in there]
+    if revision == MAIN:
+        others = {path.read_text().strip() for path in refs.rglob("*") if path.is_file()}
+        rest = [commit for commit in there if commit not in others]
+        commits += sorted(rest, key=lambda commit: there[commit].stat().st_mtime, reverse=True)
+    return [Snapshot(commit, _listed(there[commit])) for commit in commits]
 
 
-def _cached(repo: str, name: str, revision: str | None) -> object:
+def _listed(root: Path) -> dict[str, int | None]:
+    files = (path for path in sorted(root.rglob("*")) if path.is_file())
+    return {path.relative_to(root).as_posix(): path.stat().st_size for path in files}
+
+
+def check_whole(place: Place, snapshot: Snapshot, names: Sequence[str]) -> None:
+    """FileNotFoundError where the cache lacks shards that an index among `names` points to."""
+    index = folder(place.repo) / "snapshots" / snapshot.commit / names[0]
+    lacking = [path.name for path in shards(index) if not path.is_file()] if ".index." in index.name else []
+    if lacking:
+        raise FileNotFoundError(f"{place}: the cache lacks {', '.join(lacking)}")
+
+
+def local(source: str, place: Place, snapshot: Snapshot, names: Sequence[str], variant: str | None) -> Local:
+    here = folder(place.repo) / "snapshots" / snapshot.commit
+    files = tuple(here / name for name in names)
+    root = here / place.path
+    return Local(source, root.parent if root in files else root, files, variant, snapshot.commit)
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def address(repo: str) -> str:
+    """Where a repository is found: the public hub, or what HF_ENDPOINT puts in its place."""
     import huggingface_hub
 
-    return huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+    return f"{huggingface_hub.constants.ENDPOINT}/{repo}"
 
 
-def _in_cache(place: Place, part: str, variant: str | None) -> Path | None:
-    """What an earlier download left."""
-    import huggingface_hub
-
-    try:
-        root = Path(huggingface_hub.snapshot_download(place.repo, revision=place.revision, local_files_only=True))
-        names = {path.relative_to(root).as_posix(): None for path in root.rglob("*") if path.is_file()}
-        return root / _wanted(place, names, part, variant)[0]
-    except (OSError, ValueError):  # no snapshot, or none that holds the files
-        return None
-
-
-def _from_cache(place: Place, part: str, variant: str | None, error: Exception) -> Path:
-    """What an earlier download left, when the hub does not answer."""
-    if (path := _in_cache(place, part, variant)) is not None:
-        return path
-    if PurePosixPath(place.path).suffix in (".safetensors", ".ckpt", ".pth", ".pt", ".bin"):
-        files = [place.path]
-    else:
-        folder = place.path or ("" if part == "motion" else part)  # an adapter has a repository to itself
-        prefix = folder and folder + "/"
-        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
-        weights = f"{stem}{'.' + variant if variant else ''}.safetensors"
-        files = [prefix + name for name in (TOKENIZER[1:] if part == "tokenizer" else ("config.json", weights))]
-    raise MissingError(place, files, _reason(place, error)) from None
-
-
-def _reason(place: Place, error: Exception) -> str:
-    kind, url = type(error).__name__, f"https://huggingface.co/{place.repo}"
+def reason(place: Place, error: Exception) -> str:
+    """Why the hub did not give something, in a few words."""
+    kind, url = type(error).__name__, address(place.repo)
     return {
         "GatedRepoError": f"gated: accept its licence at {url} and run `hf auth login`",
-        "RepositoryNotFoundError": "no such repository, or a private one: check the name, or run `hf auth login`",
-        "RevisionNotFoundError": f"the repository has no revision {place.revision}",
+        "RepositoryNotFoundError": f"{url}: no such repository, or a private one: check the name, or run "
+        "`hf auth login`",
+        "RevisionNotFoundError": f"{url} has no revision {place.revision}",
         "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
-    }.get(kind, f"{kind}: {(str(error).strip() or 'no reason given').splitlines()[0][:200]}")
+    }.get(kind, f"{url}: {kind}: {(str(error).strip() or 'no reason given').splitlines()[0][:200]}")
 
 
-def _announce(place: Place, missing: Mapping[str, int | None]) -> None:
+def announcement(place: Place, missing: Mapping[str, int | None]) -> str:
     known = [size for size in missing.values() if size is not None]
     size = f"{sum(known) / 1e6:,.1f} MB" if len(known) == len(missing) else "of unknown size"
-    sys.stderr.write(
-        f"downloading {', '.join(missing)} ({size}) from https://huggingface.co/{place.repo}\n"
-    )
-    sys.stderr.flush()
+    return f"downloading {', '.join(missing)} ({size}) from {address(place.repo)}"
 
 
 def _few(names: Mapping[str, object], shown: int = 8) -> str:
-    weights = [name for name in names if name.endswith((".safetensors", ".ckpt", ".pth", ".pt", ".bin"))]
+    weights = [name for name in names if name.endswith((SAFETENSORS, *PICKLES))]
     return ", ".join(weights[:shown]) or "no weights"

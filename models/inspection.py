@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ivmix.models import hub, infer
+from ivmix.models import infer
 from ivmix.models.build import build, misfits, shapes_of
-from ivmix.models.files import PICKLES, SAFETENSORS, read_metadata, read_state
-from ivmix.models.folder import STEMS
+from ivmix.models.files import read_metadata, read_state
+from ivmix.models.folder import PICKLES, SAFETENSORS, STEMS
 from ivmix.models.layouts import Found, LayoutError, find
-from ivmix.models.load import Source, Weights
+from ivmix.models.load import Weights
 from ivmix.models.lora import parse_lora, read_config
+from ivmix.models.sources import Source, locate
 from ivmix.models.temporal import tables_left_out
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.unet import UNet, UNetConfig
@@ -70,8 +71,10 @@ def inspect(source: Source) -> Inspection:
     Raises FileNotFoundError or ValueError for what is no readable file of weights; a file in an unknown layout, or one
     that lacks keys, is reported and no error.
     """
-    path = hub.fetch(str(source), "") if str(source).startswith("hub:") else Path(source)
-    if path.is_dir():
+    path = source if isinstance(source, Path) else Path(str(source))
+    if not path.is_dir():
+        path = locate(source, "").weights
+    else:
         files = weight_files(path)
         if len(files) != 1:
             names = ", ".join(str(file.relative_to(path)) for file in files) or "none"

@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ivmix.models import hub, infer
+from ivmix.models import infer
 from ivmix.models.build import build, check_sizes, check_state, give, shapes_of
 from ivmix.models.files import read_state
-from ivmix.models.folder import Config, check_entries, choose, one_number, printable, read_json
+from ivmix.models.folder import Config, check_entries, one_number, printable, read_json
 from ivmix.models.layouts import LayoutError, find
+from ivmix.models.sources import Source, locate
 from ivmix.models.temporal import MotionConfig, frame_positions, tables_left_out
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.unet import UNet, UNetConfig
 from ivmix.models.vae import VAE, VAEConfig
 
 N = TypeVar("N", bound=nn.Module)
-Source = str | Path
 Device = torch.device | str
 
 
@@ -131,7 +131,8 @@ class Weights:
 
 def read(part: str, source: Source, variant: str | None) -> Weights:
     """`part` of a source under our names; a network without layouts of its own, `part` "", as it is stored."""
-    path, config = locate(part, source, variant)
+    here = locate(source, part, variant)
+    path, config, variant = here.weights, here.config, here.variant
     state = read_state(path)
     if config is None and variant is not None:
         state = _averaged(path, state, variant)
@@ -145,23 +146,6 @@ def read(part: str, source: Source, variant: str | None) -> Weights:
         return Weights(path, found[part].take(state), config)
     except LayoutError as error:
         raise LayoutError(f"{path}: {error}. `ivmix inspect --keys` shows all it holds") from None
-
-
-def locate(part: str, source: Source, variant: str | None) -> tuple[Path, Path | None]:
-    """The local file of weights, or index of shards, and the config.json that belongs to it if a folder was named."""
-    if str(source).startswith("hub:"):
-        path = hub.fetch(str(source), part, variant)
-        config = path.with_name("config.json")
-        return path, None if str(source).partition("@")[0].endswith(path.name) else config
-    place = Path(source)
-    if not place.is_dir():
-        if not place.exists():
-            raise FileNotFoundError(f"no file or folder {place}")
-        return place, None
-    inside = (p for p in (place, place / part) if p.is_dir())
-    names = {path.relative_to(place).as_posix() for folder in inside for path in folder.iterdir()}
-    path = place / choose(names, part, variant, place)
-    return path, path.with_name("config.json")
 
 
 def read_config(kind: type[Config], path: Path) -> Any:

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ivmix.models import hub
 from ivmix.models.build import StateError
-from ivmix.models.files import PICKLES, SAFETENSORS, read_metadata, read_state
+from ivmix.models.files import read_metadata, read_state
 from ivmix.models.folder import parse_json, read_json
 from ivmix.models.layouts import LAYOUTS
+from ivmix.models.sources import Source, locate
 from ivmix.models.text import CLIPText
 
 N = TypeVar("N", bound=nn.Module)
@@ -88,7 +88,7 @@ class LoRA:
         return tuple(sorted({len(f.down) for part in self.factors.values() for f in part.values()}))
 
 
-def read_lora(source: Path | str) -> LoRA:
+def read_lora(source: Source) -> LoRA:
     """Reads a LoRA: a file (.safetensors, .ckpt, .pth, .pt, .bin), a folder that holds one, or `hub:owner/name/file`.
 
     Known families: kohya (with convolutions: LoCon; modules by diffusers' or by LDM's names), diffusers of 2022-23 and
@@ -96,7 +96,7 @@ def read_lora(source: Path | str) -> LoRA:
     and domain adapter. Where nothing tells alpha, it is the rank. Raises FileNotFoundError, or ValueError naming the
     key at fault: unknown, incomplete, of shapes that do not multiply, or of another kind (DoRA, LoHa, LoKr, …).
     """
-    path = find_file(source)
+    path = locate(source, "lora").weights
     return parse_lora(path.name, read_state(path), read_config(path))
 
 
@@ -277,24 +277,6 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: lora_adapter_metadata in its header is no JSON object: {error}") from None
     beside = path.with_name("adapter_config.json")
     return read_json(beside) if beside.is_file() else {}
-
-
-def find_file(source: Path | str) -> Path:
-    """The local file: `source` itself, the only one of its kind in that folder, or from the hub."""
-    if str(source).startswith("hub:"):
-        if not str(source).partition("@")[0].endswith((SAFETENSORS, *PICKLES)):
-            raise ValueError(f"source {str(source)!r}: name the file, hub:owner/name/file{SAFETENSORS}, for a LoRA")
-        return hub.fetch(str(source), "lora")
-    path = Path(source)
-    if not path.is_dir():
-        return path
-    for suffixes in ((SAFETENSORS,), PICKLES):
-        files = sorted(file for file in path.iterdir() if file.suffix in suffixes)
-        if len(files) > 1:
-            raise ValueError(f"{path} holds {len(files)} files: name one of {', '.join(file.name for file in files)}")
-        if files:
-            return files[0]
-    raise FileNotFoundError(f"{path} holds no {SAFETENSORS}, {', '.join(PICKLES)} file")
 
 
 def without_ones(shape: Sequence[int]) -> list[int]:

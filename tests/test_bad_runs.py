@@ -64,7 +64,7 @@ RUNS = [
     (["pairs", "--json"], "ivmix pairs: error: unknown option --json"),
     (["inspect"], "required: PATH"),
     (["inspect", ""], "'': expected a file, a folder, or hub:owner/name"),
-    (["inspect", "nowhere"], "no file nowhere"),
+    (["inspect", "nowhere"], "no file or folder nowhere"),
     (["inspect", "a-folder"], "a folder without files of weights"),
     (["train", "sprites", "-o", ""], "-o '': it names no folder"),
     (["train", "sprites", "-o", "a-file"], "a-file: File exists"),
@@ -201,19 +201,6 @@ def test_output_to_a_full_disk_says_so():
 
 
 # Full disks
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 256 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk]
-    mounted = subprocess.run(mount, capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("mounting needs root")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_evaluate_on_a_full_disk_keeps_the_parts_there_are(small_disk, capsys):

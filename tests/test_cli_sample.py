@@ -204,7 +204,8 @@ def test_other_weights_or_another_version_than_the_records_are_said(run, tmp_pat
     status, said = run("c.webp", "--from", "a.webp.json", "--quiet")
     assert status == 0
     assert "the record is of ivmix 0.0.1" in said
-    assert f"has weights {made['weights']} of pair {pair}, which are now" in said
+    changed = "another diffusion_pytorch_model.safetensors and config.json of video/unet: the clip differs"
+    assert f"the record was drawn with {changed}" in said
 
 
 def test_a_record_of_what_only_python_had_says_so(run, tmp_path):

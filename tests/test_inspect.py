@@ -82,7 +82,7 @@ def test_an_unreadable_file_hides_no_other(capsys: pytest.CaptureFixture[str], t
     assert len(errors) == 2
     assert errors[0].startswith("ivmix inspect: error: ")
     assert "it is a web page" in errors[0]
-    assert errors[1].endswith("no file " + str(tmp_path / "none.ckpt"))
+    assert errors[1].endswith("no file or folder " + str(tmp_path / "none.ckpt"))
 
 
 def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,22 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_pair import TEXT, VAE_CONFIG, WORDS, write_modules, write_pipeline
 
 from ivmix import TextToVideo
 from ivmix.description import EMBEDDED, PUBLIC, Swaps, describe, swapped
 from ivmix.models import (
     VAE,
-    CLIPText,
-    CLIPTextConfig,
-    MotionConfig,
     Tokenizer,
-    UNet,
-    UNetConfig,
-    VAEConfig,
     encode_prompts,
     hub,
-    load_text_encoder,
-    load_vae,
     save_folder,
 )
 from ivmix.models.tokenizer import BOS, EOS
@@ -164,96 +157,21 @@ def test_public_schedules_begin_where_their_models_were_trained():
         assert float(schedule.alpha[-1] ** 2) == pytest.approx(alpha_bar, rel=2e-3)
 
 
-def test_without_a_network_one_error_names_every_file_and_what_to_do(monkeypatch, tmp_path):
-    import huggingface_hub
-
-    def refuse(*_, **__):
-        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(FileNotFoundError) as caught:
-        load_pair("animatediff")
-    text = str(caught.value)
-    for part in ("vae", "unet", "text_encoder"):
-        assert f"hf download stable-diffusion-v1-5/stable-diffusion-v1-5 {part}/config.json {part}/" in text
-    assert "hf download guoyww/animatediff-motion-adapter-v1-5-3 config.json diffusion_pytorch_model.safe" in text
-    assert "diffusion_pytorch_model.fp16.safetensors" in text
-    assert "tokenizer/vocab.json tokenizer/merges.txt" in text
-    assert "--image-model, --video-model, --motion, --vae and --tokenizer" in text
-
-
-def cached(cache: Path, repository: str, folder: Path) -> None:
-    """Lays a folder into a hub's cache as one snapshot."""
-    place = cache / f"models--{repository.replace('/', '--')}"
-    shutil.copytree(folder, place / "snapshots" / "5ha")
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("5ha")
-
-
-def test_without_a_network_plain_files_in_the_cache_do_for_the_variant(
-    monkeypatch, tmp_path, capsys, pipeline, modules
-):
-    import huggingface_hub
-
-    def refuse(*_, **__):
-        raise huggingface_hub.errors.OfflineModeIsEnabled("offline")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "adapter").mkdir()
-    shutil.copy(modules, tmp_path / "adapter" / "diffusion_pytorch_model.safetensors")
-    heads = {"_class_name": "MotionAdapter", "motion_num_attention_heads": 4, "motion_norm_num_groups": 8}
-    (tmp_path / "adapter" / "config.json").write_text(json.dumps(heads))
-    cached(tmp_path / "cache", "stable-diffusion-v1-5/stable-diffusion-v1-5", pipeline)
-    cached(tmp_path / "cache", "guoyww/animatediff-motion-adapter-v1-5-3", tmp_path / "adapter")
-    pair = load_pair("animatediff")
-    assert same(pair.vae, load_vae(pipeline))
-    assert same(pair.image.text_encoder, load_text_encoder(pipeline))
-    assert capsys.readouterr().err.splitlines() == [
-        f"hub:stable-diffusion-v1-5/stable-diffusion-v1-5/{part}: {name}.safetensors of the cache in place of the fp16 "
-        "file (HF_HUB_OFFLINE is set)"
-        for part, name in (
-            ("vae", "diffusion_pytorch_model"), ("unet", "diffusion_pytorch_model"), ("text_encoder", "model"),
-        )
-    ]  # fmt: skip
-    (tmp_path / "cache" / "models--stable-diffusion-v1-5--stable-diffusion-v1-5/snapshots/5ha/vae/config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"vae/config\.json vae/diffusion_pytorch_model\.fp16\.safetensors"):
-        load_pair("animatediff")
-
-
 # --- models in place of a pair's own --------------------------------------------------------------------------------
-
-WORDS = ("a", "red", "cat", "runs")
-UNET = UNetConfig(
-    block_out_channels=(32, 64), attention_levels=(True, False), layers_per_block=1, cross_attention_dim=32,
-    num_attention_heads=4, norm_num_groups=8,
-)  # fmt: skip
-MOTION = MotionConfig(num_attention_heads=4, max_frames=8)
-VAE_CONFIG = VAEConfig(block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8)
-TEXT = CLIPTextConfig(len(WORDS) + 2, 32, 64, 1, 4, 8)
-
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory) -> Path:
     """A pipeline's folder of small random networks, as diffusers lays it out."""
     folder = tmp_path_factory.mktemp("pipeline")
-    torch.manual_seed(0)
-    save_folder(UNet(UNET), folder / "unet")
-    save_folder(VAE(VAE_CONFIG), folder / "vae")
-    save_folder(CLIPText(TEXT), folder / "text_encoder")
-    Tokenizer.from_words(WORDS, 8).save(folder / "tokenizer")
+    write_pipeline(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory) -> Path:
     """Motion modules for that pipeline's UNet, in one file."""
-    torch.manual_seed(1)
-    network = UNet(replace(UNET, temporal=MOTION))
-    state = {k: torch.randn_like(v) / 8 for k, v in network.state_dict().items() if ".motion_modules." in k}
     path = tmp_path_factory.mktemp("modules") / "mm.safetensors"
-    save_file(state | {k: v for k, v in network.state_dict().items() if k.endswith(".pe")}, path)
+    write_modules(path)
     return path
 
 
@@ -440,6 +358,5 @@ def test_rows_are_padded_as_a_text_encoder_without_a_tokenizer_was_trained(tmp_p
         ("hub:a/b/c.ckpt:-.5", "hub:a/b/c.ckpt", -0.5),
     ],
 )
-def test_a_loras_weight_follows_the_last_colon(monkeypatch, text, source, weight):
-    monkeypatch.setattr("ivmix.pair.read_lora", lambda given: given)
+def test_a_loras_weight_follows_the_last_colon(text, source, weight):
     assert read_weighted(text) == (source, weight)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ivmix.record import Record, read_record
+from ivmix.record import Read, Record, read_record
 from ivmix.requests import Request
 
 
@@ -44,13 +44,22 @@ def warn_of_changes(record: Record, wanted: Record) -> None:
     """Warns of what makes a clip another than its record's without anybody having asked for it."""
     if record.ivmix != wanted.ivmix:
         _warn(f"is of ivmix {record.ivmix}, this is {wanted.ivmix}: the clip may differ")
-    same = all(getattr(record, name) == getattr(wanted, name) for name in ("pair", "swaps", "dtype"))
-    if same and record.weights != wanted.weights:
-        _warn(f"has weights {record.weights} of pair {record.pair}, which are now {wanted.weights}: the clip differs")
+    if all(getattr(record, name) == getattr(wanted, name) for name in ("pair", "swaps")):
+        for source, read in record.files.items():
+            _warn_of_file(source, read, wanted.files.get(source))
     if record.video and wanted.video and record.video["path"] == wanted.video["path"] and record.video != wanted.video:
         _warn(f"began from a video at {record.video['path']} that shows something else now: the clip differs")
     if record.cancelled:
         _warn("is of a run that was cancelled: this one runs to its end")
+
+
+def _warn_of_file(source: str, read: Read, now: Read | None) -> None:
+    if now is None or now == read:
+        return
+    changed = [name for name in read["files"] if read["files"][name] != now["files"].get(name)]
+    commits = "" if now["commit"] == read["commit"] else f" (commit {read['commit']}, now {now['commit']})"
+    if changed:
+        _warn(f"was drawn with another {' and '.join(changed)} of {source}{commits}: the clip differs")
 
 
 def _warn(text: str) -> None:

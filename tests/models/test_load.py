@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from ivmix.models import (
     UNet,
     UNetConfig,
     VAEConfig,
-    hub,
     inspect,
     load_text_encoder,
     load_unet,
@@ -497,151 +495,3 @@ def test_a_loaded_network_is_saved_in_the_layout_that_diffusers_reads(unet: UNet
     assert json.loads((tmp_path / "unet" / "config.json").read_text())["use_linear_projection"] is True
     assert load_file(tmp_path / "unet" / WEIGHTS).keys() == unet.state_dict().keys()
     assert same(load_unet(tmp_path / "unet"), unet.state_dict())
-
-
-# --- the hub --------------------------------------------------------------------------------------------------------
-
-
-class Hub:
-    """huggingface_hub as far as the loader uses it: a folder stands for the repository, nothing for the network."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.asked, self.fault = root, list[str](), None
-
-    HF_HUB_CACHE = "/cache"
-    fault: Exception | None
-
-    @property
-    def constants(self) -> "Hub":
-        return self
-
-    def HfApi(self) -> "Hub":
-        return self
-
-    def model_info(self, repo: str, revision: str | None, files_metadata: bool, timeout: float) -> Any:
-        if self.fault:
-            raise self.fault
-        self.repo, self.revision = repo, revision
-        siblings = [
-            type("File", (), {"rfilename": p.relative_to(self.root).as_posix(), "size": p.stat().st_size})
-            for p in sorted(self.root.rglob("*")) if p.is_file()
-        ]  # fmt: skip
-        return type("Info", (), {"siblings": siblings, "sha": "5ha"})
-
-    def try_to_load_from_cache(self, repo: str, name: str, revision: str) -> str | None:
-        return name if name in self.asked else None
-
-    def hf_hub_download(self, repo: str, name: str, revision: str) -> str:
-        assert (repo, revision) == (self.repo, "5ha")
-        self.asked.append(name)
-        return str(self.root / name)
-
-    def snapshot_download(self, repo: str, revision: str | None, local_files_only: bool) -> str:
-        assert local_files_only
-        if not self.asked:
-            raise FileNotFoundError("not cached")
-        return str(self.root)
-
-
-@pytest.fixture
-def repository(unet: UNet, vae: VAE, text: CLIPText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    root = tmp_path / "repository"
-    for name, network in {"unet": unet, "vae": vae, "text_encoder": text}.items():
-        save_folder(network, root / name)
-    save_file({"not": torch.zeros(1)}, root / "unet" / "diffusion_pytorch_model.fp16.safetensors")
-    torch.save(unet.state_dict(), root / "unet" / "diffusion_pytorch_model.bin")
-    save_file(single_file(unet, vae, text), root / "v1-5.safetensors")
-    fake = Hub(root)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
-    return fake
-
-
-def test_of_a_repository_only_the_config_and_one_weight_file_are_downloaded(
-    repository: Hub, unet: UNet, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert same(load_unet("hub:owner/name"), unet.state_dict())
-    assert (repository.repo, repository.revision) == ("owner/name", None)
-    assert repository.asked == [f"unet/{WEIGHTS}", "unet/config.json"]
-    said = capsys.readouterr().err
-    assert said.startswith(f"downloading unet/{WEIGHTS}, unet/config.json (0.")
-    assert said.endswith(" MB) from https://huggingface.co/owner/name\n")
-    assert same(load_unet("hub:owner/name/unet@v2"), unet.state_dict())
-    assert repository.revision == "v2"
-    assert capsys.readouterr().err == ""  # it is in the cache
-
-
-def test_a_single_file_of_a_repository_is_downloaded_alone(repository: Hub, vae: VAE) -> None:
-    assert same(load_vae("hub:owner/name/v1-5.safetensors@main", config=AUTOENCODER), vae.state_dict())
-    assert repository.asked == ["v1-5.safetensors"]
-
-
-def test_shards_are_downloaded_with_their_index(repository: Hub, vae: VAE) -> None:
-    folder = repository.root / "vae"
-    index = dict.fromkeys(vae.state_dict(), "diffusion_pytorch_model-00001-of-00001.safetensors")
-    (folder / WEIGHTS).rename(folder / index["quant_conv.bias"])
-    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": index}))
-    assert same(load_vae("hub:owner/name"), vae.state_dict())
-    assert set(repository.asked) == {
-        f"vae/{WEIGHTS}.index.json", "vae/config.json", f"vae/{index['quant_conv.bias']}",
-    }  # fmt: skip
-
-
-def fault(name: str, message: str = "") -> Exception:
-    return type(name, (Exception,), {})(message)
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (fault("ConnectError", "Name or service not known\nmore"), "ConnectError: Name or service not known"),
-        (fault("OfflineModeIsEnabled"), "HF_HUB_OFFLINE is set"),
-        (fault("GatedRepoError"), "gated: accept its licence at https://huggingface.co/owner/name and run"),
-        (fault("RepositoryNotFoundError"), "no such repository, or a private one"),
-        (fault("RevisionNotFoundError"), "the repository has no revision v2"),
-    ],
-)
-def test_what_cannot_be_had_says_which_files_are_missing_and_what_to_do(
-    error: Exception, reason: str, repository: Hub
-) -> None:
-    repository.fault = error
-    with pytest.raises(FileNotFoundError) as caught:
-        load_unet("hub:owner/name@v2", variant="fp16")
-    files = ("unet/config.json", "unet/diffusion_pytorch_model.fp16.safetensors")
-    message = str(caught.value)
-    assert message.startswith(f"hub:owner/name@v2 cannot be had ({reason}")
-    assert f"the cache /cache lacks {', '.join(files)}." in message
-    assert f"run `hf download owner/name {' '.join(files)}`" in message
-    assert "\n" not in message
-    with pytest.raises(FileNotFoundError, match=r"the cache /cache lacks mm\.ckpt\. Where there is a network, run `hf"):
-        load_unet(repository.root / "unet", motion="hub:owner/name/mm.ckpt")
-
-
-def test_without_network_the_cache_serves(repository: Hub, unet: UNet) -> None:
-    load_unet("hub:owner/name")
-    repository.fault = fault("ConnectError")
-    assert same(load_unet("hub:owner/name"), unet.state_dict())
-
-
-def test_a_download_that_breaks_off_is_one_clear_error(repository: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> str:
-        raise fault("ChunkedEncodingError", "connection broken")
-
-    monkeypatch.setattr(repository, "hf_hub_download", broken)
-    with pytest.raises(FileNotFoundError, match=r"\(ChunkedEncodingError: connection broken\), and the cache"):
-        load_unet("hub:owner/name")
-
-
-@pytest.mark.parametrize("source", ["hub:name", "hub:", "hub:a/b/../c", "hub:a/b@", "hub:a/b c", "hub:/a/b"])
-def test_a_source_that_names_no_repository_is_refused(source: str) -> None:
-    with pytest.raises(ValueError, match="expected hub:owner/name"):
-        hub.parse(source)
-
-
-def test_a_repository_without_what_is_asked_for_says_what_it_has(repository: Hub) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no such folder or file, only .*v1-5\.safetensors"):
-        load_unet("hub:owner/name/video")
-    with pytest.raises(FileNotFoundError, match=r"no weight file for unet, variant bf16"):
-        load_unet("hub:owner/name", variant="bf16")
-    (repository.root / "unet" / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no unet/config.json: name a single file, such as hub:owner/name/"):
-        load_unet("hub:owner/name/unet")

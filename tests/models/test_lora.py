@@ -363,7 +363,7 @@ def test_a_source_on_the_hub_names_one_file_and_brings_pefts_config_along() -> N
         ("a/style.safetensors", ["a/style.safetensors"]),
         ("adapter_model.safetensors", ["adapter_model.safetensors", "adapter_config.json"]),
     ):
-        assert hub._wanted(hub.parse(f"hub:owner/style/{name}"), names, "lora", None) == wanted
+        assert hub.files_of(hub.parse(f"hub:owner/style/{name}"), names, "lora", None) == wanted
 
 
 CONFIGS: list[tuple[dict[str, Any], float]] = [

@@ -1,0 +1,54 @@
+"""The networks of a public pair, small and random, as diffusers lays them out."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from ivmix.models import (
+    VAE,
+    CLIPText,
+    CLIPTextConfig,
+    MotionConfig,
+    Tokenizer,
+    UNet,
+    UNetConfig,
+    VAEConfig,
+    save_folder,
+)
+
+WORDS = ("a", "red", "cat", "runs")
+UNET = UNetConfig(
+    block_out_channels=(32, 64), attention_levels=(True, False), layers_per_block=1, cross_attention_dim=32,
+    num_attention_heads=4, norm_num_groups=8,
+)  # fmt: skip
+MOTION = MotionConfig(num_attention_heads=4, max_frames=8)
+VAE_CONFIG = VAEConfig(block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8)
+TEXT = CLIPTextConfig(len(WORDS) + 2, 32, 64, 1, 4, 8)
+
+
+def write_pipeline(folder: Path, seed: int = 0) -> None:
+    """unet, vae, text_encoder and tokenizer."""
+    torch.manual_seed(seed)
+    save_folder(UNet(UNET), folder / "unet")
+    save_folder(VAE(VAE_CONFIG), folder / "vae")
+    save_folder(CLIPText(TEXT), folder / "text_encoder")
+    Tokenizer.from_words(WORDS, 8).save(folder / "tokenizer")
+
+
+def write_modules(path: Path) -> None:
+    """Motion modules for that pipeline's UNet, in one file."""
+    torch.manual_seed(1)
+    network = UNet(replace(UNET, temporal=MOTION))
+    state = {k: torch.randn_like(v) / 8 for k, v in network.state_dict().items() if ".motion_modules." in k}
+    save_file(state | {k: v for k, v in network.state_dict().items() if k.endswith(".pe")}, path)
+
+
+def write_adapter(folder: Path) -> None:
+    """The same as a MotionAdapter's folder."""
+    folder.mkdir(parents=True)
+    write_modules(folder / "diffusion_pytorch_model.safetensors")
+    raw = {"_class_name": "MotionAdapter", "motion_num_attention_heads": 4, "motion_norm_num_groups": 8}
+    (folder / "config.json").write_text(json.dumps(raw))
