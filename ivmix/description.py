@@ -209,6 +209,12 @@ def has_temporal_layers(unet: str, asked: Hub) -> bool:
     return any(config is not None and config.temporal is not None for config in configs)
 
 
+def sources(raw: Mapping[str, Any]) -> set[str]:
+    """All that a description names to be read."""
+    sides = (raw["image"], raw["video"])
+    return {raw["vae"], *(side[part] for side in sides for part in (*PARTS, "motion") if part in side)}
+
+
 Files = dict[tuple[str, str], Local]  # of a part and its source
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import torch
 from torch import nn
 
-from ivmix.description import Swaps, describe, fetch_all, swapped
+from ivmix.description import Swaps, describe, fetch_all, sources, swapped
 from ivmix.devices import find_device
 from ivmix.models import (
     VAE,
@@ -230,8 +230,7 @@ def load_pair(
 
 def read_from(files: Iterable[Local], own: Mapping[str, Any], folder: Path) -> dict[str, tuple[Local, ...]]:
     """What was read, by source; a pair's own files by their place in its folder, wherever that is."""
-    shipped = {own["vae"], *(value for side in (own["image"], own["video"]) for value in side.values()
-                             if isinstance(value, str))}  # fmt: skip
+    shipped = sources(own)
     found: dict[str, tuple[Local, ...]] = {}
     for local in files:
         name = local.source

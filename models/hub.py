@@ -153,6 +153,8 @@ class Hub:
                 info = huggingface_hub.HfApi().model_info(
                     place.repo, revision=place.revision, files_metadata=True, timeout=20
                 )
+            except huggingface_hub.errors.HFValidationError as error:
+                raise ValueError(f"source {place}: {str(error).splitlines()[0]}") from None
             except huggingface_hub.errors.HfHubHTTPError as error:  # the hub answers, but not with what was asked for
                 if error.response.status_code in BUSY and pause is not None:
                     time.sleep(pause)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ivmix.cli import main
-from ivmix.description import EMBEDDED
+from ivmix.description import EMBEDDED, PUBLIC
 from ivmix.media import read_video
 
 PROMPT = "a red circle moving left"
@@ -107,6 +107,7 @@ def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     assert "hub:guoyww/animatediff-motion-adapter-v1-5-3, 1.7 GB" in said
     files = [line for line in said.splitlines() if "hub:" in line]
     assert all(line.endswith((" GB", ", size not known here")) for line in files)
+    assert said.count("no revision is pinned: the newest is taken") == len(PUBLIC)
 
 
 @pytest.mark.filterwarnings("default")

@@ -196,6 +196,11 @@ def test_a_source_that_names_no_repository_is_refused(source):
         hub.parse(source)
 
 
+def test_a_name_that_no_hub_allows_is_refused(local_hub):
+    with pytest.raises(ValueError, match=r"source hub:a--b/c: .*Cannot have"):
+        load_unet("hub:a--b/c")
+
+
 # --- without one ----------------------------------------------------------------------------------------------------
 
 

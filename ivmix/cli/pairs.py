@@ -10,13 +10,14 @@ def add(commands: Any) -> None:
         "pairs",
         help="list the pairs that can be named",
         description="Lists the pairs that --pair knows by name: the embedded one, and those of public checkpoints, "
-        "whose files are downloaded from the Hugging Face hub at first use. Their default scales are the papers'.",
+        "whose files are downloaded from the Hugging Face hub at first use. Their default scales are the papers'. "
+        "A clip's record holds the commits that it was drawn with, and `ivmix sample --from` says if they have changed.",
     )
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.description import EMBEDDED, PUBLIC, describe
+    from ivmix.description import EMBEDDED, PUBLIC, describe, sources
 
     blocks = []
     for name in (*EMBEDDED, *PUBLIC):
@@ -27,7 +28,8 @@ def run(options: argparse.Namespace) -> None:
             weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
             lines += [f"  embedded, {weights / 1e6:.1f} MB, {raw['licence']}", f"  {folder}"]
         else:
-            lines.append(f"  {raw['licence']}")
+            pinned = all("@" in source for source in sources(raw) if source.startswith("hub:"))
+            lines.append(f"  {raw['licence']}{'' if pinned else '; no revision is pinned: the newest is taken'}")
             for source, known in raw["files"].items():
                 entry = source + (f" ({known['variant']})" if "variant" in known else "")
                 size = f"{known['bytes'] / 1e9:.2g} GB" if "bytes" in known else "size not known here"

@@ -215,9 +215,6 @@ class Case:
             file.write(root, small)
         for folder, pad in self.tokenizers.items():
             write_tokenizer(root / folder, pad, VOCABULARY[small])
-        for repository in root.glob("hub/models--*"):
-            (repository / "refs").mkdir()
-            (repository / "refs" / "main").write_text("0")
 
     def arguments(self, root: Path) -> list[str]:
         given = [text for name, place in self.options.items() for text in (name, str(root / place))]
