@@ -1,7 +1,7 @@
 """Files of public repositories: `hub:owner/name[/path][@revision]` through huggingface_hub and its cache.
 
 The hub is asked once a run for each repository, and the commit that it names is what is read: files of it that the
-cache holds are not asked for again. Where the hub does not answer, the cache alone says which commit that is (`cached`).
+cache holds are not asked for again. Where the hub does not answer, the cache says which commit it is (`cached`).
 """
 
 import re

@@ -11,7 +11,7 @@ def add(commands: Any) -> None:
         help="list the pairs that can be named",
         description="Lists the pairs that --pair knows by name: the embedded one, and those of public checkpoints, "
         "whose files are downloaded from the Hugging Face hub at first use. Their default scales are the papers'. "
-        "A clip's record holds the commits that it was drawn with, and `ivmix sample --from` says if they have changed.",
+        "A clip's record holds the commits it was drawn with, and `ivmix sample --from` says if they have changed.",
     )
     command.set_defaults(run=run)
 
