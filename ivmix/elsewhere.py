@@ -18,6 +18,7 @@ ELSEWHERE = {
     "callback_on_step_end": "callback",
     "scheduler": "solver",
     "method": "sampler",
+    "zz": "period",
     "fps": "result.save(path, fps=…)",
     "device": "TextToVideo.from_pair(…, device=…)",
     "dtype": "TextToVideo.from_pair(…, dtype=…)",

@@ -54,6 +54,7 @@ _LEGS: dict[str, tuple[tuple[str, str, str, str, str, int], ...]] = {
 _LEGS["videocrafter"] = _LEGS["modelscope"]
 _GUIDANCE = {"animatediff": 7.5, "modelscope": 7.5, "videocrafter": 9.0}
 _ZZ = {"animatediff": 1000, "modelscope": None, "videocrafter": 3}
+ENTRIES = 50  # of a guidance table, whatever the steps
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class Official:
     ValueError. Options that the released ModelScope and VideoCrafter scripts store but do not apply are applied here.
 
     "animatediff" and "modelscope" play DDIM on a linspace grid. "videocrafter" walks another grid, and its ordinary
-    steps are those of `SDEDPMSolverPP2M` between float32 levels (none above the schedule's last, whose own is a rounding
-    too high), the last one to 0: pass `noise` to `integrate`.
+    steps are those of `SDEDPMSolverPP2M` between float32 levels, the last one to 0: pass `noise` to `integrate`. The
+    highest of these levels is a rounding above the schedule's, which is taken in its place.
 
     A run begins at `schedule.start(z, legs[0].source)` and ends with z = alpha(legs[-1].target)·x, or x itself at 0;
     pass `schedule` to `integrate`.
@@ -101,8 +102,8 @@ class Official:
         if not (isinstance(self.interval, tuple | list) and len(self.interval) == 2):
             raise ValueError(f"{name}: got {self.interval!r}, expected two whole numbers, such as (0, 49)")
         whole(name, self.interval[1], whole(name, self.interval[0], 0))
-        if min(self.interval[1], self.steps - 1) >= 50:
-            raise ValueError(f"interval: got {self.interval}, but the guidance tables end at step 49")
+        if min(self.interval[1], self.steps - 1) >= ENTRIES:
+            raise ValueError(f"interval: got {self.interval}, but the guidance tables end at step {ENTRIES - 1}")
         if self.zz is not None:
             if self.variant == "modelscope":
                 raise ValueError(f"zz: got {self.zz!r} for 'modelscope', expected None")
@@ -158,7 +159,7 @@ class Official:
 def guidance_table(ramp: GuidanceRamp) -> list[float]:
     """The authors' 50 entries in float32 arithmetic: begin = end = 4 gives 4.000000953674316."""
     begin, end = ramp.begin ** (1 / ramp.rho), (ramp.begin if ramp.end is None else ramp.end) ** (1 / ramp.rho)
-    entries = begin + _linspace(0, 1, 50) * (end - begin)
+    entries = begin + _linspace(0, 1, ENTRIES) * (end - begin)
     powers: list[float] = (entries.double() ** ramp.rho).float().tolist()
     return powers
 
