@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
             weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
             lines += [f"  embedded, {weights / 1e6:.1f} MB, {raw['licence']}", f"  {folder}"]
         else:
-            lines.append(f"  {raw['licence']}")
+            lines += [f"  {raw['authors']}", f"  {raw['licence']}"]
             for source, known in raw["files"].items():
                 entry = source + (f" ({known['variant']})" if "variant" in known else "")
                 size = f"{known['bytes'] / 1e9:.2g} GB" if "bytes" in known else "size not known here"
