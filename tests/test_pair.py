@@ -366,8 +366,8 @@ def test_every_sampler_shows_the_image_model_latents_of_its_own_size(enlarging, 
 
 
 def test_an_enlarged_image_model_errs_less_on_small_pictures_and_least_by_the_mean_of_a_block(enlarging):
-    """Of clips drawn at half the size that it was trained on. At sigma 2, x0 is off by 0.71 as they are, by 0.55 enlarged
-    with the first of each block, as the authors' loop has it, and by 0.48 with the mean."""
+    """Of clips drawn at half the size that it was trained on. At sigma 2, x0 is off by 0.71 as they are, by 0.55
+    enlarged with the first of each block, as the authors' loop has it, and by 0.48 with the mean."""
     scenes = random_scenes(8, torch.Generator().manual_seed(0))
     own, enlarged = (model.pair.image for model in enlarging)
     pixels = functional.avg_pool3d(render(scenes)[:, :, :2], (1, 2, 2))
