@@ -12,7 +12,9 @@ pair.json, version 1:
 
 A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
 once. `motion` (AnimateDiff's modules for a spatial UNet), `fps` (what the network is told, VideoCrafter2), `clip_skip`
-(the text encoder's layer that is read, counted from the end: 1), `judge` (what measures clips of the sprite world: the
+(the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
+a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `about` and `authors`
+(what the paper's authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the
 folder "judge" beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
 """
 
@@ -51,6 +53,7 @@ class SideEntry(TypedDict):
     motion: NotRequired[str]
     fps: NotRequired[float]
     clip_skip: NotRequired[int]
+    latent_size: NotRequired[int]
 
 
 class FileEntry(TypedDict, total=False):
@@ -65,6 +68,7 @@ class Description(TypedDict):
     format: int
     name: str
     about: NotRequired[str]
+    authors: NotRequired[str]
     licence: NotRequired[str]
     vae: str
     judge: NotRequired[str]
@@ -140,6 +144,9 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     check(raw, Description, str(file))
     if not 0.1 <= raw["fps"] <= 1000:
         raise ValueError(f"{file}: fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
+    for side in ("image", "video"):
+        if raw[side].get("latent_size", 1) < 1:
+            raise ValueError(f"{file}: {side}: latent_size is {raw[side]['latent_size']}, expected a size of 1 or more")
     for entry in ("sampler", "negative_prompt"):
         check(raw["defaults"].get(entry), str, f"{file}: defaults: {entry}")
     beside = partial(absolute, folder=file.parent)

@@ -5,6 +5,7 @@ decoded before wait. Weights, what kernels take for themselves and an allocator'
 refused would not have fitted; what is not refused may still not fit.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -51,9 +52,9 @@ def estimate(pair: Pair, clips: int, frames: int, height: int, width: int, vae_t
     latents = 4 * clips * channels * frames * h * w  # the state, in float32
     networks = (
         forward_cost(
-            side.unet.config, frames, h, w, rows=2 * clips, temporal=side.name == "video", dtype=pair.dtype
+            side.unet.config, frames, *side.seen(h, w), rows=2 * clips, temporal=side.name == "video", dtype=pair.dtype
         ).activations
-        for side in (pair.image, pair.video)
+        for side in pair.sides
     )  # fmt: skip
     tile = max(h, w) if vae_tile is None else vae_tile
     at_once = min(frames_at_once(height, width), clips * frames)
@@ -76,8 +77,8 @@ def decoder_activations(config: VAEConfig, frames: int, height: int, width: int,
 def upper_bound(pair: Pair, clips: int, frames: int, height: int, width: int, vae_tile: int | None) -> int:
     """More than `estimate`, from the widths of the networks alone: what is below needs no closer look."""
     h, w = height // pair.vae.config.factor, width // pair.vae.config.factor
-    per_latent = max(unet_channels(side.unet.config) for side in (pair.image, pair.video))
-    networks = 2 * clips * frames * h * w * per_latent
+    per_frame = max(math.prod(side.seen(h, w)) * unet_channels(side.unet.config) for side in pair.sides)
+    networks = 2 * clips * frames * per_frame
     decoder = min(frames_at_once(height, width), clips * frames) * height * width * decoder_channels(pair.vae.config)
     pixels = clips * frames * height * width * pair.vae.config.out_channels
     return (networks + decoder + pixels) * max(pair.dtype.itemsize, 4)

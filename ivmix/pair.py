@@ -37,7 +37,8 @@ from ivmix.models.hub import Hub
 from ivmix.models.sources import Source, locate, sha256
 from ivmix.models.tokenizer import EOS
 from ivmix.record import Read
-from ivmix.solvers import Network, Schedule
+from ivmix.solvers import Network, Schedule, enlarged
+from ivmix.solvers.network import Forward, enlargement
 
 N = TypeVar("N", UNet, CLIPText)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -55,6 +56,7 @@ class Side:
     prediction: Any  # "epsilon", "x0", "v" or "flow"
     fps: float | None  # what a network that asks for it is told
     clip_skip: int  # the text encoder's layer that is read, counted from the end
+    latent_size: int | None  # of the square of latents that it sees fewer ones enlarged towards
     call: Compiled  # of the UNet
 
     def condition(self, prompts: Sequence[str]) -> Condition:
@@ -67,9 +69,16 @@ class Side:
 
         An image model takes a video as it is: without temporal layers, frames are a batch.
         """
-        forward = partial(self.call, temporal=self.name == "video")
+        forward: Forward = partial(self.call, temporal=self.name == "video")
+        if self.latent_size is not None:
+            forward = enlarged(forward, self.latent_size)
         dtype = self.unet.conv_in.weight.dtype
         return Network(forward, schedule or self.schedule, self.prediction, self.name, dtype=dtype)
+
+    def seen(self, height: int, width: int) -> tuple[int, int]:
+        """The size that height x width latents have for the network."""
+        k = 1 if self.latent_size is None else enlargement(height, width, self.latent_size)
+        return k * height, k * width
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +225,7 @@ def load_pair(
         words = tokenizer(files["tokenizer", entry["tokenizer"]], entry["text_encoder"], reader.config)
         return Side(
             name, network, reader, words, Schedule.from_config(entry["schedule"]), entry["prediction"],
-            entry.get("fps"), clip_skip, compiled(network),
+            entry.get("fps"), clip_skip, entry.get("latent_size"), compiled(network),
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)

@@ -43,6 +43,9 @@ from ivmix.solvers import (
     plain,
     zsampling,
 )
+from ivmix.solvers.ivmixed import inside
+from ivmix.solvers.legs import progress
+from ivmix.solvers.official import ENTRIES
 from ivmix.typed import whole
 
 Plan = tuple[Field | dict[str, Field], list[Leg]]
@@ -307,7 +310,9 @@ class Mixture(VideoAlone):
 class Official(Sampling):
     """The authors' own loop of `variant`, quirks included (`ivmix.solvers.Official`), both networks on their schedule.
 
-    `variant` is animatediff, modelscope or videocrafter; 5·steps evaluations, of which some change nothing.
+    `variant` is animatediff, modelscope or videocrafter; 5·steps evaluations, of which some change nothing. `interval`
+    is a part of progress, as of every sampler, where the authors' is the first and last mixed step: their (a, b) of n
+    steps are a/n:(b + 1)/n. `period` is what they call zz, None: the loop's own (3 for videocrafter, else none).
     """
 
     name: ClassVar[str] = "official"
@@ -315,11 +320,18 @@ class Official(Sampling):
     guidance: float | None = None
     image_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
     video_guidance: GuidanceRamp = GuidanceRamp(4.0)  # noqa: RUF009 - immutable
+    interval: tuple[float, float] = (0.0, 1.0)
+    period: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.guidance is not None:
             _check_finite("guidance", self.guidance)
+        _check_interval(self.interval)
+        if self.period is not None:
+            whole("period", self.period, 1, 1000)
+            if self.variant == "modelscope":
+                raise ValueError(f"period={self.period}: the loop of variant 'modelscope' has none, leave it out")
         self._loop()
 
     def schedules(self, image: Schedule, video: Schedule) -> tuple[Schedule, Schedule]:
@@ -334,8 +346,15 @@ class Official(Sampling):
         return {"image": image, "video": video}, self._loop().legs(solvers.Official.schedule())
 
     def _loop(self) -> solvers.Official:
+        n, name = self.steps, "interval={:g}:{:g}".format(*self.interval)
+        mixed = [i for i in range(n) if inside(progress(i, n), self.interval)]
+        if not mixed:
+            raise ValueError(f"{name}: none of {n} steps begins in it, expected at least one")
+        if mixed[-1] >= ENTRIES:
+            raise ValueError(f"{name} mixes steps {mixed[0]} to {mixed[-1]} of {n}, but the authors' guidance tables "
+                             f"end at step {ENTRIES - 1}: end it at {ENTRIES / n:.3g} or before")  # fmt: skip
         return solvers.Official(
-            self.variant, self.steps, self.guidance, self.image_guidance, self.video_guidance
+            self.variant, n, self.guidance, self.image_guidance, self.video_guidance, (mixed[0], mixed[-1]), self.period
         )
 
 

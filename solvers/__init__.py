@@ -41,7 +41,7 @@ from ivmix.solvers.multistep import (
     DPMSolverPP2M,
     DPMSolverPP3M,
 )
-from ivmix.solvers.network import Network, framewise, join_conditions, repeat_rows
+from ivmix.solvers.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.noise import initial_noise, normal_noise
 from ivmix.solvers.official import Official
 from ivmix.solvers.onestep import RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
@@ -99,6 +99,7 @@ __all__ = [
     "as_affine",
     "check_grid",
     "composite",
+    "enlarged",
     "framewise",
     "freeinit",
     "initial_noise",

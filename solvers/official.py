@@ -4,6 +4,11 @@ They walk DDIM on training timesteps, R = 1000 // n apart, whatever the grid; al
 than the state is at, or move z between levels it is not at. None of this is recommended:
 `IVMixed` is the method, these plans make published numbers reproducible. Observed from the public code (see arXiv
 2410.04171) and checked against recorded runs.
+
+Their tables are of float32, whose bits torch leaves to the processor: without fused multiply-adds its linspace rounds
+twice, its vectorised powers and square roots err by a unit in the last place, each kind in its own way. Here every
+entry is the exact result of its operation rounded once, wherever it runs: the bits of the recorded runs, and of torch
+with AVX2 or AVX512 but for those powers and roots.
 """
 
 from dataclasses import dataclass
@@ -49,6 +54,7 @@ _LEGS: dict[str, tuple[tuple[str, str, str, str, str, int], ...]] = {
 _LEGS["videocrafter"] = _LEGS["modelscope"]
 _GUIDANCE = {"animatediff": 7.5, "modelscope": 7.5, "videocrafter": 9.0}
 _ZZ = {"animatediff": 1000, "modelscope": None, "videocrafter": 3}
+ENTRIES = 50  # of a guidance table, whatever the steps
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class Official:
     ValueError. Options that the released ModelScope and VideoCrafter scripts store but do not apply are applied here.
 
     "animatediff" and "modelscope" play DDIM on a linspace grid. "videocrafter" walks another grid, and its ordinary
-    steps are those of `SDEDPMSolverPP2M` between float32 levels, the last one to 0: pass `noise` to `integrate`.
+    steps are those of `SDEDPMSolverPP2M` between float32 levels, the last one to 0: pass `noise` to `integrate`. The
+    highest of these levels is a rounding above the schedule's, which is taken in its place.
 
     A run begins at `schedule.start(z, legs[0].source)` and ends with z = alpha(legs[-1].target)·x, or x itself at 0;
     pass `schedule` to `integrate`.
@@ -92,9 +99,11 @@ class Official:
         if self.guidance is not None:
             check_number("guidance", self.guidance, "a finite number, or None")
         name = "interval of first and last mixed step"
+        if not (isinstance(self.interval, tuple | list) and len(self.interval) == 2):
+            raise ValueError(f"{name}: got {self.interval!r}, expected two whole numbers, such as (0, 49)")
         whole(name, self.interval[1], whole(name, self.interval[0], 0))
-        if min(self.interval[1], self.steps - 1) >= 50:
-            raise ValueError(f"interval: got {self.interval}, but the guidance tables end at step 49")
+        if min(self.interval[1], self.steps - 1) >= ENTRIES:
+            raise ValueError(f"interval: got {self.interval}, but the guidance tables end at step {ENTRIES - 1}")
         if self.zz is not None:
             if self.variant == "modelscope":
                 raise ValueError(f"zz: got {self.zz!r} for 'modelscope', expected None")
@@ -102,9 +111,9 @@ class Official:
 
     @staticmethod
     def schedule() -> Schedule:
-        """The float32 table of cumulative alphas that the authors' schedulers compute."""
-        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2
-        return Schedule.from_alpha_bar(torch.cumprod(1.0 - betas, dim=0))
+        """The float32 table of cumulative alphas that the authors' schedulers compute, the same on every machine."""
+        betas = _linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+        return Schedule.from_alpha_bar((1.0 - betas).double().cumprod(0).float())
 
     def legs(self, schedule: Schedule) -> list[Leg]:
         """The plan on `schedule`, which has 1000 training levels; timesteps below 0 are level 0."""
@@ -118,7 +127,8 @@ class Official:
         zz = _ZZ[self.variant] if self.zz is None else self.zz
         ddim: Solver = Euler()
         alpha_bar = (schedule.alpha[times] ** 2).to(torch.float32)
-        levels32 = [*(((1 - alpha_bar) / alpha_bar) ** 0.5).tolist(), 0.0]  # of the multistep scheduler
+        squares = ((1 - alpha_bar) / alpha_bar).double()
+        levels32 = [*squares.sqrt().float().double().clamp(max=sigmas[-1]).tolist(), 0.0]  # of the multistep scheduler
         plan = []
         for i, t in enumerate(times):
             p = max(0, t - R)
@@ -149,5 +159,14 @@ class Official:
 def guidance_table(ramp: GuidanceRamp) -> list[float]:
     """The authors' 50 entries in float32 arithmetic: begin = end = 4 gives 4.000000953674316."""
     begin, end = ramp.begin ** (1 / ramp.rho), (ramp.begin if ramp.end is None else ramp.end) ** (1 / ramp.rho)
-    entries: list[float] = ((begin + torch.linspace(0, 1, 50) * (end - begin)) ** ramp.rho).tolist()
-    return entries
+    entries = begin + _linspace(0, 1, ENTRIES) * (end - begin)
+    powers: list[float] = (entries.double() ** ramp.rho).float().tolist()
+    return powers
+
+
+def _linspace(begin: float, end: float, n: int) -> Tensor:
+    """`torch.linspace` in float32 as AVX2 and AVX512 have it: from both ends to the middle, an entry rounded once."""
+    first, last = torch.tensor([begin, end], dtype=torch.float32)
+    step = ((last - first) / (n - 1)).double()  # products of float32 and their sums are exact here
+    k = torch.arange(n, dtype=torch.float64)
+    return torch.where(k < n // 2, first + k * step, last - (n - 1 - k) * step).float()

@@ -193,6 +193,16 @@ def test_a_record_may_be_varied_by_a_prompt_or_a_seed_and_keeps_the_rest(run, tm
 
 
 @pytest.mark.filterwarnings("default")
+def test_the_authors_loop_takes_a_part_of_the_run_and_a_period_and_its_record_has_them(run, tmp_path):
+    official = ["--sampler", "official", "--steps", "6", "--interval", "0.5:1", "--period", "2", *QUICK[4:]]
+    run("a.webp", RED, *official, "--quiet")
+    made = record(tmp_path / "a.webp")
+    assert (made["sampling"]["interval"], made["sampling"]["period"]) == ([0.5, 1.0], 2)
+    assert made["nfe"] == {"image": 2, "video": 16}  # of steps 3, 4 and 5 are mixed, of which 4 with the image model
+    assert run("b.webp", "--from", "a.webp.json", "--quiet") == (0, "")
+    assert (tmp_path / "b.webp").read_bytes() == (tmp_path / "a.webp").read_bytes()
+
+
 def test_other_weights_or_another_version_than_the_records_are_said(run, tmp_path):
     pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair")
     run("a.webp", RED, "--pair", str(pair), *QUICK, "--quiet")

@@ -12,6 +12,7 @@ from ivmix.solvers import (
     Guided,
     Heun,
     LowPass,
+    Official,
     Schedule,
     integrate,
     normal_noise,
@@ -79,6 +80,12 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
         ({"sampler": "official", "variant": "sora"}, "variant.*'sora'.*expected one of 'animatediff'"),
         ({"sampler": "official", "steps": 1}, "steps.*1.*from 2 to 1000"),
         ({"sampler": "official", "spacing": "karras"}, "spacing has no meaning for sampler 'official'"),
+        ({"sampler": "official", "interval": "0:30"}, "interval=0:30: expected A:B with 0 <= A < B <= 1"),
+        ({"sampler": "official", "interval": "0.01:0.02"}, "interval=0.01:0.02: none of 50 steps begins in it"),
+        ({"sampler": "official", "steps": 60}, "interval=0:1 mixes steps 0 to 59 of 60.*end it at 0.833 or before"),
+        ({"sampler": "official", "period": 0}, "period=0"),
+        ({"sampler": "official", "variant": "modelscope", "period": 3}, "period=3: the loop of variant 'modelscope'"),
+        ({"sampler": "official", "zz": 3}, "option 'zz' is not known: it is period here"),
     ],
 )  # fmt: skip
 def test_an_option_that_cannot_be_is_one_clear_error(given, message):
@@ -130,6 +137,16 @@ def test_the_options_of_the_baselines_reach_their_plans():
     assert [leg.keep for leg in begun] == [LowPass(0.5, 0.2)] * 2
     chosen = {"guidance": 2.0, "inversion_guidance": 0.5, "zigzags": 1, "solver": "heun"}
     assert legs(sampler="zsampling", **chosen) == zsampling(sigmas, 2.0, 0.5, 1, Heun())
+
+
+@pytest.mark.parametrize(("first", "last", "n"), [(0, 30, 50), (10, 49, 50), (7, 7, 8), (3, 49, 999), (0, 0, 2)])
+def test_the_authors_interval_of_steps_is_a_part_of_the_run(first, last, n):
+    """As the help says it; every other sampler mixes the same steps."""
+    options = {"sampler": "official", "steps": n, "interval": f"{first / n}:{(last + 1) / n}", "period": 3}
+    legs = sampling(DEFAULTS, options).plan(guided("image"), guided("video"), torch.empty(0))[1]
+    loop = Official("animatediff", n, 2.0, GuidanceRamp(1.0), GuidanceRamp(1.0), (first, last), zz=3)
+    assert legs == loop.legs(Official.schedule())
+    assert {leg.step for leg in legs if leg.label != "step"} == set(range(first, last + 1))
 
 
 @cache

@@ -70,12 +70,11 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sequence", metavar="NAME", help="down-first (the authors' code) or up-first (the paper's figure)"
     )
-    group.add_argument(
-        "--interval", metavar="A:B", help="part of the run in which the image model takes part: 0:1 is all of it"
-    )
-    group.add_argument(
-        "--period", type=int, metavar="N", help="every Nth mixed step uses the video model on the I legs too"
-    )
+    group.add_argument("--interval", metavar="A:B",
+                       help="part of the run in which the image model takes part: 0:1 is all of it (official: the "
+                            "authors' first and last step, a and b of n, are a/n:(b+1)/n)")  # fmt: skip
+    group.add_argument("--period", type=int, metavar="N",
+                       help="every Nth mixed step has the video model on the I legs too; the authors' zz")  # fmt: skip
     group.add_argument("--variant", metavar="NAME", help="of the authors' loops: animatediff, modelscope, videocrafter")
     group.add_argument("--image-weight", type=float, metavar="M", help="image model's share of a mixture, 0 to 1")
     group.add_argument("--iterations", type=int, metavar="K",

@@ -29,7 +29,10 @@ def run(options: argparse.Namespace) -> None:
             lines += [f"  embedded, {weights / 1e6:.1f} MB, {raw['licence']}", f"  {folder}"]
         else:
             pinned = all("@" in source for source in sources(raw) if source.startswith("hub:"))
-            lines.append(f"  {raw['licence']}{'' if pinned else '; no revision is pinned: the newest is taken'}")
+            lines += [
+                f"  {raw['authors']}",
+                f"  {raw['licence']}{'' if pinned else '; no revision is pinned: the newest is taken'}",
+            ]
             for source, known in raw["files"].items():
                 entry = source + (f" ({known['variant']})" if "variant" in known else "")
                 size = f"{known['bytes'] / 1e9:.2g} GB" if "bytes" in known else "size not known here"

@@ -1,17 +1,27 @@
 """The peers: diffusers and transformers, needed by these tests alone. Without them the tests are skipped."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import pre_tokenizers
 from torch import Tensor
 
 # What is asked of every comparison, as max|ours - theirs| / max|theirs|. The same sums in another order differ by a few
 # units in the last place per layer: 1e-16 and 1e-7, grown to about 1e-14 and 3e-6 through these networks. Any
 # difference of definition (an epsilon, an activation, a norm's axes, the order of two layers) shows at 1e-6 or more.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
+
+# The spatial half of the small pipelines' networks.
+SPATIAL = {
+    "block_out_channels": (40, 80), "layers_per_block": 1, "cross_attention_dim": 24, "norm_num_groups": 8,
+}  # fmt: skip
+
+Randomised = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +78,85 @@ def opened() -> Callable[..., Any]:
         return network.eval().requires_grad_(False)
 
     return load
+
+
+# --- small pipelines ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def local(diffusers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing here may ask the hub: all comes from files the test wrote."""
+    diffusers.utils.logging.disable_progress_bar()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("the hub was asked"))
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def write_tokenizer(transformers: ModuleType) -> Callable[[Path, str], Any]:
+    """`write_tokenizer(folder, pad)`"""
+
+    def write(folder: Path, pad: str) -> Any:
+        """CLIP's vocab.json and merges.txt with a few byte pairs, read by the peer, who saves them in its own way."""
+        folder.mkdir()
+        letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+        merges = [("r", "e"), ("re", "d</w>"), ("c", "i"), ("ci", "r"), ("m", "o"), ("mo", "v"), ("!", "!</w>")]
+        words = [*letters, *(f"{x}</w>" for x in letters), *(a + b for a, b in merges)]
+        words += ["<|startoftext|>", "<|endoftext|>"]
+        (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+        config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": pad}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        return transformers.CLIPTokenizer.from_pretrained(folder)
+
+    return write
+
+
+@pytest.fixture
+def parts(
+    diffusers: ModuleType, transformers: ModuleType, randomised: Randomised, dtype: torch.dtype,
+    write_tokenizer: Callable[[Path, str], Any], tmp_path: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """What every pipeline has beside its UNet and its scheduler."""
+    tokenizer = write_tokenizer(tmp_path / "tokenizer", "<|endoftext|>")
+    text = transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=3,
+        max_position_embeddings=77, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(16, 24), layers_per_block=1, latent_channels=4, norm_num_groups=8,
+    )  # fmt: skip
+    return {
+        "tokenizer": tokenizer,
+        "text_encoder": randomised(transformers.CLIPTextModel(text), 1, dtype),
+        "vae": randomised(vae, 2, dtype),
+    }
+
+
+@pytest.fixture
+def image_unet(diffusers: ModuleType, randomised: Randomised, dtype: torch.dtype) -> Any:
+    network = diffusers.UNet2DConditionModel(
+        **SPATIAL, attention_head_dim=4, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    return randomised(network, 3, dtype)
+
+
+@pytest.fixture
+def motion_adapter(diffusers: ModuleType, randomised: Randomised, dtype: torch.dtype) -> Any:
+    adapter = diffusers.MotionAdapter(
+        block_out_channels=SPATIAL["block_out_channels"], motion_layers_per_block=1, motion_num_attention_heads=4,
+        motion_norm_num_groups=8, use_motion_mid_block=False,
+    )  # fmt: skip
+    return randomised(adapter, 4, dtype)
+
+
+@pytest.fixture
+def clip_unet(diffusers: ModuleType, randomised: Randomised, dtype: torch.dtype) -> Any:
+    network = diffusers.UNet3DConditionModel(
+        **SPATIAL, attention_head_dim=8, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+    )  # fmt: skip
+    return randomised(network, 3, dtype)

@@ -5,8 +5,7 @@ its own VAE; what they share is the files, the prompts and the initial noise. di
 whatever the networks are: in float64 it is given the same schedule in float64.
 """
 
-import json
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from tokenizers import pre_tokenizers
 from torch import Tensor
 
 from ivmix import TextToVideo
@@ -22,69 +20,11 @@ from ivmix.description import Swaps
 from ivmix.solvers import Schedule, initial_noise
 from ivmix.text_to_video import Result
 
-pytestmark = pytest.mark.slow
-
-Randomised = Callable[..., Any]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local")]
 
 PROMPTS, NEGATIVE = ["a red Circle, moving left!!", "Été: 24 circles"], "blurry, moved"
 SEEDS = [3, 4]
 FRAMES, HEIGHT, WIDTH, STEPS = 3, 16, 24, 5
-SPATIAL = {
-    "block_out_channels": (40, 80), "layers_per_block": 1, "cross_attention_dim": 24, "norm_num_groups": 8,
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def local(diffusers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing here may ask the hub: all comes from files the test wrote."""
-    diffusers.utils.logging.disable_progress_bar()
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("the hub was asked"))
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture
-def parts(
-    diffusers: ModuleType, transformers: ModuleType, randomised: Randomised, dtype: torch.dtype, tmp_path: Path
-) -> dict[str, Any]:
-    """What every pipeline has beside its UNet and its scheduler."""
-    tokenizer = write_tokenizer(transformers, tmp_path / "tokenizer", "<|endoftext|>")
-    text = transformers.CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=3,
-        max_position_embeddings=77, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    vae = diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(16, 24), layers_per_block=1, latent_channels=4, norm_num_groups=8,
-    )  # fmt: skip
-    return {
-        "tokenizer": tokenizer,
-        "text_encoder": randomised(transformers.CLIPTextModel(text), 1, dtype),
-        "vae": randomised(vae, 2, dtype),
-    }
-
-
-def write_tokenizer(transformers: ModuleType, folder: Path, pad: str) -> Any:
-    """CLIP's vocab.json and merges.txt with a few byte pairs, read by the peer, who saves them in its own way."""
-    folder.mkdir()
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("r", "e"), ("re", "d</w>"), ("c", "i"), ("ci", "r"), ("m", "o"), ("mo", "v"), ("!", "!</w>")]
-    words = [*letters, *(f"{x}</w>" for x in letters), *(a + b for a, b in merges)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": pad}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return transformers.CLIPTokenizer.from_pretrained(folder)
-
-
-def image_unet(diffusers: ModuleType, randomised: Randomised, dtype: torch.dtype) -> Any:
-    network = diffusers.UNet2DConditionModel(
-        **SPATIAL, attention_head_dim=4, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )  # fmt: skip
-    return randomised(network, 3, dtype)
 
 
 def ddim(diffusers: ModuleType, dtype: torch.dtype, betas: str, **options: Any) -> Any:
@@ -147,16 +87,12 @@ def check_frames(result: Result, theirs: np.ndarray) -> None:
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 def test_animatediff_is_diffusers_pipeline(
-    spacing: str, parts: dict[str, Any], diffusers: ModuleType, randomised: Randomised, agree: Any, dtype: torch.dtype,
-    tmp_path: Path,
+    spacing: str, parts: dict[str, Any], image_unet: Any, motion_adapter: Any, diffusers: ModuleType, agree: Any,
+    dtype: torch.dtype, tmp_path: Path,
 ) -> None:  # fmt: skip
-    adapter = diffusers.MotionAdapter(
-        block_out_channels=SPATIAL["block_out_channels"], motion_layers_per_block=1, motion_num_attention_heads=4,
-        motion_norm_num_groups=8, use_motion_mid_block=False,
-    )  # fmt: skip
-    randomised(adapter, 4, dtype).save_pretrained(tmp_path / "adapter")
+    motion_adapter.save_pretrained(tmp_path / "adapter")
     base = diffusers.StableDiffusionPipeline(
-        **parts, unet=image_unet(diffusers, randomised, dtype), safety_checker=None, feature_extractor=None,
+        **parts, unet=image_unet, safety_checker=None, feature_extractor=None,
         scheduler=diffusers.PNDMScheduler(steps_offset=1, skip_prk_steps=True),
     )  # fmt: skip
     base.save_pretrained(tmp_path / "base")
@@ -203,22 +139,18 @@ def stopped_early(latents: Tensor, schedule: Schedule, spacing: Any) -> Tensor:
 
 
 def test_modelscope_is_diffusers_pipeline(
-    parts: dict[str, Any], diffusers: ModuleType, transformers: ModuleType, randomised: Randomised, agree: Any,
+    parts: dict[str, Any], image_unet: Any, clip_unet: Any, write_tokenizer: Any, diffusers: ModuleType, agree: Any,
     dtype: torch.dtype, tmp_path: Path,
 ) -> None:  # fmt: skip
-    video = diffusers.UNet3DConditionModel(
-        **SPATIAL, attention_head_dim=8, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-    )  # fmt: skip
     scheduler = ddim(diffusers, dtype, "scaled_linear", set_alpha_to_one=True, timestep_spacing="leading")
     theirs = diffusers.TextToVideoSDPipeline(
-        **(parts | {"tokenizer": write_tokenizer(transformers, tmp_path / "padded with !", "!")}),
-        unet=randomised(video, 3, dtype), scheduler=scheduler,
+        **(parts | {"tokenizer": write_tokenizer(tmp_path / "padded with !", "!")}),
+        unet=clip_unet, scheduler=scheduler,
     )  # fmt: skip
     theirs.save_pretrained(tmp_path / "video")
     theirs.set_progress_bar_config(disable=True)
     image = diffusers.StableDiffusionPipeline(
-        **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=scheduler, safety_checker=None,
+        **parts, unet=image_unet, scheduler=scheduler, safety_checker=None,
         feature_extractor=None,
     )  # fmt: skip
     image.save_pretrained(tmp_path / "image")
@@ -239,18 +171,18 @@ def test_modelscope_is_diffusers_pipeline(
 
 
 def test_the_image_sampler_is_diffusers_image_pipeline_on_every_frame(
-    parts: dict[str, Any], diffusers: ModuleType, randomised: Randomised, agree: Any, dtype: torch.dtype,
-    tmp_path: Path,
+    parts: dict[str, Any], image_unet: Any, diffusers: ModuleType, agree: Any, dtype: torch.dtype, tmp_path: Path,
 ) -> None:  # fmt: skip
     scheduler = ddim(diffusers, dtype, "scaled_linear", set_alpha_to_one=True, timestep_spacing="trailing")
     theirs = diffusers.StableDiffusionPipeline(
-        **parts, unet=image_unet(diffusers, randomised, dtype), scheduler=scheduler, safety_checker=None,
+        **parts, unet=image_unet, scheduler=scheduler, safety_checker=None,
         feature_extractor=None,
     )  # fmt: skip
     theirs.save_pretrained(tmp_path / "image")
     theirs.set_progress_bar_config(disable=True)
     swaps = Swaps(str(tmp_path / "image"), str(tmp_path / "image"))
-    model = TextToVideo.from_pair("modelscope", dtype=dtype, swaps=swaps)
+    pair = TextToVideo.from_pair("modelscope", dtype=dtype, swaps=swaps).pair
+    model = TextToVideo(replace(pair, image=replace(pair.image, latent_size=None)))  # it sees small latents as they are
 
     mine, result = ours(model, model.pair.image.schedule, sampler="image", spacing="trailing", image_guidance=7.5)
     states: list[Tensor] = []

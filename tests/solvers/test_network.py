@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ from ivmix.solvers import (
     Guided,
     Network,
     Schedule,
+    View,
     composite,
+    enlarged,
     framewise,
     integrate,
     join_conditions,
@@ -245,3 +247,41 @@ def test_framewise_repeats_a_condition_once():
     for _ in range(4):
         forward(torch.zeros(1, 3, 5, 2, 2), torch.tensor(0.0), condition)
     assert repeats == [5]
+
+
+SQUARES = torch.randn(2, 3, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def of_neighbours(z, t, condition):
+    """A network that sees as far as the next latent, and its own size."""
+    return torch.tanh(z + 0.5 * z.roll(1, -1) - 0.3 * z.roll(1, -2)) + 0.01 * z.shape[-1]
+
+
+@pytest.mark.parametrize(("size", "k"), [(8, 2), (12, 3), (5, 1), (2, 1)])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v", "flow"])
+def test_an_enlarged_network_predicts_blocks_means_of_repeated_latents(size, k, prediction):
+    """For every prediction x0 = M·x0(U·x): only the prediction is resampled. Latents here are 4 x 4."""
+    x = SQUARES
+    own = Network(of_neighbours, VP, prediction, "image")(None)
+    seen = Network(enlarged(of_neighbours, size), VP, prediction, "image")(None)
+    large = torch.kron(x, torch.ones(k, k, dtype=x.dtype))
+    expected = own(large, 2.0)[..., : 4 * k, : 4 * k].unflatten(-1, (4, k)).unflatten(-3, (4, k)).mean((-3, -1))
+    torch.testing.assert_close(seen(x, 2.0), expected, rtol=0, atol=1e-13)
+    assert k > 1 or torch.equal(seen(x, 2.0), own(x, 2.0))
+
+
+def test_a_leg_of_an_enlarged_network_is_a_leg_seen_through_the_same_view():
+    """Around Euler's leg or inside the network, where all samplers have it: one thing."""
+    x, sigmas = VP.sigma_max * SQUARES, VP.grid(3)
+    view = View("twice", lambda x: torch.kron(x, torch.ones(2, 2, dtype=x.dtype)),
+                lambda y, x: y.unflatten(-1, (4, 2)).unflatten(-3, (4, 2)).mean((-3, -1)))  # fmt: skip
+    legs = plain(sigmas)
+    around = integrate(Network(of_neighbours, VP, "epsilon", "video")(None),
+                       [replace(leg, view=view) for leg in legs], x)  # fmt: skip
+    inside = integrate(Network(enlarged(of_neighbours, 8), VP, "epsilon", "video")(None), legs, x)
+    torch.testing.assert_close(inside.x, around.x, rtol=0, atol=1e-12)
+
+
+def test_a_size_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="size: got 0"):
+        enlarged(of_neighbours, 0)

@@ -1,13 +1,19 @@
 """The presets against recorded runs of the authors' loops, on closed-form networks, in float64 (tests/data)."""
 
+import hashlib
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ivmix.solvers import GuidanceRamp, Guided, Network, Official, integrate, planned_nfe
+from ivmix.solvers.official import guidance_table
 
 SCHEDULE = Official.schedule()
 DATA = Path(__file__).parent.parent / "data"
@@ -61,7 +67,8 @@ def replayed(recorded, steps, noise, zz):
     A = A32.double()
     R, R2, w, g = 1000 // steps, 2000 // steps, 9.0, 4.000000953674316
     times = [1000 // (steps + 1) * k + 1 for k in range(steps, 0, -1)]
-    sigmas = [*((1 - A32) / A32).sqrt()[times].double(), torch.tensor(0.0).double()]
+    levels = np.sqrt(((1 - A32) / A32)[times].numpy())  # torch's root is not always the nearest float32
+    sigmas = [*torch.from_numpy(levels).double(), torch.tensor(0.0).double()]
 
     def abar(k):
         return A[max(k, 0)]
@@ -126,6 +133,30 @@ def test_videocrafter_is_its_table_replayed(zz):
         torch.testing.assert_close(alpha * record.x, state, rtol=0, atol=1e-10)
 
 
+def tables() -> dict[str, str]:
+    """A hash of the bits of every float32 table there is."""
+    ramps = GuidanceRamp(4.0), GuidanceRamp(4.0, 2.0), GuidanceRamp(2.0, 6.0, 3.0), GuidanceRamp(6.0, 1.0, -0.5)
+    multistep = [leg.source for leg in Official("videocrafter").legs(SCHEDULE) if leg.label == "step"]
+    found = {
+        "alphas": SCHEDULE.alpha.square().tolist(), "levels": multistep, "scales": list(map(guidance_table, ramps))
+    }  # fmt: skip
+    return {name: hashlib.sha256(np.float32(values).tobytes()).hexdigest()[:16] for name, values in found.items()}
+
+
+BITS = {"alphas": "b0c6833c866f3aae", "levels": "dd4ee9b1fe1a4097", "scales": "3c26ce5ed428d72d"}
+
+
+@pytest.mark.parametrize("setting", [{}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}], ids=str)
+def test_tables_have_the_same_bits_whatever_the_processor_does(setting):
+    """The alphas are those of the recorded runs. Without its fused multiply-adds, torch gives 121 others."""
+    if not setting:
+        assert tables() == BITS
+        return
+    code = f"import runpy; print(runpy.run_path({str(Path(__file__))!r})['tables']())"
+    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, **setting}, capture_output=True, text=True)
+    assert run.stdout.strip() == str(BITS), run.stderr
+
+
 def test_videocrafter_at_fifty_steps():
     legs = Official("videocrafter").legs(SCHEDULE)
     assert planned_nfe(legs) == {"image": 68, "video": 182}
@@ -137,6 +168,18 @@ def test_videocrafter_at_fifty_steps():
     assert [leg.source for leg in legs if leg.label == "step"][1:] == [
         leg.target for leg in legs if leg.label == "step"
     ][:-1]
+
+
+@pytest.mark.parametrize("steps", [499, 998])
+def test_videocrafter_plays_from_the_last_training_level(steps):
+    """Whose float32 level is a rounding above the schedule's own."""
+    legs = Official("videocrafter", steps, interval=(1, 1)).legs(SCHEDULE)
+    field = Network(lambda z, t, c: torch.zeros_like(z), SCHEDULE, "epsilon", "video")(None)
+    fields = {name: Guided(field, field) for name in ("image", "video")}
+    x = SCHEDULE.start(torch.ones(1, 1, 1, 2, 2), legs[0].source)
+    run = integrate(fields, legs, x, schedule=SCHEDULE, noise=lambda *_: torch.zeros_like(x))
+    assert run.at == 0
+    assert SCHEDULE.t(legs[0].told) == 999
 
 
 @pytest.mark.parametrize("variant", ["animatediff", "modelscope"])
@@ -195,7 +238,12 @@ def test_tables_have_50_entries_whatever_the_steps():
         ({"interval": (0.0, 1.0)}, "first and last mixed step"),  # those of IVMixed
         ({"interval": (5, 2)}, "first and last mixed step"),
         ({"interval": (-5, 2)}, "first and last mixed step"),
+        ({"interval": 5}, "first and last mixed step.*got 5, expected two whole numbers"),
+        ({"interval": (0, 2, 4)}, "first and last mixed step.*expected two"),
         ({"guidance": math.nan}, "guidance"),
+        ({"guidance": "7"}, "guidance: got '7'"),
+        ({"variant": "videocrafter", "zz": 2.5}, "zz: got 2.5"),
+        ({"variant": "videocrafter", "zz": True}, "zz: got True"),
         ({"variant": "modelscope", "zz": 3}, "zz"),
         ({"variant": "videocrafter", "zz": 0}, "zz"),
         ({"variant": "videocrafter", "steps": 999, "interval": (0, 9)}, "steps"),
