@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path, PurePath
@@ -31,8 +31,12 @@ from ivmix.models import (
     read_lora,
 )
 from ivmix.models.compile import Compiled, Mode
-from ivmix.models.files import PICKLES, SAFETENSORS
+from ivmix.models.files import PICKLES, SAFETENSORS, read_state
+from ivmix.models.load import locate, matching
+from ivmix.models.temporal import MotionNorm
 from ivmix.models.tokenizer import EOS
+from ivmix.record import Trained
+from ivmix.scheduler import in_words
 from ivmix.solvers import Network, Schedule
 
 N = TypeVar("N", UNet, CLIPText)
@@ -49,9 +53,22 @@ class Side:
     tokenizer: Tokenizer
     schedule: Schedule
     prediction: Any  # "epsilon", "x0", "v" or "flow"
+    source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
     fps: float | None  # what a network that asks for it is told
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     call: Compiled  # of the UNet
+
+    @property
+    def trained(self) -> Trained:
+        """What the model was trained on, and what says so."""
+        return {"prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source)}
+
+    @property
+    def announcement(self) -> str:
+        """The same in one line."""
+        told = {"prediction": self.prediction, "schedule": in_words(self.schedule.to_config())}
+        said = (f"{value} ({self.source[name]})" for name, value in told.items())
+        return f"{self.name} model: prediction {' on '.join(said)}"
 
     def condition(self, prompts: Sequence[str]) -> Condition:
         """Reads the prompts and their weights once: what this side's network is told at every step."""
@@ -155,18 +172,23 @@ def load_pair(
     raw = swapped(raw, swaps)
     variant = fetch_all(raw).get
     added = cache(read_weighted)
+    dropped = fitting(raw, swaps.drop, variant)
+
+    def drop(*sources: str | None) -> list[str]:
+        return [pattern for source in sources if source for pattern in dropped.get(source, ())]
 
     @cache
-    def plain_unet(source: str, motion: str | None) -> UNet:
-        return load_unet(source, motion=motion, variant=variant(source), device=device, dtype=dtype)
+    def plain_unet(source: str, motion: str | None, norm: MotionNorm | None) -> UNet:
+        return load_unet(source, motion=motion, motion_norm=norm, variant=variant(source), drop=drop(source, motion),
+                         device=device, dtype=dtype)  # fmt: skip
 
     @cache
-    def unet(source: str, motion: str | None, loras: tuple[str, ...]) -> UNet:
-        return with_loras(plain_unet(source, motion), [added(lora) for lora in loras])
+    def unet(source: str, motion: str | None, norm: MotionNorm | None, loras: tuple[str, ...]) -> UNet:
+        return with_loras(plain_unet(source, motion, norm), [added(lora) for lora in loras])
 
     @cache
     def plain_text_encoder(source: str) -> CLIPText:
-        return load_text_encoder(source, variant=variant(source), device=device, dtype=dtype)
+        return load_text_encoder(source, variant=variant(source), drop=drop(source), device=device, dtype=dtype)
 
     @cache
     def text_encoder(source: str, loras: tuple[str, ...]) -> CLIPText:
@@ -178,8 +200,8 @@ def load_pair(
 
     def side(name: str, loras: tuple[str, ...]) -> Side:
         entry, video = raw[name], raw["video"]
-        modules = video.get("motion") if entry["unet"] == video["unet"] else None
-        network, reader = unet(entry["unet"], modules, loras), text_encoder(entry["text_encoder"], loras)
+        modules, norm = (video.get(k) if entry["unet"] == video["unet"] else None for k in ("motion", "motion_norm"))
+        network, reader = unet(entry["unet"], modules, norm, loras), text_encoder(entry["text_encoder"], loras)
         clip_skip = entry.get("clip_skip", 1)
         try:
             reader.config.check_clip_skip(clip_skip)
@@ -187,17 +209,33 @@ def load_pair(
             raise ValueError(f"{name} model: {error}") from None
         return Side(
             name, network, reader, tokenizer(entry["tokenizer"], entry["text_encoder"], reader.config),
-            Schedule.from_config(entry["schedule"]), entry["prediction"], entry.get("fps"), clip_skip,
+            Schedule.from_config(entry["schedule"]), entry["prediction"], entry["from"], entry.get("fps"), clip_skip,
             compiled(network),
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
-    vae = load_vae(raw["vae"], variant=variant(raw["vae"]), device=device, dtype=dtype)
+    vae = load_vae(raw["vae"], variant=variant(raw["vae"]), drop=drop(raw["vae"]), device=device, dtype=dtype)
     return Pair(
         raw["name"], source, folder, swaps, compile, image, video, vae,
         Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
         raw["defaults"],
     )  # fmt: skip
+
+
+def fitting(
+    raw: Mapping[str, Any], patterns: Sequence[str], variant: Callable[[str], str | None]
+) -> dict[str, list[str]]:
+    """Which of the patterns of keys to leave out fit something in which source. ValueError for one that fits nothing in
+    any."""
+    wanted = {raw["vae"]: "vae"} if patterns else {}
+    for side in (raw["image"], raw["video"]) if patterns else ():
+        wanted |= {side[part]: part for part in ("unet", "text_encoder", "motion") if part in side}
+    keys = {source: read_state(locate(part, source, variant(source))[0]).keys() for source, part in wanted.items()}
+    found = {source: [p for p in patterns if matching(names, [p])] for source, names in keys.items()}
+    for pattern in patterns:
+        if not any(pattern in fits for fits in found.values()):
+            raise ValueError(f"drop={pattern!r} fits no key of any file of weights: {', '.join(map(str, keys))}")
+    return found
 
 
 def tokenizer(source: str, text_encoder: str, config: CLIPTextConfig) -> Tokenizer:

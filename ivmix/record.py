@@ -17,11 +17,15 @@ class Given(TypedDict):
     sha256: str
 
 
+Trained = TypedDict("Trained", {"prediction": str, "schedule": dict[str, Any], "from": dict[str, str]})
+
+
 @dataclass(frozen=True)
 class Record:
     """All that reproduces a result, and what it cost. What is a list has one entry a clip.
 
-    `pair` is a name or a folder, `swaps` what was put in place of its models, `weights` the hash of all that was
+    `pair` is a name or a folder, `swaps` what was put in place of its models, `models` what image and video model were
+    taken to predict and on which schedule, `weights` the hash of all that was
     loaded. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given instead
     of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts
     to frames.
@@ -31,6 +35,7 @@ class Record:
     torch: str
     pair: str
     swaps: dict[str, Any]
+    models: dict[str, Trained]
     weights: str
     compile: str
     prompts: list[str]

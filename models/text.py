@@ -50,7 +50,7 @@ class CLIPTextConfig:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "CLIPTextConfig":
-        """Reads the config.json of transformers 4 and 5, of a whole CLIP too, ignoring what does not change the function.
+        """Reads the config.json of transformers 4 and 5, or a whole CLIP's, ignoring what does not change the function.
 
         So are its token ids: many public files say begin 0, end 2, padding 1, which no released model used. Raises
         KeyError naming what is missing, ValueError for another architecture.
