@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import torch
 from torch import nn
 
-from ivmix.description import Swaps, describe, fetch_all, sources, swapped
+from ivmix.description import Files, Swaps, describe, fetch_all, sources, swapped
 from ivmix.devices import find_device
 from ivmix.models import (
     VAE,
@@ -32,11 +32,15 @@ from ivmix.models import (
     read_lora,
 )
 from ivmix.models.compile import Compiled, Mode
+from ivmix.models.files import read_state
 from ivmix.models.folder import PICKLES, SAFETENSORS, Local
 from ivmix.models.hub import Hub
+from ivmix.models.load import matching
 from ivmix.models.sources import Source, locate, sha256
+from ivmix.models.temporal import MotionNorm
 from ivmix.models.tokenizer import EOS
-from ivmix.record import Read
+from ivmix.record import Read, Trained
+from ivmix.scheduler import in_words
 from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.network import Forward, enlargement
 
@@ -54,10 +58,23 @@ class Side:
     tokenizer: Tokenizer
     schedule: Schedule
     prediction: Any  # "epsilon", "x0", "v" or "flow"
+    source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
     fps: float | None  # what a network that asks for it is told
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     latent_size: int | None  # of the square of latents that it sees fewer ones enlarged towards
     call: Compiled  # of the UNet
+
+    @property
+    def trained(self) -> Trained:
+        """What the model was trained on, and what says so."""
+        return {"prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source)}
+
+    @property
+    def announcement(self) -> str:
+        """The same in one line."""
+        told = {"prediction": self.prediction, "schedule": in_words(self.schedule.to_config())}
+        said = (f"{value} ({self.source[name]})" for name, value in told.items())
+        return f"{self.name} model: prediction {' on '.join(said)}"
 
     def condition(self, prompts: Sequence[str]) -> Condition:
         """Reads the prompts and their weights once: what this side's network is told at every step."""
@@ -186,11 +203,14 @@ def load_pair(
     raw = swapped(own, swaps, asked)
     loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}
     files = fetch_all(raw, [lora for lora, _ in loras.values()], asked)
+    drop = fitting(files, swaps.drop)
 
     @cache
-    def plain_unet(source: str, motion: str | None) -> UNet:
+    def plain_unet(source: str, motion: str | None, norm: MotionNorm | None) -> UNet:
+        spatial = files["unet", source]
         modules = None if motion is None else files["motion", motion]
-        return load_unet(files["unet", source], motion=modules, device=device, dtype=dtype)
+        left_out = [*drop[spatial], *(drop[modules] if modules else ())]
+        return load_unet(spatial, motion=modules, motion_norm=norm, drop=left_out, device=device, dtype=dtype)
 
     @cache
     def lora(text: str) -> tuple[LoRA, float]:
@@ -198,12 +218,13 @@ def load_pair(
         return read_lora(files["lora", source]), weight
 
     @cache
-    def unet(source: str, motion: str | None, added: tuple[str, ...]) -> UNet:
-        return with_loras(plain_unet(source, motion), [lora(text) for text in added])
+    def unet(source: str, motion: str | None, norm: MotionNorm | None, added: tuple[str, ...]) -> UNet:
+        return with_loras(plain_unet(source, motion, norm), [lora(text) for text in added])
 
     @cache
     def plain_text_encoder(source: str) -> CLIPText:
-        return load_text_encoder(files["text_encoder", source], device=device, dtype=dtype)
+        found = files["text_encoder", source]
+        return load_text_encoder(found, drop=drop[found], device=device, dtype=dtype)
 
     @cache
     def text_encoder(source: str, added: tuple[str, ...]) -> CLIPText:
@@ -215,8 +236,8 @@ def load_pair(
 
     def side(name: str, added: tuple[str, ...]) -> Side:
         entry, video = raw[name], raw["video"]
-        modules = video.get("motion") if entry["unet"] == video["unet"] else None
-        network, reader = unet(entry["unet"], modules, added), text_encoder(entry["text_encoder"], added)
+        modules, norm = (video.get(k) if entry["unet"] == video["unet"] else None for k in ("motion", "motion_norm"))
+        network, reader = unet(entry["unet"], modules, norm, added), text_encoder(entry["text_encoder"], added)
         clip_skip = entry.get("clip_skip", 1)
         try:
             reader.config.check_clip_skip(clip_skip)
@@ -224,12 +245,13 @@ def load_pair(
             raise ValueError(f"{name} model: {error}") from None
         words = tokenizer(files["tokenizer", entry["tokenizer"]], entry["text_encoder"], reader.config)
         return Side(
-            name, network, reader, words, Schedule.from_config(entry["schedule"]), entry["prediction"],
+            name, network, reader, words, Schedule.from_config(entry["schedule"]), entry["prediction"], entry["from"],
             entry.get("fps"), clip_skip, entry.get("latent_size"), compiled(network),
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
-    vae = load_vae(files["vae", raw["vae"]], device=device, dtype=dtype)
+    decoder = files["vae", raw["vae"]]
+    vae = load_vae(decoder, drop=drop[decoder], device=device, dtype=dtype)
     return Pair(
         raw["name"], source, folder, swaps, compile, image, video, vae, read_from(files.values(), own, folder),
         Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
@@ -246,6 +268,20 @@ def read_from(files: Iterable[Local], own: Mapping[str, Any], folder: Path) -> d
         if name in shipped and not name.startswith("hub:"):
             name = Path(os.path.relpath(name, folder)).as_posix()
         found[name] = (*found.get(name, ()), local)
+    return found
+
+
+def fitting(files: Files, patterns: Sequence[str]) -> dict[Local, list[str]]:
+    """Which of the patterns of keys to leave out fit something in which files of weights. ValueError for one that fits
+    nothing in any."""
+    weights = [local for (part, _), local in files.items() if part in ("vae", "unet", "text_encoder", "motion")]
+    if not patterns:
+        return {local: [] for local in weights}
+    keys = {local: read_state(local.weights).keys() for local in weights}
+    found = {local: [p for p in patterns if matching(names, [p])] for local, names in keys.items()}
+    for pattern in patterns:
+        if not any(pattern in fits for fits in found.values()):
+            raise ValueError(f"drop={pattern!r} fits no key of any file of weights: {', '.join(map(str, keys))}")
     return found
 
 

@@ -31,20 +31,24 @@ class Read(TypedDict):
     files: dict[str, Pin]
 
 
+Trained = TypedDict("Trained", {"prediction": str, "schedule": dict[str, Any], "from": dict[str, str]})
+
+
 @dataclass(frozen=True)
 class Record:
     """All that reproduces a result, and what it cost. What is a list has one entry a clip.
 
-    `pair` is a name or a folder, `swaps` what was put in place of its models, `files` what was read of every source,
-    those in the pair's folder by their place in it. `video`, `strength` and `source_prompts` say what a run began from,
-    `latents` which noise was given instead of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of
-    them, from prompts to frames.
+    `pair` is a name or a folder, `swaps` what was put in place of its models, `models` what image and video model were
+    taken to predict and on which schedule, `files` what was read of every source, those in the pair's folder by their
+    place in it. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given
+    instead of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts to frames.
     """
 
     ivmix: str
     torch: str
     pair: str
     swaps: dict[str, Any]
+    models: dict[str, Trained]
     files: dict[str, Read]
     compile: str
     prompts: list[str]

@@ -254,6 +254,13 @@ class TextToVideo:
         schedules = sampling.schedules(pair.image.schedule, pair.video.schedule)
         schedule = schedules[sampling.lead == "video"]
         sigmas = sampling.grid(schedule)
+        lead = pair.sides[sampling.lead == "video"]
+        if sigmas[0] > lead.network(schedule).reach[1]:
+            raise ValueError(
+                f"the {lead.name} model predicts epsilon, which says nothing where this run begins, at zero terminal "
+                f"SNR: expected spacing 'leading', which begins below, or {lead.name}_prediction 'v' (Swaps; "
+                f"--{lead.name}-prediction) for a model that was trained so"
+            )
         unread = [side.network(k)(None) for side, k in zip(pair.sides, schedules, strict=True)]
         image, other = (Guided(atom, atom) for atom in unread)  # no prompt read yet: the legs know none
         _, legs = sampling.plan(image, other, sigmas)
@@ -276,6 +283,7 @@ class TextToVideo:
             torch=torch.__version__,
             pair=pair.source,
             swaps=pair.swaps.to_dict(),
+            models={side.name: side.trained for side in pair.sides},
             files=pair.files,
             compile=pair.compile,
             prompts=prompts,
@@ -379,7 +387,7 @@ class TextToVideo:
         if (begin, end) != (0.0, 1.0) and not any(inside(progress(i, n), (begin, end)) for i in levels):
             message = f"none of {len(levels)} steps begins in the interval {begin:g}:{end:g}: none mixes"
             warnings.warn(message, stacklevel=3)
-        low, high = self.pair.image.schedule.sigma_min, self.pair.image.schedule.sigma_max
+        low, high = self.pair.image.network().reach
         outside = sum(not low <= level <= high for level in levels.values())
         if outside and name in ("zigzag", "composite", "mixture"):
             warnings.warn(

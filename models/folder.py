@@ -135,13 +135,16 @@ def check_is_file(path: Path) -> None:
         raise FileNotFoundError(f"no file {path}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from disk, or one clear error: FileNotFoundError, or ValueError for anything unreadable."""
+def read_json(path: Path, infinities: bool = False) -> dict[str, Any]:
+    """A JSON object from disk, or one clear error: FileNotFoundError, or ValueError for anything unreadable.
+
+    `infinities`: Infinity and NaN, which are no JSON, are read as numbers, as Python writes them.
+    """
     check_is_file(path)
     if path.stat().st_size > LARGEST_JSON:
         raise ValueError(f"{path} is not JSON: it has more than {LARGEST_JSON:,} bytes")
     try:
-        raw = parse_json(path.read_bytes())
+        raw = parse_json(path.read_bytes(), infinities)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(raw, dict):
@@ -149,8 +152,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return raw
 
 
-def parse_json(text: bytes) -> Any:
-    """JSON as the standard has it: no NaN, no name twice in one object."""
+def parse_json(text: bytes, infinities: bool = False) -> Any:
+    """JSON as the standard has it: no NaN (unless `infinities` may be there), no name twice in one object."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         named = dict(pairs)
@@ -161,6 +164,8 @@ def parse_json(text: bytes) -> Any:
         return named
 
     def refuse(constant: str) -> Any:
+        if infinities:
+            return float(constant)
         raise ValueError(f"{constant} is no JSON")
 
     return json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from ivmix.models import infer
 from ivmix.models.build import build, misfits, shapes_of
 from ivmix.models.files import read_metadata, read_state
 from ivmix.models.folder import PICKLES, SAFETENSORS, STEMS
-from ivmix.models.layouts import Found, LayoutError, find
-from ivmix.models.load import Weights
+from ivmix.models.layouts import Found, find
+from ivmix.models.load import Weights, matching, motion_norm
 from ivmix.models.lora import parse_lora, read_config
+from ivmix.models.rules import LayoutError
 from ivmix.models.sources import Source, locate
-from ivmix.models.temporal import tables_left_out
+from ivmix.models.temporal import normed, tables_left_out
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.unet import UNet, UNetConfig
 from ivmix.models.vae import VAE, VAEConfig
@@ -65,11 +66,11 @@ class Inspection:
         return sum(math.prod(shape) for shape in self.keys.values())
 
 
-def inspect(source: Source) -> Inspection:
+def inspect(source: Source, drop: Sequence[str] = ()) -> Inspection:
     """What a file of weights is, or the one file of a folder, or one on the hub (downloaded first).
 
-    Raises FileNotFoundError or ValueError for what is no readable file of weights; a file in an unknown layout, or one
-    that lacks keys, is reported and no error.
+    `drop` are patterns of keys that are left out besides, as in `load_unet`. Raises FileNotFoundError or ValueError for
+    what is no readable file of weights; a file in an unknown layout, or one that lacks keys, is reported and no error.
     """
     path = source if isinstance(source, Path) else Path(str(source))
     if not path.is_dir():
@@ -83,7 +84,7 @@ def inspect(source: Source) -> Inspection:
     state = read_state(path)
     shards = path.suffix == ".json"
     files = [path] if not shards else _shards(path)
-    parts, dropped, problem = _parts(path, state)
+    parts, dropped, problem = _parts(path, state, drop)
     kind = "safetensors" if files[0].suffix == SAFETENSORS else "torch pickle"
     return Inspection(
         path=path,
@@ -112,11 +113,14 @@ def _shards(index: Path) -> list[Path]:
     return sorted(path for path in index.parent.glob(f"{stem}*-of-*") if path.suffix in (SAFETENSORS, *PICKLES))
 
 
-def _parts(path: Path, state: dict[str, Tensor]) -> tuple[tuple[Part, ...], tuple[str, ...], str | None]:
+def _parts(
+    path: Path, state: dict[str, Tensor], drop: Sequence[str]
+) -> tuple[tuple[Part, ...], tuple[str, ...], str | None]:
     if any("lora" in key for key in state):
         return (_lora(path, state),), (), None
     try:
-        found = find(state)
+        out = set(matching(state, drop))
+        found = find([key for key in state if key not in out])
     except LayoutError as error:
         return (), (), str(error)
     dropped = set(state) - {key for part in found.values() for key in part.keys}
@@ -153,7 +157,7 @@ def _part(path: Path, found: Found, state: dict[str, Tensor]) -> Part:
     except (ValueError, RuntimeError) as error:
         return Part(name, layout, found.prefix, len(found.keys), _elements(ours), None, (str(error),))
     if name == "motion":
-        config = config.temporal
+        config = normed(config.temporal, motion_norm(layout))
         wanted = {key: shape for key, shape in wanted.items() if ".motion_modules." in key}
     problems = tuple(problem for kind in misfits(ours, wanted) for problem in kind)
     return Part(name, layout, found.prefix, len(found.keys), _elements(ours), config, problems)

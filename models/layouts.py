@@ -1,181 +1,16 @@
 """Other people's names for the same weights: tables from every public layout to diffusers' names, which are ours.
 
-A rule is a pair of templates. In braces stand what they share: alternatives, `{weight|bias}`; a word of `WORDS`,
-`{rest}`; or a number, where `{1+3i+j}` in one list is level `{i}`, layer `{j}` in the other. `{q,k,v}` cuts a fused
-tensor in equal parts. A template matches a key as a whole, and each key must match exactly one rule: order cannot
-matter. A rule without a target drops its keys on purpose; whatever no rule names is an error.
+They are written in the rules of `ivmix.models.rules`; what a file holds is found by its keys.
 """
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import islice, product
+from itertools import islice
 
-import torch
 from torch import Tensor
 
 from ivmix.models.folder import printable
-
-LEVELS, LAYERS = 4, 3  # i < 4 and j < 3: what the formulas of the tables range over
-WORDS = {
-    "n": r"\d+",
-    "rest": r".+",
-    "block": r"down_blocks\.\d+|up_blocks\.\d+|mid_block",
-    "resnet": r"(?:norm1|conv1|norm2|conv2)\.(?:weight|bias)",
-    "transformer": r"(?:norm|proj_in|proj_out|transformer_blocks)\..+",
-    "all but 23": r"(?!23\.)\d+",
-}
-
-
-@cache
-def number(formula: str, i: int, j: int) -> int:
-    """`number("1+3i+j", 2, 1)` is 8."""
-    terms = re.findall(r"([+-]?)(\d*)([ij]?)", formula)
-    return sum(int(sign + (digits or "1")) * {"i": i, "j": j, "": 1}[v] for sign, digits, v in terms if digits or v)
-
-
-@cache
-def numbers(formula: str) -> dict[str, dict[str, int]]:
-    """What a formula in i, j or both can be -> the i and j it stands for."""
-    grid = [(i, j) for i in range(LEVELS if "i" in formula else 1) for j in range(LAYERS if "j" in formula else 1)]
-    found = [(number(formula, i, j), {"i": i, "j": j}) for i, j in grid]
-    return {str(n): {name: ij[name] for name in "ij" if name in formula} for n, ij in found if n >= 0}
-
-
-class Template:
-    """Text with fields in braces: a pattern to match keys with, and a form to fill."""
-
-    def __init__(self, text: str) -> None:
-        self.parts = re.split(r"\{(.*?)\}", text)  # literal, field, literal, …, literal
-        self.fields = self.parts[1::2]
-
-    @staticmethod
-    @cache
-    def is_formula(field: str) -> bool:
-        return re.fullmatch(r"[ij\d+-]+", field) is not None
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        def alternatives(field: str) -> str:
-            if self.is_formula(field):
-                return "|".join(numbers(field))
-            return WORDS.get(field) or "|".join(map(re.escape, re.split(r"[|,]", field)))
-
-        texts = [f"({alternatives(part)})" if k % 2 else re.escape(part) for k, part in enumerate(self.parts)]
-        return re.compile("".join(texts))
-
-    def match(self, key: str) -> dict[str, str | int] | None:
-        """What stands in each field, or None; a formula gives `i` and `j`."""
-        match = self.pattern.fullmatch(key)
-        if match is None:
-            return None
-        values: dict[str, str | int] = {}
-        for field, text in zip(self.fields, match.groups(), strict=True):
-            for name, value in (numbers(field)[text] if self.is_formula(field) else {field: text}).items():
-                if values.setdefault(name, value) != value:
-                    return None
-        return values
-
-    def fill(self, values: Mapping[str, str | int]) -> str:
-        def text(field: str) -> str:
-            if self.is_formula(field):
-                return str(number(field, int(values.get("i", 0)), int(values.get("j", 0))))
-            return str(values[field])
-
-        return "".join(text(part) if k % 2 else part for k, part in enumerate(self.parts))
-
-
-@dataclass(frozen=True)
-class Rule:
-    """`source` in another layout is `target` in ours, or dropped. `linear`: a 1x1 convolution is taken as a matrix."""
-
-    source: str
-    target: str | None
-    linear: bool = False
-
-    @cached_property
-    def templates(self) -> tuple[Template, Template | None]:
-        return Template(self.source), None if self.target is None else Template(self.target)
-
-    def targets(self, key: str) -> list[str] | None:
-        """Our names of a key: none for one that is dropped, several for a fused one; None if the rule is another's."""
-        source, target = self.templates
-        values = source.match(key)
-        if values is None or target is None:
-            return None if values is None else []
-        fused = next((field for field in target.fields if "," in field), None)
-        return [target.fill({**values, **({fused: name} if fused else {})}) for name in (fused or "-").split(",")]
-
-    def sources(self, key: str) -> list[str]:
-        """The other way: what the other layout calls our `key`, or may call it."""
-        source, target = self.templates
-        values = target.match(key) if target else None
-        if values is None:
-            return []
-        free = [field for field in source.fields if "|" in field and field not in values]
-        choices = product(*(field.split("|") for field in free))
-        return [source.fill({**values, **dict(zip(free, choice, strict=True))}) for choice in choices]
-
-
-class LayoutError(ValueError):
-    """Keys that fit no layout, or a part that a file does not hold."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One way of naming one part of a model. `anchor` is a key that no file of another layout has."""
-
-    name: str
-    part: str  # "unet", "motion", "vae" or "text_encoder"
-    anchor: str
-    rules: tuple[Rule, ...]
-
-    def look_up(self, key: str) -> tuple[Rule, list[str]] | None:
-        """The rule for `key` and our names: none for one that is dropped. None if no rule knows the key."""
-        hits = [(rule, names) for rule in self.rules if (names := rule.targets(key)) is not None]
-        if len(hits) > 1:
-            raise AssertionError(f"{key!r} matches {len(hits)} rules of {self.name}")  # a fault of the table
-        return hits[0] if hits else None
-
-    def names(self, key: str) -> list[str]:
-        """Our names for a key; none if it is dropped. Raises LayoutError for an unknown key."""
-        hit = self.look_up(key)
-        if hit is None:
-            raise LayoutError(f"{key!r} is no key of {self.name}")
-        return hit[1]
-
-    def sources(self, key: str) -> list[str]:
-        """What this layout may call our `key`: one name but for what it stores twice, or in two forms."""
-        return [name for rule in self.rules for name in rule.sources(key)]
-
-    def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state under our names. Raises LayoutError for an unknown key, or one weight stored with two values."""
-        ours: dict[str, Tensor] = {}
-        for key, tensor in state.items():
-            hit = self.look_up(key)
-            if hit is None:
-                raise LayoutError(f"{key!r} is no key of {self.name}")
-            rule, names = hit
-            if rule.linear and tensor.ndim > 2 and set(tensor.shape[2:]) == {1}:
-                tensor = tensor.reshape(tensor.shape[:2])
-            if len(names) > 1 and (tensor.ndim == 0 or tensor.shape[0] % len(names)):
-                raise LayoutError(f"{key!r} has shape {tuple(tensor.shape)}: expected {len(names)} equal parts")
-            pieces = tensor.tensor_split(len(names)) if len(names) > 1 else (tensor,) * len(names)  # none if dropped
-            for name, piece in zip(names, pieces, strict=True):
-                twin = ours.setdefault(name, piece)
-                if twin is not piece and not (twin.shape == piece.shape and (twin.is_meta or torch.equal(twin, piece))):
-                    raise LayoutError(f"{key!r} is another tensor than its twin: both are {name}")
-        return ours
-
-
-def same(*sources: str, linear: bool = False) -> tuple[Rule, ...]:
-    return tuple(Rule(source, source, linear) for source in sources)
-
-
-def drop(*sources: str) -> tuple[Rule, ...]:
-    return tuple(Rule(source, None) for source in sources)
-
+from ivmix.models.rules import Layout, LayoutError, Rule, drop, same
 
 # --- UNets ----------------------------------------------------------------------------------------------------------
 
@@ -317,7 +152,10 @@ LDM_VAE = (
 _TEXT = ("embeddings.{token|position}_embedding.weight", "encoder.layers.{n}.{rest}", "final_layer_norm.{weight|bias}")
 TRANSFORMERS_TEXT = (
     *same(*(f"text_model.{key}" for key in _TEXT)),
-    *drop("text_model.embeddings.position_ids"),  # 0, 1, 2, …: written before transformers 4.31
+    *drop(
+        "text_model.embeddings.position_ids",  # 0, 1, 2, …: written before transformers 4.31
+        "vision_model.{rest}", "{text|visual}_projection.weight", "logit_scale",  # the rest of a whole CLIP
+    ),
 )
 BARE_TEXT = (  # transformers 5, and single files that were merged by tools
     *(Rule(key, f"text_model.{key}") for key in _TEXT),
@@ -334,19 +172,21 @@ OPEN_CLIP_TEXT = (
     Rule(f"{_LAYER}.mlp.c_proj.{{weight|bias}}", f"{_OUR_LAYER}.mlp.fc2.{{weight|bias}}"),
     Rule("ln_final.{weight|bias}", "text_model.final_layer_norm.{weight|bias}"),
     # ViT-H's last layer is not used: the models here were trained on what leaves the last but one.
-    *drop("transformer.resblocks.23.{rest}", "text_projection", "logit_scale", "attn_mask", "visual.{rest}"),
+    *drop("transformer.resblocks.23.{rest}"),
+    *drop("{text_projection|logit_scale|attn_mask}", "visual.{rest}"),  # the rest of a whole CLIP; next, of OpenAI's
+    *drop("{input_resolution|context_length|vocab_size}"),
 )
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
+AUTHORS = "AnimateDiff motion module"
 LAYOUTS = (
     Layout("diffusers UNet", "unet", "conv_in.weight", DIFFUSERS_UNET),
     Layout("LDM UNet", "unet", "middle_block.2.in_layers.0.weight", LDM_UNET),
     Layout("ModelScope UNet", "unet", "input_blocks.0.1.norm.weight", MODELSCOPE_UNET),
     Layout("VideoCrafter2 UNet", "unet", "init_attn.0.norm.weight", VIDEOCRAFTER_UNET),
     Layout("diffusers MotionAdapter", "motion", "down_blocks.0.motion_modules.0.norm.weight", ADAPTER),
-    Layout("AnimateDiff motion module", "motion", "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight",
-           ANIMATEDIFF),
+    Layout(AUTHORS, "motion", "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", ANIMATEDIFF),
     Layout("diffusers VAE", "vae", "decoder.mid_block.attentions.0.to_q.weight", DIFFUSERS_VAE),
     Layout("diffusers VAE, old names", "vae", "decoder.mid_block.attentions.0.query.weight", OLD_VAE),
     Layout("LDM VAE", "vae", "decoder.mid.attn_1.q.weight", LDM_VAE),
@@ -355,14 +195,16 @@ LAYOUTS = (
     Layout("open_clip text", "text_encoder", "token_embedding.weight", OPEN_CLIP_TEXT),
 )  # fmt: skip
 
-# A file with several parts puts one of these before the keys of each; what else it may hold is dropped.
+# A file with several parts puts one of these before the keys of each.
 PREFIXES = (
     "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.", "cond_stage_model.model.",
 )  # fmt: skip
-EXTRAS = drop(
+EXTRAS = drop(  # what a file may hold besides, dropped on purpose
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "{sqrt|sqrt_one_minus|log_one_minus}_alphas_cumprod",
     "{sqrt_recip|sqrt_recipm1}_alphas_cumprod", "posterior_{variance|log_variance_clipped|mean_coef1|mean_coef2}",
-    "scale_arr", "model_ema.{rest}", "{control_model|adapter}.{rest}",
+    "scale_arr", "logvar", "model_ema.{rest}", "{control_model|adapter}.{rest}",
+    "embedding_manager.{rest}", "denoiser.{sigmas|log_sigmas}", "cond_stage_model.logit_scale",  # merges' and trainers'
+    "{v_pred|ztsnr}",  # empty: they say what the model predicts, and of its schedule
 )  # fmt: skip
 STRANGERS = {  # motion modules that read more than noise: how other keys of their files begin
     "conv_in.": "PIA, which continues a given image",
@@ -388,9 +230,11 @@ def find(keys: Collection[str]) -> dict[str, Found]:
     behind: dict[str, list[str]] = {}
     for key in keys:
         behind.setdefault(next((prefix for prefix in PREFIXES if key.startswith(prefix)), ""), []).append(key)
-    if len(behind) > 1 or "" not in behind:
-        alone = behind.pop("", [])
-        _check_known("a single file of several parts", len(keys), [k for k in alone if not _is_extra(k)])
+    alone = [key for key in behind.pop("", []) if not _is_extra(key)]
+    if behind:
+        _check_known("a single file of several parts", len(keys), alone)
+    elif alone:
+        behind[""] = alone
     parts: dict[str, Found] = {}
     for prefix, members in behind.items():
         layout = detect([key.removeprefix(prefix) for key in members], prefix)

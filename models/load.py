@@ -4,8 +4,10 @@ The layout is found from the keys, the config read from config.json or told from
 and the memory-mapped weights checked and assigned: a network is loaded whole, or not at all.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +18,10 @@ from ivmix.models import infer
 from ivmix.models.build import build, check_sizes, check_state, give, shapes_of
 from ivmix.models.files import read_state
 from ivmix.models.folder import Config, check_entries, one_number, printable, read_json
-from ivmix.models.layouts import LayoutError, find
+from ivmix.models.layouts import AUTHORS, find
+from ivmix.models.rules import LayoutError
 from ivmix.models.sources import Source, locate
-from ivmix.models.temporal import MotionConfig, frame_positions, tables_left_out
+from ivmix.models.temporal import MotionConfig, MotionNorm, frame_positions, normed, tables_left_out
 from ivmix.models.text import CLIPText, CLIPTextConfig
 from ivmix.models.unet import UNet, UNetConfig
 from ivmix.models.vae import VAE, VAEConfig
@@ -31,30 +34,40 @@ def load_unet(
     source: Source,
     *,
     motion: Source | None = None,
+    motion_norm: MotionNorm | None = None,
     config: UNetConfig | None = None,
     variant: str | None = None,
+    drop: Sequence[str] = (),
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> UNet:
     """A UNet from `source`: diffusers' folder (or a pipeline's, whose subfolder `unet` is taken), a single file as
     Stable Diffusion, ModelScope or VideoCrafter2 publish it, or `hub:owner/name[/path][@revision]`.
 
-    `motion` joins AnimateDiff's motion modules, the authors' file or a MotionAdapter, to the spatial weights. `config`
-    overrides config.json, or what the shapes tell. `variant` names a file of a folder ("fp16": a name, which says
-    nothing of its dtype); of a single file, "ema" takes the averaged copy. Frozen, in evaluation mode, on `device` as
-    `dtype` (default: as stored; then memory-mapped, so leave the file as it is). Raises FileNotFoundError, or
-    ValueError: StateError for weights that do not fit, LayoutError for keys of no known layout.
+    `motion` joins AnimateDiff's motion modules, the authors' file or a MotionAdapter, to the spatial weights;
+    `motion_norm` says whose group norms they have (`normed`; default: the authors' in the authors' layout, diffusers'
+    otherwise). `config` overrides config.json, or what the shapes tell. `variant` names a file of a folder ("fp16": a
+    name, which says nothing of its dtype); of a single file, "ema" takes the averaged copy. `drop` are patterns
+    (fnmatch) of keys to leave out, which a warning counts. Frozen, in evaluation mode, on `device` as `dtype` (default:
+    as stored; then memory-mapped, so leave the file as it is). Raises FileNotFoundError, or ValueError: StateError for
+    weights that do not fit, LayoutError for keys of no known layout.
     """
-    spatial = read("unet", source, variant)
-    config = config or spatial.config(UNetConfig, infer.unet)
-    if motion is None:
-        return assemble(UNet, config, [spatial], device, dtype)
-    if infer.is_motion(spatial.shapes):
-        raise ValueError(f"motion={str(motion)!r}, but {spatial.path} has motion modules of its own: leave motion out")
-    modules = read("motion", motion, None)
-    if not isinstance(config.temporal, MotionConfig):
-        config = replace(config, temporal=_motion_config(modules, config))
-    return assemble(UNet, config, [spatial, modules], device, dtype)
+    pieces = [read("unet", source, variant, drop)]
+    if motion is not None:
+        if infer.is_motion(pieces[0].shapes):
+            raise ValueError(
+                f"motion={str(motion)!r}, but {pieces[0].path} has motion modules of its own: leave motion out"
+            )
+        pieces.append(read("motion", motion, None, drop))
+    check_dropped(pieces, drop)
+    config = config or pieces[0].config(UNetConfig, infer.unet)
+    if motion is not None and not isinstance(config.temporal, MotionConfig):
+        config = replace(config, temporal=_motion_config(pieces[1], config))
+    if motion_norm is not None:
+        if not isinstance(config.temporal, MotionConfig):
+            raise ValueError(f"motion_norm={motion_norm!r}, but {pieces[0].path} has no motion modules: leave it out")
+        config = replace(config, temporal=normed(config.temporal, motion_norm))
+    return assemble(UNet, config, pieces, device, dtype)
 
 
 def load_vae(
@@ -62,6 +75,7 @@ def load_vae(
     *,
     config: VAEConfig | None = None,
     variant: str | None = None,
+    drop: Sequence[str] = (),
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> VAE:
@@ -70,7 +84,8 @@ def load_vae(
     A file without config.json is taken for Stable Diffusion 1's or 2's, whose latents are scaled by 0.18215: weights do
     not tell. Options and errors as in `load_unet`.
     """
-    weights = read("vae", source, variant)
+    weights = read("vae", source, variant, drop)
+    check_dropped([weights], drop)
     return assemble(VAE, config or weights.config(VAEConfig, infer.vae), [weights], device, dtype)
 
 
@@ -79,13 +94,15 @@ def load_text_encoder(
     *,
     config: CLIPTextConfig | None = None,
     variant: str | None = None,
+    drop: Sequence[str] = (),
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> CLIPText:
     """The text encoder of `source`, which may be any that `load_unet` takes (subfolder `text_encoder`), or one of
     transformers or of open_clip (whose last layer is left out). Options and errors as in `load_unet`.
     """
-    weights = read("text_encoder", source, variant)
+    weights = read("text_encoder", source, variant, drop)
+    check_dropped([weights], drop)
     return assemble(CLIPText, config or weights.config(CLIPTextConfig, infer.text), [weights], device, dtype)
 
 
@@ -105,15 +122,23 @@ def load_folder(
 
 @dataclass(frozen=True)
 class Weights:
-    """One part of a source, under our names. `config_file` is None for a single file."""
+    """One part of a source, under our names. `config_file` is None for a single file.
+
+    `dropped` are the file's keys that the caller had left out, and `missed` which of them a network might need, by our
+    names.
+    """
 
     path: Path
     state: dict[str, Tensor]
     config_file: Path | None
+    layout: str = ""
+    dropped: tuple[str, ...] = ()
+    missed: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {key: tuple(value.shape) for key, value in self.state.items()}
+        """Of all that is in the file: a network does not shrink with what is left out of it."""
+        return {key: tuple(value.shape) for key, value in (self.state | self.missed).items()}
 
     def config(self, kind: Any, tell: Callable[[infer.Shapes], Any] | None) -> Any:
         """The config of config.json, or for a single file what `tell` makes of the shapes."""
@@ -129,7 +154,7 @@ class Weights:
             raise ValueError(f"{what}: give config=, a {kind.__name__}") from None
 
 
-def read(part: str, source: Source, variant: str | None) -> Weights:
+def read(part: str, source: Source, variant: str | None, drop: Sequence[str] = ()) -> Weights:
     """`part` of a source under our names; a network without layouts of its own, `part` "", as it is stored."""
     here = locate(source, part, variant)
     path, config, variant = here.weights, here.config, here.variant
@@ -138,14 +163,39 @@ def read(part: str, source: Source, variant: str | None) -> Weights:
         state = _averaged(path, state, variant)
     if not part:
         return Weights(path, state, config)
+    dropped = {key: state.pop(key) for key in matching(state, drop)}
+    if dropped:
+        warnings.warn(f"{path}: {len(dropped):,} keys left out as asked, first {next(iter(dropped))}", stacklevel=3)
     try:
         found = find(state)
         if part not in found:
             held = ", ".join(f"a {name} ({other.layout.name})" for name, other in found.items())
             raise LayoutError(f"it holds no {part}, but {held or 'nothing known'}")
-        return Weights(path, found[part].take(state), config)
+        own = found[part]
+        missed = dict[str, Tensor]()
+        for key, tensor in dropped.items():
+            hit = own.layout.look_up(key.removeprefix(own.prefix)) if key.startswith(own.prefix) else None
+            missed |= dict.fromkeys(hit[1] if hit else (), tensor)
+        return Weights(path, own.take(state), config, own.layout.name, tuple(dropped), missed)
     except LayoutError as error:
-        raise LayoutError(f"{path}: {error}. `ivmix inspect --keys` shows all it holds") from None
+        left = f" (without the {len(dropped):,} keys that drop names)" if dropped else ""
+        raise LayoutError(
+            f"{path}: {error}{left}. `ivmix inspect --keys` shows all it holds; --drop PATTERN (drop= in Python) "
+            "leaves out keys that are no network's"
+        ) from None
+
+
+def matching(keys: Iterable[str], patterns: Collection[str]) -> list[str]:
+    """The keys that one of the patterns (fnmatch, in upper and lower case) fits."""
+    return [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
+
+
+def check_dropped(pieces: Iterable[Weights], drop: Sequence[str]) -> None:
+    """Raises ValueError for a pattern that no key of the pieces fits."""
+    pieces = list(pieces)
+    for pattern in drop:
+        if not any(matching(piece.dropped, [pattern]) for piece in pieces):
+            raise ValueError(f"drop={pattern!r} fits no key of {' or '.join(str(piece.path) for piece in pieces)}")
 
 
 def read_config(kind: type[Config], path: Path) -> Any:
@@ -171,10 +221,15 @@ def _averaged(path: Path, state: dict[str, Tensor], variant: str) -> dict[str, T
     return state | {key: state[name] for key, name in names.items()}
 
 
+def motion_norm(layout: str) -> MotionNorm:
+    """Whose group norms motion modules have unless it is said: of the code that their layout is written for."""
+    return "authors" if layout == AUTHORS else "diffusers"
+
+
 def _motion_config(modules: Weights, spatial: UNetConfig) -> MotionConfig:
     """Told by the shapes, and by a MotionAdapter's config.json if there is one."""
     try:
-        config = infer.motion(modules.shapes)
+        config = normed(infer.motion(modules.shapes), motion_norm(modules.layout))
     except (KeyError, IndexError) as missing:
         raise ValueError(f"{modules.path} does not tell how many frames it knows: no {missing}") from None
     if modules.config_file is None:
@@ -202,6 +257,9 @@ def assemble(
         where = pieces[0].config_file or f"the config of {pieces[0].path}"
         raise ValueError(f"{where} describes no {network.__name__}: {printable(error)}") from None
     wanted = shapes_of(module)
+    for piece in pieces:
+        if needed := next((key for key in piece.missed if key in wanted), None):
+            raise ValueError(f"drop leaves {needed} out of {piece.path}, which {network.__name__} needs")
     tables = tables_left_out([key for piece in pieces for key in piece.state], wanted)
     wanted = {key: shape for key, shape in wanted.items() if key not in tables}
     if len(pieces) == 1:

@@ -6,7 +6,8 @@ the image model whose spatial layers it has.
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ivmix.models.layers import Attention, FeedForward, group_norm
 
 TABLE = ".pos_embed.pe"  # how the key of a position table ends
+MotionNorm = Literal["authors", "diffusers"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,18 @@ class MotionConfig:
     mid_block: bool = False
     joint_norm: bool = True
     joint_resnet_norm: bool = False
+
+
+def normed(config: MotionConfig, norm: MotionNorm) -> MotionConfig:
+    """The modules with the group norms of the authors' code, which are those they were trained with, or of diffusers.
+
+    Of v1 the authors' are joint in the resnets: it is told by its 24 frames and no module in the middle.
+    """
+    if norm not in get_args(MotionNorm):
+        raise ValueError(f"motion_norm={norm!r}: expected {' or '.join(get_args(MotionNorm))}")
+    v1 = config.max_frames == 24 and not config.mid_block
+    theirs = norm == "authors"
+    return replace(config, joint_norm=not theirs, joint_resnet_norm=theirs and v1)
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,12 @@ class CLIPTextConfig:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "CLIPTextConfig":
-        """Reads the config.json of transformers 4 and 5, ignoring what does not change the function.
+        """Reads the config.json of transformers 4 and 5, or a whole CLIP's, ignoring what does not change the function.
 
         So are its token ids: many public files say begin 0, end 2, padding 1, which no released model used. Raises
         KeyError naming what is missing, ValueError for another architecture.
         """
+        raw = raw.get("text_config", raw) if raw.get("model_type") == "clip" else raw
         check_entries(raw, {"model_type": "clip_text_model", "layer_norm_eps": 1e-5})
         return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
 

@@ -46,9 +46,10 @@ FIXED_ENTRIES = {
     "addition_embed_type": None,
     "encoder_hid_dim_type": None,
 }
-# The classes whose config.json this reads. The last is how VideoCrafter2 was ported to diffusers: UNet3DConditionModel
-# with an fps embedding, unless its entry `fps_cond` is false.
-KINDS = ("UNet2DConditionModel", "UNetMotionModel", "UNet3DConditionModel", "UNetVideoCrafter")
+# The classes whose config.json this reads. The last two are how VideoCrafter2 was ported to diffusers, by names of the
+# port's own: UNet3DConditionModel with an fps embedding, unless the entry `fps_cond` is false.
+PORTS = ("UNetVideoCrafter", "UNet3DVideoCrafterConditionModel")
+KINDS = ("UNet2DConditionModel", "UNetMotionModel", "UNet3DConditionModel", *PORTS)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class UNetConfig:
             heads = per_level(raw["attention_head_dim"])       # how many heads, in an image UNet
             if kind != "UNet2DConditionModel":                 # how wide they are, in a UNet3DConditionModel
                 heads = tuple(width // one_number(raw, "attention_head_dim") for width in widths)
-                temporal = SpaceTimeConfig(fps=raw.get("fps_cond", kind == "UNetVideoCrafter"))
+                temporal = SpaceTimeConfig(fps=raw.get("fps_cond", kind in PORTS))
         averaging = None
         if "averaging_features" in raw:
             averaging = AveragingConfig(raw["averaging_features"], raw["averaging_timesteps"])

@@ -125,7 +125,9 @@ class Network:
 
     @property
     def reach(self) -> tuple[float, float]:
-        return self.schedule.sigma_min, self.schedule.sigma_max
+        """The levels it can be evaluated at: all of its schedule's, but epsilon says nothing where alpha = 0."""
+        blind = self.prediction == "epsilon" and math.isinf(self.schedule.sigma_max)
+        return self.schedule.sigma_min, self.schedule.sigmas[-2].item() if blind else self.schedule.sigma_max
 
     def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
         """x0 `b c f h w` in x's dtype under each condition, from one call of `forward` with all rows stacked."""

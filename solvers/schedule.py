@@ -277,6 +277,11 @@ class Schedule:
         if given.keys() - _GRIDS[spacing]:
             raise ValueError(f"spacing={spacing!r} does not take {', '.join(sorted(given.keys() - _GRIDS[spacing]))}")
         if spacing in ("karras", "uniform-lam"):
+            if sigma_max is None and math.isinf(self.sigma_max):
+                raise ValueError(
+                    f"spacing={spacing!r} has no level to begin at where the schedule's last is infinite: expected "
+                    "'trailing', 'leading', 'linspace', or a finite sigma_max"
+                )
             ends = given.pop("sigma_max", self.sigma_max), given.pop("sigma_min", self.sigma_min)
             levels = grids.karras(*ends, n, **given) if spacing == "karras" else grids.uniform_lam(*ends, n)
         elif spacing == "shifted-flow":

@@ -25,17 +25,24 @@ UNET = UNetConfig(
     num_attention_heads=4, norm_num_groups=8,
 )  # fmt: skip
 MOTION = MotionConfig(num_attention_heads=4, max_frames=8)
+SD15_SCHEDULER = {  # as its repository has it
+    "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True,
+    "steps_offset": 1, "trained_betas": None, "clip_sample": False,
+}  # fmt: skip
 VAE_CONFIG = VAEConfig(block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8)
 TEXT = CLIPTextConfig(len(WORDS) + 2, 32, 64, 1, 4, 8)
 
 
 def write_pipeline(folder: Path, seed: int = 0) -> None:
-    """unet, vae, text_encoder and tokenizer."""
+    """unet, vae, text_encoder, tokenizer and scheduler."""
     torch.manual_seed(seed)
     save_folder(UNet(UNET), folder / "unet")
     save_folder(VAE(VAE_CONFIG), folder / "vae")
     save_folder(CLIPText(TEXT), folder / "text_encoder")
     Tokenizer.from_words(WORDS, 8).save(folder / "tokenizer")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SD15_SCHEDULER))
 
 
 def write_modules(path: Path) -> None:

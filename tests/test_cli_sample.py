@@ -124,7 +124,7 @@ def test_a_killed_run_of_several_clips_goes_on_where_it_stopped(tmp_path):
 def test_a_clip_from_a_clip_is_made_again_by_its_record_while_the_file_is_the_same(run, tmp_path, soft):
     video = shutil.copy(soft, tmp_path / "soft.mp4")
     status, said = run("a.webp", RED, "--init", "soft.mp4", "--strength", "0.4", "--sampler", "ddim", "--steps", "5")
-    assert status == 0
+    assert status == 0, said
     assert "ivmix sample: warning:" in said
     assert said.count("256x256 resized to 64x64") == 1
     assert "2 video evaluations" in said
@@ -160,7 +160,7 @@ def test_a_rate_that_is_not_the_pairs_is_said(run, tmp_path, soft):
 def test_a_picture_may_be_begun_from_too(run, tmp_path, soft):
     write_video(read_clip(soft).frames[:1], tmp_path / "frames")
     status, said = run("a.webp", RED, "--init", "frames/frame_000.png", *QUICK[:-2], "--quiet")
-    assert status == 0
+    assert status == 0, said
     assert "one picture repeated to 2 frames" in said
     assert read_clip(tmp_path / "a.webp").frames.shape[0] == 2
 
@@ -212,7 +212,7 @@ def test_other_weights_or_another_version_than_the_records_are_said(run, tmp_pat
     made = record(tmp_path / "a.webp")
     Path("a.webp.json").write_text(json.dumps(made | {"ivmix": "0.0.1"}))
     status, said = run("c.webp", "--from", "a.webp.json", "--quiet")
-    assert status == 0
+    assert status == 0, said
     assert "the record is of ivmix 0.0.1" in said
     changed = "another diffusion_pytorch_model.safetensors and config.json of video/unet: the clip differs"
     assert f"the record was drawn with {changed}" in said

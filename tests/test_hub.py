@@ -147,7 +147,7 @@ def test_a_revision_is_what_is_read_with_and_without_a_network(revision, local_h
 
 
 def test_a_repository_brings_the_parts_that_it_has_and_the_pair_the_others(local_hub, copy, tmp_path):
-    for part in ("vae", "text_encoder", "tokenizer"):
+    for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
         shutil.rmtree(copy / part)
     local_hub.publish("owner/unet-only", copy)
     local_hub.publish("owner/bare", copy / "unet")

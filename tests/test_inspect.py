@@ -12,6 +12,7 @@ from ivmix.cli import main
 from ivmix.description import EMBEDDED
 from ivmix.models import MotionConfig, UNet, UNetConfig, inspect
 from ivmix.models.build import build
+from ivmix.models.layouts import AUTHORS, LAYOUTS
 
 VAE_FILE = EMBEDDED["sprites"] / "vae" / "diffusion_pytorch_model.safetensors"
 SMALL = UNetConfig(block_out_channels=(32, 32), attention_levels=(True, False), layers_per_block=1)
@@ -108,6 +109,15 @@ def test_motion_modules_are_told_with_the_frames_they_know(tmp_path: Path) -> No
     assert part.config == MotionConfig(max_frames=24)
     positions = sum(v.numel() for k, v in network.state_dict().items() if k.endswith(".pe"))
     assert part.parameters == inspect(tmp_path / "mm.safetensors").elements - positions
+
+
+def test_motion_modules_of_the_authors_norm_as_their_code_does(tmp_path: Path) -> None:
+    network = UNet(replace(SMALL, temporal=MotionConfig(max_frames=24)))
+    ours = {k: v for k, v in network.state_dict().items() if ".motion_modules." in k}
+    (layout,) = (layout for layout in LAYOUTS if layout.name == AUTHORS)
+    save_file({name: v.clone() for k, v in ours.items() for name in layout.sources(k)}, tmp_path / "mm.safetensors")
+    (part,) = inspect(tmp_path / "mm.safetensors").parts
+    assert part.config == MotionConfig(max_frames=24, joint_norm=False, joint_resnet_norm=True)
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ivmix.models import Inspection
 
 SHOWN = 5  # keys of a kind, unless --keys asks for all
@@ -40,29 +42,65 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from ivmix.models.inspection import inspect, weight_files
+    from ivmix.scheduler import CONFIG
 
     sources: list[str | Path] = []
     for path in options.paths:
         if not path:
             raise ValueError("'': expected a file, a folder, or hub:owner/name[/path][@revision]")
-        files = weight_files(Path(path)) if Path(path).is_dir() else [path]
+        folder = Path(path)
+        files = [*weight_files(folder), *sorted(folder.rglob(CONFIG))] if folder.is_dir() else [path]
         if not files:
             raise ValueError(f"{path} is a folder without files of weights")
         sources += files
-    found, unreadable = [], False
+    blocks, objects, faults, unreadable = list[str](), list[dict[str, Any]](), False, False
     for source in sources:  # one file that cannot be read hides no other
         try:
-            found.append(known_judge(inspect(source)))
+            if Path(source).name == CONFIG:
+                raw = scheduler(Path(source))
+                blocks.append(scheduler_block(raw))
+                faults |= raw["problem"] is not None
+            else:
+                one = known_judge(inspect(source))
+                raw = as_json(one, options.keys)
+                blocks.append(block(one, options.keys))
+                faults |= bool(one.problem or any(part.problems for part in one.parts))
+            objects.append(raw)
         except (ValueError, OSError) as error:
             sys.stderr.write(f"ivmix inspect: error: {error}\n")
             unreadable = True
-    if options.json:
-        sys.stdout.write(json.dumps([as_json(one, options.keys) for one in found], indent=2) + "\n")
+    sys.stdout.write(json.dumps(objects, indent=2) + "\n" if options.json else "\n".join(blocks))
+    return 2 if unreadable else int(faults)
+
+
+def scheduler(path: "Path") -> dict[str, Any]:
+    """What a scheduler_config.json says of training, in this package's words, and of sampling, in its own. `problem` is
+    why it cannot be said, else None."""
+    from ivmix.scheduler import read_config, read_scheduler, sampling_facts
+
+    raw, problem = read_config(path), None
+    try:
+        said = read_scheduler(path)
+        trained = {"prediction": said.prediction, "schedule": said.schedule}
+    except ValueError as error:
+        trained, problem = {"prediction": None, "schedule": None}, str(error)
+    return {"path": str(path), "format": "scheduler", "class": str(raw.get("_class_name", "")), **trained,
+            "sampling": sampling_facts(raw), "problem": problem}  # fmt: skip
+
+
+def scheduler_block(raw: dict[str, Any]) -> str:
+    from ivmix.models.folder import printable
+    from ivmix.scheduler import in_words
+
+    lines = [raw["path"], f"  scheduler     {printable(raw['class'], 100) or 'of no class'}"]
+    if raw["problem"]:
+        lines.append(f"  unknown       {raw['problem']}")
     else:
-        sys.stdout.write("\n".join(block(one, options.keys) for one in found))
-    if unreadable:
-        return 2
-    return int(any(one.problem or any(part.problems for part in one.parts) for one in found))
+        lines.append(f"  taken         prediction {raw['prediction']}, schedule {in_words(raw['schedule'])}")
+    if raw["sampling"]:
+        facts = ", ".join(f"{name}={printable(value, 60)}" for name, value in raw["sampling"].items())
+        lines.append(f"  not taken     {facts}: how to sample is said by --spacing and --solver")
+    return "\n".join(lines) + "\n"
 
 
 def known_judge(found: "Inspection") -> "Inspection":
@@ -104,11 +142,27 @@ def block(found: "Inspection", keys: bool) -> str:
         lines.append(f"  unknown       {found.problem}")
     if found.dropped:
         lines.append(f"  left out      {', '.join(_some(found.dropped, keys))}")
+    if told := trained_on(found):
+        lines.append(f"  trained       {told}")
     if found.metadata:
         lines.append(f"  metadata      {', '.join(f'{k}={v[:100]}' for k, v in found.metadata.items())}")
     if keys:
         lines += [f"  {key} {list(shape)}" for key, shape in found.keys.items()]
     return "\n".join(lines) + "\n"
+
+
+def trained_on(found: "Inspection") -> str:
+    """What a file itself says of its UNet's training; "" for nothing."""
+    from ivmix.scheduler import read_file
+
+    if not any(part.name == "unet" for part in found.parts):
+        return ""
+    try:
+        said = read_file(str(found.path), found.metadata, found.keys)
+    except ValueError as error:
+        return str(error)
+    told = [f"prediction {said.prediction}"] if said.prediction else []
+    return ", ".join([*told, *(["zero terminal SNR"] if said.zero_snr else [])])
 
 
 def _some(texts: tuple[str, ...], every: bool) -> list[str]:
@@ -123,5 +177,6 @@ def as_json(found: "Inspection", keys: bool) -> dict[str, Any]:
         {**part.__dict__, "config": asdict(part.config) if is_dataclass(part.config) else None}  # type: ignore[arg-type]
         for part in found.parts
     ]
-    raw = {**found.__dict__, "path": str(found.path), "elements": found.elements, "parts": parts}
+    raw = {**found.__dict__, "path": str(found.path), "elements": found.elements, "parts": parts,
+           "trained": trained_on(found)}  # fmt: skip
     return raw if keys else {name: value for name, value in raw.items() if name != "keys"}

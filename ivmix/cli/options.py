@@ -26,6 +26,9 @@ def add_model(command: argparse.ArgumentParser) -> None:
     group.add_argument("--image-model", metavar="SOURCE", help="UNet, text encoder, tokenizer, as far as it has them")
     group.add_argument("--video-model", metavar="SOURCE", help="likewise, and its VAE; with --motion, the spatial half")
     group.add_argument("--motion", metavar="SOURCE", help="AnimateDiff's motion modules, for the video model")
+    group.add_argument("--motion-norm", choices=("authors", "diffusers"),
+                       help="whose group norms they have (default: the authors' in files of the authors' layout, "
+                            "diffusers' in a MotionAdapter)")  # fmt: skip
     group.add_argument("--vae", metavar="SOURCE", help="decodes the latents of both")
     group.add_argument("--tokenizer", metavar="FOLDER", help="or hub:…, for both models: single files bring none")
     for name in ("lora", "image-lora", "video-lora"):
@@ -35,6 +38,14 @@ def add_model(command: argparse.ArgumentParser) -> None:
     group.add_argument("--clip-skip", type=int, metavar="N", help="read the text encoders' Nth layer from the end "
                        "(default: the pair's, 1 as a rule)")  # fmt: skip
     group.add_argument("--image-clip-skip", type=int, metavar="N", help="of the image model alone")
+    for side in ("image", "video"):
+        group.add_argument(f"--{side}-prediction", choices=("epsilon", "x0", "v", "flow"),
+                           help=f"of the {side} model (default: what its files say, or the pair)")  # fmt: skip
+        group.add_argument(f"--{side}-schedule", metavar="NAME|FILE|JSON",
+                           help="what it was trained on: scaled_linear, linear, zero-snr (its own, rescaled to zero "
+                                "terminal SNR), a scheduler_config.json, or its text (default: likewise)")  # fmt: skip
+    group.add_argument("--drop", action="append", metavar="PATTERN", help="leave out keys of weights that are no "
+                       "network's, such as 'optimizer.*'; may be repeated")  # fmt: skip
 
 
 def add_prompts(command: argparse.ArgumentParser) -> None:
@@ -98,7 +109,8 @@ def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
 
 def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
     """What was given in place of a pair's models, in the form of `ivmix.description.Swaps`."""
-    names = ("image_model", "video_model", "motion", "vae", "tokenizer", "clip_skip", "image_clip_skip")
+    names = ("image_model", "video_model", "motion", "vae", "tokenizer", "clip_skip", "image_clip_skip", "motion_norm",
+             "image_prediction", "image_schedule", "video_prediction", "video_schedule", "drop")  # fmt: skip
     given = {name: getattr(options, name) for name in names}
     for side in ("image_lora", "video_lora"):
         given[side] = [*(options.lora or ()), *(getattr(options, side) or ())]
@@ -123,6 +135,9 @@ def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = Non
     named = named_model(options, kept)
     swaps = Swaps.from_dict({**kept.get("swaps", {}), **given_swaps(options)})
     model = TextToVideo.from_pair(named["pair"], named["device"], named["dtype"], swaps, named["compile"])
+    for side in model.pair.sides:
+        if any(source != "pair" for source in side.source.values()):
+            say(side.announcement)
     if named["compile"] != "off":
         call = model.pair.video.call
         say(f"networks run by {call.path}: {call.reason}")

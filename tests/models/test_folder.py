@@ -27,7 +27,7 @@ from ivmix.models import (
     save_folder,
 )
 from ivmix.models.build import StateError
-from ivmix.models.layouts import LayoutError
+from ivmix.models.rules import LayoutError
 
 TEXT_CONFIG = CLIPTextConfig(
     vocab_size=30, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,

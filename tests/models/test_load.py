@@ -28,7 +28,8 @@ from ivmix.models import (
     save_folder,
 )
 from ivmix.models.build import StateError
-from ivmix.models.layouts import LAYOUTS, Layout, LayoutError
+from ivmix.models.layouts import LAYOUTS
+from ivmix.models.rules import Layout, LayoutError
 
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
 State = dict[str, Tensor]
@@ -224,6 +225,97 @@ def test_the_averaged_copy_is_taken_when_asked_for(
         load_unet(tmp_path / "pruned.safetensors", config=SPATIAL, variant="fp16")
 
 
+# --- keys of no network ---------------------------------------------------------------------------------------------
+
+STRAYS = {
+    "embedding_manager.string_to_param_dict.*": torch.zeros(1), "denoiser.sigmas": torch.zeros(3),
+    "v_pred": torch.ones(0), "ztsnr": torch.ones(0), "logvar": torch.zeros(3),
+    "cond_stage_model.logit_scale": torch.ones(()),
+    "cond_stage_model.transformer.text_projection.weight": torch.zeros(8, 8),
+}  # fmt: skip
+
+
+def test_what_merges_and_trainers_leave_in_a_single_file_is_left_out_by_name(
+    unet: UNet, vae: VAE, text: CLIPText, tmp_path: Path
+) -> None:
+    save_file(single_file(unet, vae, text) | STRAYS, tmp_path / "a.safetensors")
+    assert same(load_unet(tmp_path / "a.safetensors", config=SPATIAL), unet.state_dict())
+    assert same(load_vae(tmp_path / "a.safetensors", config=AUTOENCODER), vae.state_dict())
+    assert same(load_text_encoder(tmp_path / "a.safetensors", config=TEXT), text.state_dict())
+    assert STRAYS.keys() <= set(inspect(tmp_path / "a.safetensors").dropped)
+
+
+def test_a_networks_own_file_may_hold_markers_too(unet: UNet, tmp_path: Path) -> None:
+    markers = {"v_pred": torch.ones(0), "alphas_cumprod": torch.ones(3)}
+    save_file(unet.state_dict() | markers, tmp_path / "a.safetensors")
+    assert same(load_unet(tmp_path / "a.safetensors", config=SPATIAL), unet.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("layout", "others"),
+    [
+        ("transformers text", ("text_projection.weight", "visual_projection.weight", "logit_scale",
+                               "vision_model.embeddings.class_embedding")),
+        ("open_clip text", ("text_projection", "logit_scale", "visual.proj", "context_length", "input_resolution")),
+    ],
+)  # fmt: skip
+def test_a_whole_clip_is_read_for_its_text_encoder(
+    layout: str, others: tuple[str, ...], text: CLIPText, tmp_path: Path
+) -> None:
+    state = public(BY_NAME[layout], text.state_dict()) | {key: torch.zeros(2) for key in others}
+    save_file(state, tmp_path / "clip.safetensors")
+    assert same(load_text_encoder(tmp_path / "clip.safetensors", config=TEXT), text.state_dict())
+    assert set(inspect(tmp_path / "clip.safetensors").dropped) == set(others)
+
+
+def test_a_whole_clips_folder_is_read_for_its_text_encoder(text: CLIPText, tmp_path: Path) -> None:
+    save_file(text.state_dict() | {"logit_scale": torch.ones(())}, tmp_path / "model.safetensors")
+    raw = {"model_type": "clip", "text_config": TEXT.to_dict(), "vision_config": {"hidden_size": 8}}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    assert same(load_text_encoder(tmp_path), text.state_dict())
+
+
+def test_a_stray_key_is_left_out_where_a_pattern_names_it_and_said_aloud(
+    unet: UNet, video: UNet, tmp_path: Path
+) -> None:
+    save_file(unet.state_dict() | {f"stray.{i}": torch.zeros(1) for i in range(3)}, tmp_path / "a.safetensors")
+    with pytest.raises(LayoutError, match=r"not: stray\.0, stray\.1, stray\.2\. .*--drop PATTERN \(drop= in Python\)"):
+        load_unet(tmp_path / "a.safetensors", config=SPATIAL)
+    with pytest.warns(UserWarning, match=r"a\.safetensors: 3 keys left out as asked, first stray\.0"):
+        loaded = load_unet(tmp_path / "a.safetensors", config=SPATIAL, drop=["stray.*"])
+    assert same(loaded, unet.state_dict())
+    assert inspect(tmp_path / "a.safetensors", drop=["stray.[12]"]).problem.endswith("not: stray.0")
+    save_folder(unet, tmp_path / "unet")
+    found = inspect(tmp_path / "a.safetensors", drop=["stray.*"])
+    assert (found.problem, found.dropped) == (None, ("stray.0", "stray.1", "stray.2"))
+    save_file(modules(video) | {"stray.0": torch.zeros(1)}, tmp_path / "mm.safetensors")
+    with pytest.warns(UserWarning, match=r"mm\.safetensors: 1 keys left out"):
+        load_unet(tmp_path / "unet", motion=tmp_path / "mm.safetensors", config=SPATIAL, drop=["stray.*"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("strays.*", r"drop='strays\.\*' fits no key of .*a\.safetensors"),
+        ("STRAY.*", "fits no key"),  # a key is a key
+        ("*conv_out*", r"drop leaves conv_out\.bias out of .*a\.safetensors, which UNet needs"),
+        ("*conv_in*", r"the key 'conv_in.weight' is missing \(without the 3 keys that drop names\)"),
+        ("*down_blocks.0*", "drop leaves down_blocks.0.*, which UNet needs"),
+        ("*", "drop names"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*left out as asked")
+def test_a_pattern_that_fits_nothing_or_what_the_network_needs_is_refused(
+    pattern: str, message: str, randomised: Make, tmp_path: Path
+) -> None:
+    """The config is told by the shapes: a network does not shrink to what a pattern leaves of it."""
+    config = UNetConfig(block_out_channels=(32, 64), attention_levels=(True, False))
+    unet = randomised(UNet(config), dtype=torch.float16)
+    save_file(unet.state_dict() | {"stray.0": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=message):
+        load_unet(tmp_path / "a.safetensors", drop=["stray.*", pattern])
+
+
 # --- motion modules -------------------------------------------------------------------------------------------------
 
 
@@ -235,12 +327,13 @@ def test_motion_modules_join_spatial_weights(
     save_folder(unet, tmp_path / "unet")
     state = public(BY_NAME[layout], modules(video))
     content: Any = state
+    norms = {"joint_norm": layout == "diffusers MotionAdapter"}
     if wrapped:  # as the authors' trainer writes it
         content = {"epoch": 1, "state_dict": {f"module.{key}": value for key, value in state.items()}}
         content["state_dict"]["animatediff_config"] = {"a": 1}
     torch.save(content, tmp_path / "mm.ckpt")
     loaded = load_unet(tmp_path / "unet", motion=tmp_path / "mm.ckpt")
-    assert loaded.config == replace(SPATIAL, temporal=MOTION)
+    assert loaded.config == replace(SPATIAL, temporal=replace(MOTION, **norms))
     assert same(loaded, video.state_dict())
 
 
@@ -262,6 +355,42 @@ def test_the_caller_s_config_says_how_motion_modules_norm(unet: UNet, video: UNe
     save_file(modules(video), tmp_path / "mm.safetensors")
     config = replace(SPATIAL, temporal=replace(MOTION, joint_norm=False))
     assert load_unet(tmp_path / "unet", motion=tmp_path / "mm.safetensors", config=config).config == config
+
+
+V1 = MotionConfig(max_frames=24)
+NORMS = {"authors": (False, False), "diffusers": (True, False), "authors' v1": (False, True)}
+
+
+@pytest.mark.parametrize(
+    ("layout", "motion", "given", "norms"),
+    [
+        ("AnimateDiff motion module", MOTION, None, "authors"),  # a file is of the code it is written for
+        ("AnimateDiff motion module", V1, None, "authors' v1"),
+        ("AnimateDiff motion module", V1, "diffusers", "diffusers"),
+        ("diffusers MotionAdapter", V1, None, "diffusers"),
+        ("diffusers MotionAdapter", V1, "authors", "authors' v1"),
+        ("diffusers MotionAdapter", MOTION, "authors", "authors"),
+    ],
+)
+def test_motion_modules_norm_as_the_code_of_their_layout_does_unless_it_is_said(
+    layout: str, motion: MotionConfig, given: Any, norms: str, unet: UNet, randomised: Make, tmp_path: Path
+) -> None:
+    save_folder(unet, tmp_path / "unet")
+    network = UNet(replace(SPATIAL, temporal=motion))
+    save_file(public(BY_NAME[layout], modules(network)), tmp_path / "mm.safetensors")
+    loaded = load_unet(tmp_path / "unet", motion=tmp_path / "mm.safetensors", motion_norm=given)
+    joint, of_resnets = NORMS[norms]
+    assert loaded.config.temporal == replace(motion, joint_norm=joint, joint_resnet_norm=of_resnets)
+
+
+def test_whose_norms_is_said_of_motion_modules_alone_and_is_one_of_two(unet: UNet, video: UNet, tmp_path: Path) -> None:
+    save_folder(unet, tmp_path / "unet")
+    with pytest.raises(ValueError, match=r"motion_norm='authors', but .* has no motion modules"):
+        load_unet(tmp_path / "unet", motion_norm="authors")
+    save_folder(video, tmp_path / "video")
+    assert not load_unet(tmp_path / "video", motion_norm="authors").config.temporal.joint_norm
+    with pytest.raises(ValueError, match=r"motion_norm='mine': expected authors or diffusers"):
+        load_unet(tmp_path / "video", motion_norm="mine")
 
 
 def test_motion_modules_of_other_widths_and_incomplete_ones_are_refused(
@@ -294,7 +423,8 @@ def test_motion_modules_without_position_tables_are_given_their_constants(
     tables = [key for key in state if key.endswith(".pe")]
     save_file({key: value for key, value in state.items() if key not in tables}, tmp_path / "lcm.safetensors")
     loaded = load_unet(tmp_path / "unet", motion=tmp_path / "lcm.safetensors", dtype=torch.float64)
-    assert loaded.config.temporal == replace(MOTION, max_frames=64)
+    joint = layout == "diffusers MotionAdapter"
+    assert loaded.config.temporal == replace(MOTION, max_frames=64, joint_norm=joint)
     known = {key: value for key, value in video.state_dict().items() if not key.endswith(".pe")}
     computed = {key: value for key, value in loaded.state_dict().items() if key not in known}
     assert same(loaded, {key: value.double() for key, value in known.items()} | computed)

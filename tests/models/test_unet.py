@@ -266,6 +266,8 @@ SAVED_AGAIN = {
         (VIDEOCRAFTER2_FILE, VIDEOCRAFTER2),
         (VIDEOCRAFTER2_FILE | {"_class_name": "UNet3DConditionModel"}, VIDEOCRAFTER2),
         (VIDEOCRAFTER2_FILE | {"fps_cond": False}, MODELSCOPE),
+        ({k: v for k, v in VIDEOCRAFTER2_FILE.items() if k != "fps_cond"}  # its default, in the port's own class
+         | {"_class_name": "UNet3DVideoCrafterConditionModel"}, VIDEOCRAFTER2),
     ],
 )
 def test_public_config_files_are_read(raw: dict[str, Any], config: UNetConfig) -> None:

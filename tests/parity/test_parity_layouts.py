@@ -142,6 +142,6 @@ def test_motion_modules_are_joined_as_diffusers_joins_them(
     theirs = diffusers.UNetMotionModel.from_unet2d(peer, adapter).state_dict()
 
     for source in ("mm.ckpt", "adapter"):  # the authors' file, and the folder that diffusers wrote
-        ours = load_unet(tmp_path / "unet", motion=tmp_path / source)
+        ours = load_unet(tmp_path / "unet", motion=tmp_path / source, motion_norm="diffusers")
         assert ours.config == replace(SPATIAL, temporal=motion)
         assert equal(ours.state_dict(), theirs)

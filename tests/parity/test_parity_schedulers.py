@@ -1,0 +1,76 @@
+"""What diffusers writes of its schedulers is read as the same alphas and predictions."""
+
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from ivmix.description import Swaps
+from ivmix.models import CLIPText, CLIPTextConfig, UNet, UNetConfig, save_folder
+from ivmix.pair import load_pair
+from ivmix.scheduler import read_scheduler
+from ivmix.solvers import Schedule
+
+LATENT: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNDMScheduler", LATENT),
+        ("DDIMScheduler", LATENT | {"beta_schedule": "linear", "prediction_type": "v_prediction"}),
+        ("DDIMScheduler", LATENT | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}),
+        ("DPMSolverMultistepScheduler", {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}),
+        ("DDPMScheduler", {"trained_betas": [0.01, 0.02, 0.1, 0.3], "num_train_timesteps": 4}),
+        ("EulerDiscreteScheduler", LATENT | {"num_train_timesteps": 100}),
+    ],
+)
+def test_alphas_are_those_of_the_scheduler_that_wrote_the_file(
+    kind: str, options: dict[str, Any], diffusers: ModuleType, tmp_path: Path
+) -> None:
+    theirs = getattr(diffusers, kind)(**options)
+    theirs.save_pretrained(tmp_path)
+    said = read_scheduler(tmp_path / "scheduler_config.json")
+    assert said.schedule is not None
+    ours = Schedule.from_config(said.schedule)
+    assert (ours.alpha**2 - theirs.alphas_cumprod.double()).abs().max() < 1e-6  # theirs are float32
+    words = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+    assert said.prediction == words[theirs.config.prediction_type]
+
+
+def test_a_flow_is_told_the_times_that_the_scheduler_tells(diffusers: ModuleType, tmp_path: Path) -> None:
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler()
+    theirs.save_pretrained(tmp_path)
+    said = read_scheduler(tmp_path / "scheduler_config.json")
+    assert said.schedule is not None
+    ours = Schedule.from_config(said.schedule)
+    assert said.prediction == "flow"
+    assert torch.allclose(ours.timesteps.flip(0), theirs.timesteps.double())  # 1000 at pure noise
+    assert torch.allclose(ours.sigma_vp.flip(0), theirs.sigmas[: len(theirs.timesteps)].double())
+
+
+def test_a_pipeline_that_says_v_at_zero_terminal_snr_is_swapped_in_as_that(
+    diffusers: ModuleType, tmp_path: Path
+) -> None:
+    theirs = diffusers.DDIMScheduler(**LATENT, prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    theirs.save_pretrained(tmp_path / "scheduler")
+    unet = UNetConfig(block_out_channels=(32, 32), attention_levels=(True, False), layers_per_block=1,
+                      cross_attention_dim=32)  # fmt: skip
+    save_folder(UNet(unet), tmp_path / "unet")
+    save_folder(CLIPText(CLIPTextConfig(49, 32, 64, 1, 4, 8)), tmp_path / "text_encoder")
+    side = load_pair("sprites", swaps=Swaps(image_model=str(tmp_path))).image
+    assert side.prediction == "v"
+    assert side.schedule.alpha[-1] == theirs.alphas_cumprod[-1] == 0
+    assert (side.schedule.alpha**2 - theirs.alphas_cumprod.double()).abs().max() < 1e-6
+
+
+def test_what_a_file_may_leave_out_is_one_thing_in_every_scheduler_with_betas(diffusers: ModuleType) -> None:
+    """Epsilon, over 1000 levels: an old file that lacks these entries means them."""
+    classes = [getattr(diffusers, name) for name in dir(diffusers) if name.endswith("Scheduler")]
+    signatures = [inspect.signature(kind.__init__).parameters for kind in classes if isinstance(kind, type)]
+    betas = [s for s in signatures if {"beta_schedule", "beta_start", "prediction_type"} <= s.keys()]
+    assert len(betas) > 10
+    assert {(s["prediction_type"].default, s["num_train_timesteps"].default) for s in betas} == {("epsilon", 1000)}
