@@ -52,7 +52,7 @@ class Side:
     prediction: Any  # "epsilon", "x0", "v" or "flow"
     fps: float | None  # what a network that asks for it is told
     clip_skip: int  # the text encoder's layer that is read, counted from the end
-    latent_size: int | None  # of the square of latents that it sees fewer ones enlarged towards
+    latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the UNet
 
     def condition(self, prompts: Sequence[str]) -> Condition:
