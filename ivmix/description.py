@@ -177,8 +177,8 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     if not 0.1 <= raw["fps"] <= 1000:
         raise ValueError(f"{file}: fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
     for side in ("image", "video"):
-        if raw[side].get("latent_size", 1) < 1:
-            raise ValueError(f"{file}: {side}: latent_size is {raw[side]['latent_size']}, expected a size of 1 or more")
+        if not 1 <= raw[side].get("latent_size", 1) <= 1024:
+            raise ValueError(f"{file}: {side}: latent_size is {raw[side]['latent_size']}, expected a size of 1 to 1024")
     for entry in ("sampler", "negative_prompt"):
         check(raw["defaults"].get(entry), str, f"{file}: defaults: {entry}")
     beside = partial(absolute, folder=file.parent)

@@ -61,7 +61,7 @@ class Side:
     source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
     fps: float | None  # what a network that asks for it is told
     clip_skip: int  # the text encoder's layer that is read, counted from the end
-    latent_size: int | None  # of the square of latents that it sees fewer ones enlarged towards
+    latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the UNet
 
     @property

@@ -68,8 +68,8 @@ class Official:
     ValueError. Options that the released ModelScope and VideoCrafter scripts store but do not apply are applied here.
 
     "animatediff" and "modelscope" play DDIM on a linspace grid. "videocrafter" walks another grid, and its ordinary
-    steps are those of `SDEDPMSolverPP2M` between float32 levels, the last one to 0: pass `noise` to `integrate`. The
-    highest of these levels is a rounding above the schedule's, which is taken in its place.
+    steps are those of `SDEDPMSolverPP2M` between float32 levels, the last one to 0: pass `noise` to `integrate`. At
+    timestep 999 that level is a rounding above the schedule's own, which is taken in its place.
 
     A run begins at `schedule.start(z, legs[0].source)` and ends with z = alpha(legs[-1].target)·x, or x itself at 0;
     pass `schedule` to `integrate`.

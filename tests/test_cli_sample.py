@@ -192,7 +192,6 @@ def test_a_record_may_be_varied_by_a_prompt_or_a_seed_and_keeps_the_rest(run, tm
     assert record(tmp_path / "d.webp")["image_negative_prompts"] == [""]  # it followed the other, and does
 
 
-@pytest.mark.filterwarnings("default")
 def test_the_authors_loop_takes_a_part_of_the_run_and_a_period_and_its_record_has_them(run, tmp_path):
     official = ["--sampler", "official", "--steps", "6", "--interval", "0.5:1", "--period", "2", *QUICK[4:]]
     run("a.webp", RED, *official, "--quiet")
@@ -203,6 +202,7 @@ def test_the_authors_loop_takes_a_part_of_the_run_and_a_period_and_its_record_ha
     assert (tmp_path / "b.webp").read_bytes() == (tmp_path / "a.webp").read_bytes()
 
 
+@pytest.mark.filterwarnings("default")
 def test_other_weights_or_another_version_than_the_records_are_said(run, tmp_path):
     pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair")
     run("a.webp", RED, "--pair", str(pair), *QUICK, "--quiet")

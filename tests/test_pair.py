@@ -1,6 +1,7 @@
 """A pair is a description whose sources load whole, or one error that says what is wrong with it."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -301,9 +302,10 @@ def test_an_enlarged_image_model_errs_less_on_small_pictures_and_least_by_the_me
             assert mean < 0.9 * as_small
 
 
-def test_a_latent_size_that_is_none_is_refused(copy):
-    rewrite(copy, image=json.loads((copy / "pair.json").read_text())["image"] | {"latent_size": 0})
-    with pytest.raises(ValueError, match=r"pair.json: image: latent_size is 0, expected a size of 1 or more"):
+@pytest.mark.parametrize("size", [0, 10**9, 16.0, [64, 64]])
+def test_a_latent_size_that_is_none_is_refused(copy, size):
+    rewrite(copy, image=json.loads((copy / "pair.json").read_text())["image"] | {"latent_size": size})
+    with pytest.raises(ValueError, match=rf"pair.json: image: latent_size is {re.escape(str(size))}, expected a "):
         describe(copy)
 
 
