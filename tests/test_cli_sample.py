@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -216,6 +217,17 @@ def test_other_weights_or_another_version_than_the_records_are_said(run, tmp_pat
     assert "the record is of ivmix 0.0.1" in said
     changed = "another diffusion_pytorch_model.safetensors and config.json of video/unet: the clip differs"
     assert f"the record was drawn with {changed}" in said
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_pair_that_says_another_prediction_than_the_record_is_said(run, tmp_path):
+    pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair")
+    run("a.webp", RED, "--pair", str(pair), *QUICK, "--quiet")
+    raw = json.loads((pair / "pair.json").read_text())
+    raw["video"]["prediction"] = "x0"
+    (pair / "pair.json").write_text(json.dumps(raw))
+    said = run("b.webp", "--from", "a.webp.json", "--quiet")[1]
+    assert re.search(r"the record was drawn with the video model taken for v on .*, which is now x0 on", said)
 
 
 def test_a_record_of_what_only_python_had_says_so(run, tmp_path):
