@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ivmix.models import hub, infer
-from ivmix.models.build import build, check_sizes, check_state, give, shapes_of
+from ivmix.models.build import build, check_state, give, shapes_of
 from ivmix.models.files import read_state
 from ivmix.models.folder import Config, check_entries, choose, one_number, printable, read_json
 from ivmix.models.layouts import LayoutError, find
@@ -168,7 +168,6 @@ def read_config(kind: type[Config], path: Path) -> Any:
     """A config.json as a `kind`. Raises ValueError naming what it lacks, or why it describes no such network."""
     raw = read_json(path)
     try:
-        check_sizes(raw)
         return kind.from_dict(raw)
     except KeyError as missing:
         raise ValueError(f"{path} lacks the entry {missing}") from None

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ivmix.models.folder import check_config
 from ivmix.models.layers import Attention, FeedForward, group_norm
 
 TABLE = ".pos_embed.pe"  # how the key of a position table ends
@@ -35,6 +36,9 @@ class MotionConfig:
     joint_norm: bool = True
     joint_resnet_norm: bool = False
 
+    def __post_init__(self) -> None:
+        check_config(self)
+
 
 @dataclass(frozen=True)
 class SpaceTimeConfig:
@@ -45,6 +49,9 @@ class SpaceTimeConfig:
     """
 
     fps: bool = False
+
+    def __post_init__(self) -> None:
+        check_config(self)
 
 
 def frame_positions(length: int, channels: int) -> Tensor:
