@@ -53,9 +53,9 @@ class Side:
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     call: Compiled  # of the UNet
 
-    def condition(self, prompts: Sequence[str]) -> Condition:
-        """Reads the prompts and their weights once: what this side's network is told at every step."""
-        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip)
+    def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
+        """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
+        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
         return self.unet.condition(context, fps=self.fps)
 
     def network(self, schedule: Schedule | None = None) -> Network:
@@ -208,6 +208,10 @@ def tokenizer(source: str, text_encoder: str, config: CLIPTextConfig) -> Tokeniz
     """
     folder = hub.fetch(source, "tokenizer").parent if source.startswith("hub:") else source
     found = Tokenizer.from_folder(folder, config.max_position_embeddings)
+    try:
+        found.check_fits(config.vocab_size)
+    except ValueError as error:
+        raise ValueError(f"tokenizer {source} with text encoder {text_encoder}: {error}") from None
     beside, encoder = (PurePath(place.partition("@")[0]) for place in (source, text_encoder))
     if found.words or (beside.parent == encoder.parent and encoder.suffix not in (SAFETENSORS, *PICKLES)):
         return found

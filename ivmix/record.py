@@ -2,10 +2,15 @@
 
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, TypedDict, get_args, get_type_hints
 
-from ivmix.models.folder import read_json
-from ivmix.typed import check, check_keys
+from ivmix.description import Swaps
+from ivmix.models.compile import Mode
+from ivmix.models.folder import printable, read_json
+from ivmix.models.prompts import clean
+from ivmix.pair import find_dtype
+from ivmix.sampling import sampling
+from ivmix.typed import check, check_keys, whole
 
 LISTS = ("prompts", "negative_prompts", "image_negative_prompts", "seeds", "source_prompts")  # an entry a clip
 
@@ -23,7 +28,7 @@ class Record:
 
     `pair` is a name or a folder, `swaps` what was put in place of its models, `weights` the hash of all that was
     loaded. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given instead
-    of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts
+    of the seeds' own, `raw_prompts` whether all brackets of all prompts are text. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts
     to frames.
     """
 
@@ -44,6 +49,7 @@ class Record:
     video: Given | None
     strength: float | None
     source_prompts: list[str] | None
+    raw_prompts: bool
     latents: Given | None
     sampling: dict[str, Any]
     device: str
@@ -79,7 +85,10 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a JSON file. Raises ValueError, naming the entry, for a file that is none, OSError for no file."""
+    """The record in a JSON file, which can be asked for again as far as it tells.
+
+    Raises ValueError, naming the entry, for a file that is none, OSError for no file.
+    """
     raw, hints = read_json(path), get_type_hints(Record)
     where = f"{path} is not a record of `ivmix sample`"
     check_keys(raw, hints, {f.name for f in fields(Record) if f.default is MISSING}, where)
@@ -92,4 +101,34 @@ def read_record(path: Path) -> Record:
         values = getattr(record, name)
         if values is not None and len(values) != len(record.prompts):
             raise ValueError(f"{where}: {name} has {len(values)} entries for {len(record.prompts)} prompts")
+    try:
+        _check_entries(record)
+    except ValueError as error:
+        raise ValueError(f"{where}: {printable(error)}") from None
     return record
+
+
+def _check_entries(record: Record) -> None:
+    """Raises ValueError, naming the entry, for a value of the right type that no run has."""
+    for name in ("prompts", "negative_prompts", "image_negative_prompts", "source_prompts"):
+        for text in getattr(record, name) or ():
+            clean(text, name)
+    if not all(map(str.strip, record.prompts)):
+        raise ValueError("prompts: one is empty")
+    for seed in record.seeds:
+        whole("seeds", seed, 0, 2**63 - 1)
+    for name in ("frames", "height", "width"):
+        whole(name, getattr(record, name), 1)
+    if record.vae_tile is not None:
+        whole("vae_tile", record.vae_tile, 1)
+    if record.strength is not None and not 0 < record.strength <= 1:
+        raise ValueError(f"strength is {record.strength}, expected a share of the steps, above 0 and at most 1")
+    if record.compile not in get_args(Mode):
+        raise ValueError(f"compile is {record.compile!r}, expected one of {', '.join(get_args(Mode))}")
+    Swaps.from_dict(record.swaps)
+    find_dtype(record.dtype)
+    options = {"sampler": None} | record.sampling
+    if "(" in str(options.get("solver")):  # one without a name, see `lost`
+        del options["solver"]
+    name = options.pop("sampler")
+    sampling({"sampler": name, str(name): options}, {})

@@ -4,6 +4,7 @@ The layout is found from the keys, the config read from config.json or told from
 and the memory-mapped weights checked and assigned: a network is loaded whole, or not at all.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -228,6 +229,9 @@ def assemble(
         check_state(spatial.path, spatial.state, rest, network.__name__)
         check_state(modules.path, modules.state, own, f"the UNet of {spatial.path}")
     state = {key: value for piece in pieces for key, value in piece.state.items()}
+    if sum(map(math.prod, tables.values())) > sum(value.numel() for value in state.values()):
+        where = pieces[-1].config_file or pieces[-1].path
+        raise ValueError(f"{where}: {config.max_frames:,} frames' positions, left out, are more numbers than the weights")
     like = next(iter(pieces[-1].state.values()), torch.empty(0))
     state |= {key: frame_positions(frames, channels).to(like) for key, (_, frames, channels) in tables.items()}
     for piece in pieces:
