@@ -28,8 +28,8 @@ class Record:
 
     `pair` is a name or a folder, `swaps` what was put in place of its models, `weights` the hash of all that was
     loaded. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given instead
-    of the seeds' own, `raw_prompts` whether all brackets of all prompts are text. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts
-    to frames.
+    of the seeds' own. Prompts are as they were read, white space cleaned; `raw_prompts` says that their brackets are
+    text. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts to frames.
     """
 
     ivmix: str

@@ -155,9 +155,10 @@ class TextToVideo:
     ) -> Result:
         """One clip a prompt. Sample k starts from noise of seed + k, or of `seed[k]`, whatever the batch it runs in.
 
-        Prompts may hold weights, "a (red:1.3) circle" (`ivmix.models.prompts`); what is too long loses its end, and a
-        warning says so. `raw_prompts` takes every bracket, of all prompts, as text. `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image
-        model; defaults are the pair's, and each is one text or one a prompt.
+        Prompts may hold weights, "a (red:1.3) circle" (`ivmix.models.prompts`), unless `raw_prompts`, when brackets of
+        all prompts are text; what is too long loses its end, and a warning says so. `negative_prompt` goes to both
+        models, `image_negative_prompt` overrides it for the image model; defaults are the pair's, and each is one text
+        or one a prompt.
 
         What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose defaults are
         again the pair's; `solver` may be an instance of any solver. `latents` (b c f h w) are the noise to begin from
@@ -180,7 +181,8 @@ class TextToVideo:
         job = self._job(
             prompts, negative_prompt=negative_prompt, image_negative_prompt=image_negative_prompt, seed=seed,
             frames=frames, height=height, width=width, video=video, strength=strength, source_prompt=source_prompt,
-            raw_prompts=raw_prompts, latents=latents, sampling=sampling, vae_tile=vae_tile, batch_size=batch_size, **options,
+            raw_prompts=raw_prompts, latents=latents, sampling=sampling, vae_tile=vae_tile, batch_size=batch_size,
+            **options,
         )  # fmt: skip
         record, began = job.record, time.perf_counter()
         self._announce(job)
@@ -221,8 +223,8 @@ class TextToVideo:
         self, prompts: Texts, *, negative_prompt: Texts | None = None, image_negative_prompt: Texts | None = None,
         seed: int | Sequence[int] = 0, frames: int | None = None, height: int | None = None, width: int | None = None,
         video: np.ndarray | StrPath | None = None, strength: float | None = None, source_prompt: Texts | None = None,
-        raw_prompts: bool = False, latents: Tensor | np.ndarray | None = None, sampling: Sampling | None = None, vae_tile: int | None = None,
-        batch_size: int = 8, **options: Any,
+        raw_prompts: bool = False, latents: Tensor | np.ndarray | None = None, sampling: Sampling | None = None,
+        vae_tile: int | None = None, batch_size: int = 8, **options: Any,
     ) -> Job:  # fmt: skip
         pair, prompts = self.pair, read_prompts(prompts)
         b = len(prompts)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ivmix.models.folder import check_config
 
+
 @dataclass(frozen=True)
 class AveragingConfig:
     """`features` the frames are compared by, of 5x5 patches; `timesteps` of the schedule the network is trained on."""

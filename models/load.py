@@ -231,7 +231,8 @@ def assemble(
     state = {key: value for piece in pieces for key, value in piece.state.items()}
     if sum(map(math.prod, tables.values())) > sum(value.numel() for value in state.values()):
         where = pieces[-1].config_file or pieces[-1].path
-        raise ValueError(f"{where}: {config.max_frames:,} frames' positions, left out, are more numbers than the weights")
+        frames = f"the positions of {config.max_frames:,} frames"
+        raise ValueError(f"{where}: {frames}, which the file leaves out, would be larger than all that it holds")
     like = next(iter(pieces[-1].state.values()), torch.empty(0))
     state |= {key: frame_positions(frames, channels).to(like) for key, (_, frames, channels) in tables.items()}
     for piece in pieces:

@@ -31,7 +31,7 @@ SYNTAX = re.compile(
 EDITING = re.compile(r"(?<!\\)\[[^\[\]]*(:\s*[\d.]+\s*|\|[^\[\]]*)\]")
 
 WHITE_SPACE = re.compile(r"[^\S\x1c-\x1f]+")  # Unicode's, of which Python has four more
-CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")  # that are no white space; halves of UTF-16
+CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")  # no white space; halves of UTF-16
 
 
 def clean(prompt: str, name: str = "prompt") -> str:

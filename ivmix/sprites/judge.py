@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ivmix.models.folder import check_config
 
+
 @dataclass(frozen=True)
 class JudgeConfig:
     widths: tuple[int, ...] = (16, 32, 64, 96, 96)
