@@ -15,7 +15,7 @@ from torch import nn
 LARGEST_JSON = 2**24  # bytes; a tokenizer is the largest that is met, of two or three megabytes
 DEEPEST_JSON = 32  # levels; six are met, and Python's own functions give up at a thousand
 LONGEST_WHOLE = 20  # digits of a whole number; 2**64 has as many
-LARGEST_SIZE = 10**6  # of any number in a config
+LARGEST_SIZE = 10**9  # of any number in a config
 
 
 class Config(Protocol):
