@@ -166,7 +166,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # pickle's, zip's and torch's errors: no list of them is complete
-        raise ValueError(_unreadable(path, str(error).split("\n")[0] or type(error).__name__)) from None
+        said = str(error).partition("WeightsUnpickler error: ")[2] or str(error)  # after what torch says of itself
+        raise ValueError(_unreadable(path, said.split("\n")[0] or type(error).__name__)) from None
     state = _unwrap(path, raw)
     claimed, size = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
     if claimed > 2 * size:  # tensors may share storage, but not without limit
@@ -195,6 +196,8 @@ def _check_zip(path: Path) -> None:
         raise ValueError(_unreadable(path, f"it holds {len(pickles)} pickles (data.pkl), expected one"))
     if pickles[0].file_size > LARGEST_PICKLE:
         raise ValueError(_unreadable(path, f"its pickle has {pickles[0].file_size:,} bytes, over {LARGEST_PICKLE:,}"))
+    if start[0][:1] == b"\x80" and start[0][1:2] not in (b"\2", b"\3"):
+        raise ValueError(_unreadable(path, f"its pickle is of protocol {start[0][1:2].hex()}, torch.save's is 2"))
     wanted, deepest = _survey(start[0])
     if wanted:
         names = ", ".join(wanted[:3]) + (f" and {len(wanted) - 3} more" if len(wanted) > 3 else "")
@@ -280,7 +283,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise ValueError(f"{index} has no weight_map of tensor names to file names")
     state: dict[str, Tensor] = {}
     for file in sorted(set(where.values())):
-        if file != Path(file).name or not file.endswith((SAFETENSORS, *PICKLES)):
+        if file != Path(file).name or not file.isprintable() or not file.endswith((SAFETENSORS, *PICKLES)):
             raise ValueError(f"{index} points to {file[:200]!r}: expected the name of a weight file beside it")
         shard = read_state(index.parent / file)
         named = {name for name, place in where.items() if place == file}

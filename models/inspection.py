@@ -12,7 +12,7 @@ from torch import Tensor
 from ivmix.models import hub, infer
 from ivmix.models.build import build, misfits, shapes_of
 from ivmix.models.files import PICKLES, SAFETENSORS, read_metadata, read_state
-from ivmix.models.folder import STEMS
+from ivmix.models.folder import STEMS, read_json
 from ivmix.models.layouts import Found, LayoutError, find
 from ivmix.models.load import Source, Weights
 from ivmix.models.lora import parse_lora, read_config
@@ -79,7 +79,7 @@ def inspect(source: Source) -> Inspection:
         path = files[0]
     state = read_state(path)
     shards = path.suffix == ".json"
-    files = [path] if not shards else _shards(path)
+    files = sorted({path.with_name(file) for file in read_json(path)["weight_map"].values()}) if shards else [path]
     parts, dropped, problem = _parts(path, state)
     kind = "safetensors" if files[0].suffix == SAFETENSORS else "torch pickle"
     return Inspection(

@@ -59,7 +59,7 @@ class Tokenizer:
         if begin is None or end is None:
             raise ValueError(f"the tokenizer knows no {BOS!r} or no {EOS!r}: it is not a CLIP-style tokenizer")
         if filler is None:
-            raise ValueError(f"the tokenizer does not know its own padding token {pad!r}")
+            raise ValueError(f"the tokenizer does not know its own padding token {_short(pad)}")
         self.bos, self.eos, self.pad = begin, end, filler
         self.largest = max(backend.get_vocab().values())  # id
         if max_length < 2:
