@@ -50,6 +50,34 @@ def soft(tmp_path_factory) -> Path:
     return path
 
 
+# --- prompts as people write them -----------------------------------------------------------------------------------
+
+
+def test_white_space_makes_no_other_clip_and_the_record_has_the_text_that_was_read(run, tmp_path):
+    assert run("out.webp", RED, *QUICK, "--quiet") == (0, "")
+    assert run("spaced.webp", "\ta red\u00a0circle\n\nmoving\u3000left ", *QUICK, "--quiet") == (0, "")
+    assert (tmp_path / "spaced.webp").read_bytes() == (tmp_path / "out.webp").read_bytes()
+    assert record(tmp_path / "spaced.webp")["prompts"] == [RED]
+
+
+def test_raw_prompts_take_brackets_as_text_and_so_does_their_record(run, tmp_path):
+    """By a pair whose word for red has brackets, the clip is that of the pair itself."""
+    shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair")
+    words = tmp_path / "pair" / "tokenizer" / "tokenizer.json"
+    words.write_text(words.read_text().replace('"red"', '"(red:1.3)"'))
+    raw = ["--pair", "pair", "a (red:1.3) circle moving left", *QUICK, "--quiet"]
+    assert run("out.webp", RED, *QUICK, "--quiet") == (0, "")
+    assert run("raw.webp", *raw, "--raw-prompts") == (0, "")
+    assert (tmp_path / "raw.webp").read_bytes() == (tmp_path / "out.webp").read_bytes()
+    assert record(tmp_path / "raw.webp")["raw_prompts"] is True
+    assert run("again.webp", "--from", "raw.webp.json", "--quiet") == (0, "")
+    assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "raw.webp").read_bytes()
+    for weighted in (["--from", "raw.webp.json", "--no-raw-prompts", "--quiet"], raw):
+        status, said = run("not.webp", *weighted)
+        assert status == 2
+        assert "the prompt 'a (red:1.3) circle moving left' has words outside the vocabulary: 'red'" in said
+
+
 # --- several clips --------------------------------------------------------------------------------------------------
 
 
