@@ -163,10 +163,12 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
             Schedule.from_config(side["schedule"])
         except ValueError as error:
             raise ValueError(f"{name}: schedule: {error}") from None
-        if "\0" in "".join(side[part] for part in (*PARTS, "motion") if part in side):
-            raise ValueError(f"{name}: a source holds the character U+0000")
-    for entry in ("sampler", "negative_prompt"):
-        check(raw["defaults"].get(entry), str, f"defaults: {entry}")
+    for part in ("vae", "judge", *PARTS, "motion"):
+        for entry in (raw, raw["image"], raw["video"]):
+            if any(ord(letter) < 32 for letter in entry.get(part, "")):
+                raise ValueError(f"{part} is {short(entry[part])}: a name cannot hold control characters")
+    for name in ("sampler", "negative_prompt"):
+        check(raw["defaults"].get(name), str, f"defaults: {name}")
     try:
         sampling(raw["defaults"], {})
     except ValueError as error:

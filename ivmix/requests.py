@@ -49,7 +49,7 @@ def read_requests(path: Path) -> list[Request]:
 
 
 def _lines(text: str, path: Path) -> list[Request]:
-    rows = enumerate(text.splitlines(), 1)
+    rows = enumerate(text.split("\n"), 1)  # and at nothing else: what splitlines parts at may be in a prompt
     return [_request({"prompt": line.strip()}, f"{path}, line {number}") for number, line in rows if line.strip()]
 
 
@@ -74,7 +74,7 @@ def _rows(text: str, path: Path) -> list[Request]:
 
 def _objects(text: str, path: Path) -> list[Request]:
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"

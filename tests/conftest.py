@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+collect_ignore = ["fuzz.py"]  # a program, with nothing for doctest
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: they share the cores, and so do the commands they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)

@@ -33,6 +33,7 @@ from test_strangers_files import BYTES, MEMORY, PROMPT, TEXT, UNET, VAE, VIDEO, 
 
 LONGEST = 2000  # characters of an error
 SECONDS = 30  # that one file may take
+HOWS = ("read", "refused", "unclear", "wrong")  # the last two are what is looked for
 INDEX = "m.safetensors.index.json"
 FILES = (
     "weights.safetensors", "weights.ckpt", INDEX, UNET, VIDEO, VAE, TEXT, f"vae/{WEIGHTS}", BYTES, "clip/vocab.json",
@@ -270,6 +271,7 @@ def fuzz(names: list[str], examples: int, number: int, keep: Path) -> Counter[tu
         for name in names:
             seed(number)(quiet(given(st.just(name), damaged(name, sound[name]))(one)))()
             (folder / name).write_bytes(sound[name])
+            print(f"| {name:44} | {' | '.join(f'{counts[name, how]:7}' for how in HOWS)} |", flush=True)
         if worker.process is not None:
             worker.process.kill()
     return counts
@@ -288,12 +290,9 @@ def main() -> int:
         return 0
     began = time.perf_counter()
     names = [name for name in FILES if options.only in name]
+    print(f"| {'file':44} | {' | '.join(f'{how:>7}' for how in HOWS)} |\n| --- {'| --: ' * len(HOWS)}|", flush=True)
     counts = fuzz(names, options.examples, options.seed, options.keep)
-    hows = ("read", "refused", "unclear", "wrong")
-    print(f"| {'file':44} | {' | '.join(f'{how:>7}' for how in hows)} |\n| --- {'| --: ' * len(hows)}|")
-    for name in names:
-        print(f"| {name:44} | {' | '.join(f'{counts[name, how]:7}' for how in hows)} |")
-    totals = [sum(counts[name, how] for name in names) for how in hows]
+    totals = [sum(counts[name, how] for name in names) for how in HOWS]
     print(f"| {'all':44} | {' | '.join(f'{total:7}' for total in totals)} |")
     print(f"{sum(totals):,} files in {time.perf_counter() - began:,.0f} s")
     return int(any(totals[2:]))
