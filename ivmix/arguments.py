@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ivmix.media import fit, read_clip
 from ivmix.media.files import StrPath
+from ivmix.models.prompts import clean
 from ivmix.record import Given
 from ivmix.typed import whole
 
@@ -24,32 +25,28 @@ def read_prompts(prompts: Texts) -> list[str]:
     """One text, or a list of them. ValueError for anything else."""
     if not isinstance(prompts, str | Iterable):
         raise ValueError(f"prompts is {prompts!r}: expected text, or a list of texts")
-    found = [prompts] if isinstance(prompts, str) else list(prompts)
-    check_prompts(found)
+    found = [read_prompt(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+    if not found:
+        raise ValueError("prompts: got none, expected at least one")
     return found
 
 
-def check_prompts(prompts: Sequence[str]) -> None:
-    """Raises ValueError for no prompt, an empty one, or one that is not text or holds control characters."""
-    if not prompts:
-        raise ValueError("prompts: got none, expected at least one")
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise ValueError(f"prompt {prompt!r}: expected text, got {type(prompt).__name__}")
-        if not prompt.strip():
-            raise ValueError("the prompt is empty: describe the clip, such as 'a red circle moving left'")
-        if not prompt.isprintable():
-            bad = next(c for c in prompt if not c.isprintable())
-            raise ValueError(f"the prompt has the control character {bad!r}: remove it")
+def read_prompt(prompt: str) -> str:
+    """A prompt as `clean` makes it. ValueError for an empty one, or one that is no text or holds control characters."""
+    if not isinstance(prompt, str):
+        raise ValueError(f"prompt {prompt!r}: expected text, got {type(prompt).__name__}")
+    if not (text := clean(prompt)):
+        raise ValueError("the prompt is empty: describe the clip, such as 'a red circle moving left'")
+    return text
 
 
 def one_each(name: str, given: Texts | None, count: int, default: Texts) -> list[str]:
-    """`count` texts from one for all or one each. ValueError for another number of them."""
+    """`count` texts, cleaned, from one for all or one each. ValueError for another number of them."""
     texts = default if given is None else given
     texts = [texts] * count if isinstance(texts, str) else list(texts)
     if len(texts) != count or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{name} is {texts!r}: expected one text, or {count}, one a prompt")
-    return texts
+    return [clean(text, name) for text in texts]
 
 
 def read_seeds(seed: int | Sequence[int], count: int) -> list[int]:

@@ -42,7 +42,8 @@ def compare(
     sampled, for one that is no caption of the sprite world.
     """
     outcomes = []
-    captions = ["".join(text for text, _ in parse_weights(prompt)) for prompt in prompts]
+    raw = call.get("raw_prompts", False)
+    captions = [p if raw else "".join(text for text, _ in parse_weights(p)) for p in prompts]
     if judge is not None:
         for caption in captions:
             parse(caption)

@@ -29,11 +29,12 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, get_type_hints
 
 from ivmix.models import UNetConfig, inspect
-from ivmix.models.folder import Local, read_json
+from ivmix.models.folder import Local, printable, read_json
 from ivmix.models.hub import Hub, MissingError, cache, parse
 from ivmix.models.load import read_config
 from ivmix.models.sources import locate
 from ivmix.models.temporal import MotionNorm
+from ivmix.sampling import sampling
 from ivmix.scheduler import (
     CONFIG,
     NAMED,
@@ -47,7 +48,8 @@ from ivmix.scheduler import (
     read_file,
     read_scheduler,
 )
-from ivmix.typed import check, check_keys
+from ivmix.solvers import Schedule
+from ivmix.typed import check, check_keys, short, whole
 
 FORMAT = 1
 EMBEDDED = {
@@ -172,15 +174,12 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
         raise ValueError(f"pair {name!r}: expected one of {known}, or a folder with a pair.json")
     raw = read_json(file)
     if raw.get("format") != FORMAT:
-        raise ValueError(f"{file} has format {raw.get('format')!r}: this version reads format {FORMAT}")
+        raise ValueError(f"{file} has format {short(raw.get('format'))}: this version reads format {FORMAT}")
     check(raw, Description, str(file))
-    if not 0.1 <= raw["fps"] <= 1000:
-        raise ValueError(f"{file}: fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
-    for side in ("image", "video"):
-        if not 1 <= raw[side].get("latent_size", 1) <= 1024:
-            raise ValueError(f"{file}: {side}: latent_size is {raw[side]['latent_size']}, expected a size of 1 to 1024")
-    for entry in ("sampler", "negative_prompt"):
-        check(raw["defaults"].get(entry), str, f"{file}: defaults: {entry}")
+    try:
+        _check_entries(raw)
+    except ValueError as error:
+        raise ValueError(f"{file}: {printable(error)}") from None
     beside = partial(absolute, folder=file.parent)
     raw["vae"] = beside(raw["vae"])
     if "judge" in raw or (file.parent / "judge").is_dir():
@@ -188,6 +187,31 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     for side in (raw["image"], raw["video"]):
         side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
+
+
+def _check_entries(raw: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the entry, for a value of the right type that no pair has."""
+    for name in ("frames", "height", "width"):
+        whole(name, raw[name], 1, 2**16)
+    if not 0.1 <= raw["fps"] <= 1000:
+        raise ValueError(f"fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
+    for name in ("image", "video"):
+        side = raw[name]
+        whole(f"{name}: latent_size", side.get("latent_size", 1), 1, 1024)
+        try:
+            Schedule.from_config(side["schedule"])
+        except ValueError as error:
+            raise ValueError(f"{name}: schedule: {error}") from None
+    for part in ("vae", "judge", *PARTS, "motion"):
+        for entry in (raw, raw["image"], raw["video"]):
+            if any(ord(letter) < 32 for letter in entry.get(part, "")):
+                raise ValueError(f"{part} is {short(entry[part])}: a name cannot hold control characters")
+    for name in ("sampler", "negative_prompt"):
+        check(raw["defaults"].get(name), str, f"defaults: {name}")
+    try:
+        sampling(raw["defaults"], {})
+    except ValueError as error:
+        raise ValueError(f"defaults: {error}") from None
 
 
 def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> dict[str, Any]:

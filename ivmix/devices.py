@@ -2,6 +2,8 @@
 
 import torch
 
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 
 def find_device(name: torch.device | str) -> torch.device:
     """The device of that name, once it has added two numbers. Raises ValueError for one that is not here or cannot."""
@@ -13,6 +15,11 @@ def find_device(name: torch.device | str) -> torch.device:
         because = f" ({reason})" if len(reason) <= 100 else ""
         raise ValueError(f"device {str(name)!r}: not available here{because}; there is {', '.join(here())}") from None
     return device
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """"float16" of torch.float16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def here() -> list[str]:

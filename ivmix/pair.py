@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ivmix.description import Files, Swaps, describe, fetch_all, sources, swapped
-from ivmix.devices import find_device
+from ivmix.devices import DTYPES, dtype_name, find_device
 from ivmix.models import (
     VAE,
     CLIPText,
@@ -45,7 +45,6 @@ from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.network import Forward, enlargement
 
 N = TypeVar("N", UNet, CLIPText)
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +75,9 @@ class Side:
         said = (f"{value} ({self.source[name]})" for name, value in told.items())
         return f"{self.name} model: prediction {' on '.join(said)}"
 
-    def condition(self, prompts: Sequence[str]) -> Condition:
-        """Reads the prompts and their weights once: what this side's network is told at every step."""
-        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip)
+    def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
+        """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
+        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
         return self.unet.condition(context, fps=self.fps)
 
     def network(self, schedule: Schedule | None = None) -> Network:
@@ -154,7 +153,7 @@ class Pair:
     ) -> "Pair":
         """The pair with every network moved, in place; a dtype may stand first. ValueError for a device that cannot be
         had."""
-        if isinstance(device, torch.dtype) or str(device) in map(_name, DTYPES):
+        if isinstance(device, torch.dtype) or str(device) in map(dtype_name, DTYPES):
             device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
         kind = self.dtype if dtype is None else find_dtype(dtype)
@@ -292,6 +291,10 @@ def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Toke
     ViT-H/14 (the exact gelu), the end of text for CLIP's.
     """
     found = Tokenizer.from_folder(locate(source, "tokenizer").root, config.max_position_embeddings)
+    try:
+        found.check_fits(config.vocab_size)
+    except ValueError as error:
+        raise ValueError(f"tokenizer {source} with text encoder {text_encoder}: {error}") from None
     beside, encoder = (PurePath(place.partition("@")[0]) for place in (str(source), text_encoder))
     if found.words or (beside.parent == encoder.parent and encoder.suffix not in (SAFETENSORS, *PICKLES)):
         return found
@@ -319,13 +322,9 @@ def find_dtype(name: torch.dtype | str) -> torch.dtype:
     """The floating-point type of that name. ValueError for another."""
     found = getattr(torch, name, None) if isinstance(name, str) else name
     if found not in DTYPES:
-        known = ", ".join(map(_name, DTYPES))
+        known = ", ".join(map(dtype_name, DTYPES))
         raise ValueError(f"dtype {name!r}: expected one of {known}")
     return found
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def read_weighted(text: str) -> tuple[str, float]:

@@ -2,10 +2,15 @@
 
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, TypedDict, get_args, get_type_hints
 
-from ivmix.models.folder import read_json
-from ivmix.typed import check, check_keys
+from ivmix.description import Swaps
+from ivmix.devices import DTYPES, dtype_name
+from ivmix.models.compile import Mode
+from ivmix.models.folder import printable, read_json
+from ivmix.models.prompts import clean
+from ivmix.sampling import sampling
+from ivmix.typed import check, check_keys, short, whole
 
 LISTS = ("prompts", "negative_prompts", "image_negative_prompts", "seeds", "source_prompts")  # an entry a clip
 
@@ -41,7 +46,8 @@ class Record:
     `pair` is a name or a folder, `swaps` what was put in place of its models, `models` what image and video model were
     taken to predict and on which schedule, `files` what was read of every source, those in the pair's folder by their
     place in it. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given
-    instead of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts to frames.
+    instead of the seeds' own. Prompts are as they were read, white space cleaned; `raw_prompts` says that their
+    brackets are text. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts to frames.
     """
 
     ivmix: str
@@ -62,6 +68,7 @@ class Record:
     video: Given | None
     strength: float | None
     source_prompts: list[str] | None
+    raw_prompts: bool
     latents: Given | None
     sampling: dict[str, Any]
     device: str
@@ -97,7 +104,10 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a JSON file. Raises ValueError, naming the entry, for a file that is none, OSError for no file."""
+    """The record in a JSON file, which can be asked for again as far as it tells.
+
+    Raises ValueError, naming the entry, for a file that is none, OSError for no file.
+    """
     raw, hints = read_json(path), get_type_hints(Record)
     where = f"{path} is not a record of `ivmix sample`"
     check_keys(raw, hints, {f.name for f in fields(Record) if f.default is MISSING}, where)
@@ -110,4 +120,35 @@ def read_record(path: Path) -> Record:
         values = getattr(record, name)
         if values is not None and len(values) != len(record.prompts):
             raise ValueError(f"{where}: {name} has {len(values)} entries for {len(record.prompts)} prompts")
+    try:
+        _check_entries(record)
+    except ValueError as error:
+        raise ValueError(f"{where}: {printable(error)}") from None
     return record
+
+
+def _check_entries(record: Record) -> None:
+    """Raises ValueError, naming the entry, for a value of the right type that no run has."""
+    for name in ("prompts", "negative_prompts", "image_negative_prompts", "source_prompts"):
+        for text in getattr(record, name) or ():
+            clean(text, name)
+    if not all(map(str.strip, record.prompts)):
+        raise ValueError("prompts: one is empty")
+    for seed in record.seeds:
+        whole("seeds", seed, 0, 2**63 - 1)
+    for name in ("frames", "height", "width"):
+        whole(name, getattr(record, name), 1)
+    if record.vae_tile is not None:
+        whole("vae_tile", record.vae_tile, 1)
+    if record.strength is not None and not 0 < record.strength <= 1:
+        raise ValueError(f"strength is {record.strength}, expected a share of the steps, above 0 and at most 1")
+    if record.compile not in get_args(Mode):
+        raise ValueError(f"compile is {record.compile!r}, expected one of {', '.join(get_args(Mode))}")
+    Swaps.from_dict(record.swaps)
+    if record.dtype not in map(dtype_name, DTYPES):
+        raise ValueError(f"dtype {short(record.dtype)}: expected one of {', '.join(map(dtype_name, DTYPES))}")
+    options = {"sampler": None} | record.sampling
+    if "(" in str(options.get("solver")):  # one without a name, see `lost`
+        del options["solver"]
+    name = options.pop("sampler")
+    sampling({"sampler": name, str(name): options}, {})

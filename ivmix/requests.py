@@ -2,16 +2,18 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ivmix.arguments import check_prompts
-from ivmix.typed import check, check_keys
+from ivmix.arguments import read_prompt
+from ivmix.models.folder import parse_json, printable
+from ivmix.models.prompts import clean
+from ivmix.typed import check, check_keys, short
 
 LARGEST = 2**24  # bytes of a file of prompts
+MOST_SEEDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def read_requests(path: Path) -> list[Request]:
 
 
 def _lines(text: str, path: Path) -> list[Request]:
-    rows = enumerate(text.splitlines(), 1)
+    rows = enumerate(text.split("\n"), 1)  # and at nothing else: what splitlines parts at may be in a prompt
     return [_request({"prompt": line.strip()}, f"{path}, line {number}") for number, line in rows if line.strip()]
 
 
@@ -62,8 +64,8 @@ def _rows(text: str, path: Path) -> list[Request]:
             if None in row or None in row.values():
                 raise ValueError(f"{where}: {len(row)} cells, expected {len(reader.fieldnames or ())}, as in the head")
             cells: dict[str, Any] = {name: cell for name, cell in row.items() if cell.strip()}
-            if "seed" in cells:
-                cells["seed"] = int(cells["seed"]) if cells["seed"].strip().isdecimal() else cells["seed"]
+            if "seed" in cells and (digits := cells["seed"].strip()).isdecimal() and len(digits) < 20:
+                cells["seed"] = int(digits)
             found.append(_request(cells, where))
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.reader.line_num}: {error}") from None
@@ -72,14 +74,14 @@ def _rows(text: str, path: Path) -> list[Request]:
 
 def _objects(text: str, path: Path) -> list[Request]:
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         try:
-            raw = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: not JSON ({error})") from None
+            raw = parse_json(line.encode())
+        except ValueError as error:
+            raise ValueError(f"{where}: not JSON ({printable(error)})") from None
         if not isinstance(raw, dict):
             raise ValueError(f"{where}: expected an object, such as {{\"prompt\": \"…\", \"seed\": 3}}")
         found.append(_request(raw, where))
@@ -92,10 +94,10 @@ def _request(raw: Mapping[str, Any], where: str) -> Request:
     for name, value in raw.items():
         check(value, hints[name], f"{where}: {name}")
     try:
-        check_prompts([raw["prompt"]])
+        texts = {name: clean(value, name) for name, value in raw.items() if isinstance(value, str)}
+        return Request(**{**raw, **texts, "prompt": read_prompt(raw["prompt"])})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return Request(**raw)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -106,13 +108,15 @@ def parse_seeds(text: str) -> list[int]:
     """
     first, colon, last = text.partition(":")
     parts = [first, last] if colon else text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
-        raise ValueError(f"seeds {text!r}: expected A:B or numbers with commas, such as 0:8 or 3,17")
+    if not all(part.strip().isdecimal() and len(part) < 20 for part in parts):
+        raise ValueError(f"seeds {short(text)}: expected A:B or numbers with commas, such as 0:8 or 3,17")
     numbers = [int(part) for part in parts]
-    seeds = list(range(*numbers)) if colon else numbers
+    seeds = range(*numbers) if colon else numbers
+    if len(seeds) > MOST_SEEDS:
+        raise ValueError(f"seeds {short(text)}: they are {len(seeds):,}, expected at most {MOST_SEEDS:,}")
     if not seeds:
         raise ValueError(f"seeds {text!r}: it holds no seed; A:B runs from A up to, not including, B")
-    return seeds
+    return list(seeds)
 
 
 def spread(requests: Sequence[Request], seed: int, seeds: Sequence[int] | None = None) -> list[Request]:

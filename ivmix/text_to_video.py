@@ -144,6 +144,7 @@ class TextToVideo:
         video: np.ndarray | StrPath | None = None,
         strength: float | None = None,
         source_prompt: Texts | None = None,
+        raw_prompts: bool = False,
         latents: Tensor | np.ndarray | None = None,
         sampling: Sampling | None = None,
         vae_tile: int | None = None,
@@ -154,9 +155,10 @@ class TextToVideo:
     ) -> Result:
         """One clip a prompt. Sample k starts from noise of seed + k, or of `seed[k]`, whatever the batch it runs in.
 
-        Prompts may hold weights, "a (red:1.3) circle" (`ivmix.models.prompts`); what is too long loses its end, and a
-        warning says so. `negative_prompt` goes to both models, `image_negative_prompt` overrides it for the image
-        model; defaults are the pair's, and each is one text or one a prompt.
+        Prompts may hold weights, "a (red:1.3) circle" (`ivmix.models.prompts`), unless `raw_prompts`, when brackets of
+        all prompts are text; what is too long loses its end, and a warning says so. `negative_prompt` goes to both
+        models, `image_negative_prompt` overrides it for the image model; defaults are the pair's, and each is one text
+        or one a prompt.
 
         What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose defaults are
         again the pair's; `solver` may be an instance of any solver. `latents` (b c f h w) are the noise to begin from
@@ -179,7 +181,8 @@ class TextToVideo:
         job = self._job(
             prompts, negative_prompt=negative_prompt, image_negative_prompt=image_negative_prompt, seed=seed,
             frames=frames, height=height, width=width, video=video, strength=strength, source_prompt=source_prompt,
-            latents=latents, sampling=sampling, vae_tile=vae_tile, batch_size=batch_size, **options,
+            raw_prompts=raw_prompts, latents=latents, sampling=sampling, vae_tile=vae_tile, batch_size=batch_size,
+            **options,
         )  # fmt: skip
         record, began = job.record, time.perf_counter()
         self._announce(job)
@@ -220,13 +223,15 @@ class TextToVideo:
         self, prompts: Texts, *, negative_prompt: Texts | None = None, image_negative_prompt: Texts | None = None,
         seed: int | Sequence[int] = 0, frames: int | None = None, height: int | None = None, width: int | None = None,
         video: np.ndarray | StrPath | None = None, strength: float | None = None, source_prompt: Texts | None = None,
-        latents: Tensor | np.ndarray | None = None, sampling: Sampling | None = None, vae_tile: int | None = None,
-        batch_size: int = 8, **options: Any,
+        raw_prompts: bool = False, latents: Tensor | np.ndarray | None = None, sampling: Sampling | None = None,
+        vae_tile: int | None = None, batch_size: int = 8, **options: Any,
     ) -> Job:  # fmt: skip
         pair, prompts = self.pair, read_prompts(prompts)
         b = len(prompts)
         seeds = read_seeds(seed, b)
         vae_tile = None if vae_tile is None else whole("vae_tile", vae_tile, 1)
+        if not isinstance(raw_prompts, bool):
+            raise ValueError(f"raw_prompts is {raw_prompts!r}: expected True or False, whether all brackets are text")
         if sampling is not None and options:
             raise ValueError(f"give either sampling or the options {', '.join(options)}, not both")
         sampling = sampling or read_sampling(pair.defaults, options, KEYWORDS)
@@ -246,7 +251,7 @@ class TextToVideo:
         image_negatives = one_each("image_negative_prompt", image_negative_prompt, b, negatives)
         sources = None if source_prompt is None else one_each("source_prompt", source_prompt, b, prompts)
         for side, others in ((pair.image, image_negatives), (pair.video, negatives)):
-            read_words(side.tokenizer, [*prompts, *others, *(sources or ())])  # before the first batch
+            read_words(side.tokenizer, [*prompts, *others, *(sources or ())], raw_prompts)  # before the first batch
         if image_negative_prompt is not None and "image" not in sampling.models:
             warnings.warn(f"image_negative_prompt has no effect: sampler {sampling.name!r} runs the video model alone",
                           stacklevel=3)  # fmt: skip
@@ -297,6 +302,7 @@ class TextToVideo:
             video=given,
             strength=strength,
             source_prompts=sources,
+            raw_prompts=raw_prompts,
             latents=noise,
             sampling=sampling.to_dict(),
             device=str(pair.device),
@@ -315,7 +321,7 @@ class TextToVideo:
         shape = pair.latent_shape(record.frames, record.height, record.width)
         negatives = record.image_negative_prompts[rows], record.negative_prompts[rows]
         image, video = (
-            self._guided(side, schedule, prompts, negative)
+            self._guided(side, schedule, prompts, negative, record.raw_prompts)
             for side, schedule, negative in zip(pair.sides, job.schedules, negatives, strict=True)
         )
         fields, _ = job.sampling.plan(image, video, job.sigmas)
@@ -332,7 +338,8 @@ class TextToVideo:
                 x = noised(x0, source, z)
             else:
                 side, negative = pair.sides[lead], negatives[lead]
-                field = {side.name: self._guided(side, schedule, record.source_prompts[rows], negative)}
+                told = record.source_prompts[rows], negative, record.raw_prompts
+                field = {side.name: self._guided(side, schedule, *told)}
                 up = integrate(field, job.climb, x0, callback=lambda step, _, run: callback(step, job.steps, run))
                 x = up.x
         if up is not None and up.cancelled:
@@ -358,10 +365,12 @@ class TextToVideo:
         return to_frames(video.float())
 
     @staticmethod
-    def _guided(side: Side, schedule: Schedule, prompts: Sequence[str], negatives: Sequence[str]) -> Guided:
+    def _guided(
+        side: Side, schedule: Schedule, prompts: Sequence[str], negatives: Sequence[str], raw: bool
+    ) -> Guided:
         """One model under these prompts."""
         network = side.network(schedule)
-        return Guided(network(side.condition(negatives)), network(side.condition(prompts)))
+        return Guided(network(side.condition(negatives, raw)), network(side.condition(prompts, raw)))
 
     def _blame(self, error: NotFiniteError) -> NotFiniteError:
         """The error, or one that names the weights that are to blame."""

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+from ivmix.models.folder import printable
 from ivmix.solvers.checks import count
 
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null",
@@ -30,7 +31,8 @@ def check(value: Any, hint: Any, where: str) -> None:
     elif get_origin(hint) in (list, dict) and isinstance(value, get_origin(hint)):
         entries = value.items() if isinstance(value, dict) else enumerate(value)
         for name, inner in entries:
-            check(inner, get_args(hint)[-1], f"{where}: {name}" if isinstance(value, dict) else f"{where}[{name}]")
+            place = f"{where}: {printable(name, 60)}" if isinstance(value, dict) else f"{where}[{name}]"
+            check(inner, get_args(hint)[-1], place)
     elif not _is(value, hint):
         place, _, name = where.rpartition(": ")
         raise ValueError(f"{place}{': ' if place else ''}{name} is {short(value)}, expected {describe(hint)}")
@@ -41,7 +43,7 @@ def check_keys(raw: Mapping[str, Any], known: Mapping[str, Any], needed: Collect
     there."""
     for name in raw:
         if name not in known:
-            raise ValueError(f"{where}: unknown entry {name!r}; {meant(name, known)}")
+            raise ValueError(f"{where}: unknown entry {short(name)}; {meant(name, known)}")
     for name in known:
         if name in needed and name not in raw:
             raise ValueError(f"{where} lacks the entry {name!r}")

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ivmix.models.folder import check_config
+
 
 @dataclass(frozen=True)
 class AveragingConfig:
@@ -15,6 +17,9 @@ class AveragingConfig:
 
     features: int = 16
     timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        check_config(self)
 
 
 class FrameAveraging(nn.Module):
@@ -35,8 +40,6 @@ class FrameAveraging(nn.Module):
 
     def __init__(self, channels: int, embedding: int, config: AveragingConfig) -> None:
         super().__init__()
-        if min(config.features, config.timesteps) < 1:
-            raise ValueError(f"{config}: expected at least 1 of each")
         self.compare = nn.Conv2d(channels, config.features, 5, padding=2, padding_mode="replicate", bias=False)
         self.scale = nn.Linear(embedding, 1)
         nn.init.zeros_(self.scale.weight)

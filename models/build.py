@@ -13,7 +13,6 @@ from ivmix.models.folder import printable
 N = TypeVar("N", bound=nn.Module)
 
 MOST_TENSORS = 5_000  # of a network; the largest public one here has a third of it
-LARGEST_SIZE = 10**6   # of any number in a config
 
 
 class Blueprint(TorchFunctionMode):
@@ -38,15 +37,6 @@ def build(network: type[N], config: Any) -> N:
     """The network on meta: shapes without memory."""
     with torch.device("meta"), Blueprint():
         return network(config)
-
-
-def check_sizes(raw: Any) -> None:
-    """Raises ValueError for a number in a config.json that no network could have: building it might take all memory."""
-    for value in raw.values() if isinstance(raw, dict) else raw if isinstance(raw, list) else [raw]:
-        if isinstance(value, dict | list):
-            check_sizes(value)
-        elif isinstance(value, int | float) and abs(value) > LARGEST_SIZE:
-            raise ValueError(f"{value} is larger than any size of a network")
 
 
 class StateError(ValueError):

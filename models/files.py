@@ -5,8 +5,10 @@ pickles are read by torch's restricted unpickler alone: no code of theirs runs, 
 """
 
 import math
+import pickletools
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,20 @@ from torch import Tensor
 
 from ivmix.models.folder import PICKLES, SAFETENSORS, check_is_file, parse_json, printable, read_json, shards
 
-LARGEST_HEADER = 2**24  # bytes; the header of the largest public file here has a quarter of a million
+LARGEST_HEADER = 2**24  # bytes; the largest public file here needs a quarter of a million, LoRAs add tags in millions
+LARGEST_PICKLE = 2**21  # bytes without the tensors': 147 a tensor, so seven times Stable Diffusion's with its averages
+MOST_TENSORS = 20_000  # of a file; the largest public one here has 1,831
+LONGEST_NAME = 400  # characters of a tensor's name; the longest public one here has a third of them
+DEEPEST_TUPLE = 8  # the name of a tensor is compared by all that is in it: sixty tuples of twice the last take for ever
 WRAPPERS = ("state_dict", "module", "model")  # what trainers put a state dict into
 PREFIXES = ("_forward_module.", "module.")  # what DeepSpeed and DistributedDataParallel put before every key
+# What a state dict is pickled from, whether by torch or by a trainer that puts sizes, dtypes and devices beside it.
+# torch would take more: `bytearray` and the classes of tensors and raw storages, which set any memory aside.
+PARTS = re.compile(
+    r"collections (OrderedDict|Counter)|builtins (set|complex)|_codecs encode|torch\.serialization _get_layout"
+    r"|torch (Size|device|[a-z]\w*)|torch(\.cuda)? \w+Storage(?<!pedStorage)|torch\.nn\.parameter Parameter"
+    r"|torch\._utils _rebuild_(tensor(_v2)?|parameter|sparse_tensor|meta_tensor_no_storage)"
+)
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -82,6 +95,7 @@ def _safetensors_header(path: Path) -> tuple[list[str], dict[str, str]]:
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its __metadata__ holds more than strings")
+        _check_names(header)
         end = 0
         for name, begin, stop in sorted((_place(n, e) for n, e in header.items()), key=lambda place: place[1:]):
             if begin != end:
@@ -89,9 +103,21 @@ def _safetensors_header(path: Path) -> tuple[list[str], dict[str, str]]:
             end = stop
         if end != size - 8 - length:
             raise ValueError(f"its tensors should have {end:,} bytes, {size - 8 - length:,} are there")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(_unreadable(path, error)) from None
     return list(header), metadata
+
+
+def _check_names(names: Iterable[Any]) -> None:
+    """Raises ValueError unless all of them are tensors' names, fit for one line of an error."""
+    names = list(names)
+    if len(names) > MOST_TENSORS:
+        raise ValueError(f"it holds {len(names):,} tensors, more than {MOST_TENSORS:,}")
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"it names a tensor {printable(repr(name), 60)}, expected text")
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise ValueError(f"{printable(name, 60)} is no name of a tensor: expected up to {LONGEST_NAME} characters")
 
 
 def _place(name: str, entry: Any) -> tuple[str, int, int]:
@@ -139,12 +165,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # pickle's, zip's and torch's errors: no list of them is complete
-        if wanted := _classes(path):
-            raise ValueError(
-                f"{path} is a pickle that wants {printable(wanted)}, which could run any code: not read. Use the same "
-                "weights in safetensors, or convert the file where you trust it"
-            ) from None
-        raise ValueError(_unreadable(path, str(error).split("\n")[0] or type(error).__name__)) from None
+        said = str(error).partition("WeightsUnpickler error: ")[2] or str(error)  # after what torch says of itself
+        raise ValueError(_unreadable(path, said.split("\n")[0] or type(error).__name__)) from None
     state = _unwrap(path, raw)
     claimed, size = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
     if claimed > 2 * size:  # tensors may share storage, but not without limit
@@ -157,6 +179,8 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+            start = [archive.open(entry).read(LARGEST_PICKLE + 1) for entry in pickles[:1] if not entry.compress_type]
     except Exception as error:
         raise ValueError(
             _unreadable(path, f"{error} (torch before 1.6 wrote another format: load and save it there once)")
@@ -165,19 +189,61 @@ def _check_zip(path: Path) -> None:
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size == entry.compress_size <= size:
             raise ValueError(_unreadable(path, f"{entry.filename!r} is compressed, which torch.save never does"))
-        if entry.filename.endswith("data.pkl") and entry.file_size > LARGEST_HEADER:
-            raise ValueError(_unreadable(path, f"its pickle has {entry.file_size:,} bytes, over {LARGEST_HEADER:,}"))
     if sum(entry.file_size for entry in entries) > size:
         raise ValueError(_unreadable(path, "its entries overlap"))
+    if len(pickles) != 1:
+        raise ValueError(_unreadable(path, f"it holds {len(pickles)} pickles (data.pkl), expected one"))
+    if pickles[0].file_size > LARGEST_PICKLE:
+        raise ValueError(_unreadable(path, f"its pickle has {pickles[0].file_size:,} bytes, over {LARGEST_PICKLE:,}"))
+    if start[0][:1] == b"\x80" and start[0][1:2] not in (b"\2", b"\3"):
+        raise ValueError(_unreadable(path, f"its pickle is of protocol {start[0][1:2].hex()}, torch.save's is 2"))
+    wanted, deepest = _survey(start[0])
+    if wanted:
+        names = ", ".join(wanted[:3]) + (f" and {len(wanted) - 3} more" if len(wanted) > 3 else "")
+        raise ValueError(
+            f"{path} is a pickle that wants {printable(names)}, which could run any code or take any memory: not read. "
+            "Use the same weights in safetensors, or convert the file where you trust it"
+        )
+    if deepest > DEEPEST_TUPLE:
+        raise ValueError(_unreadable(path, f"its pickle nests tuples more than {DEEPEST_TUPLE} deep"))
 
 
-def _classes(path: Path) -> str:
-    """The classes and functions that a pickle asks for and torch's restricted unpickler refuses; nothing is built."""
+def _survey(pickle: bytes) -> tuple[list[str], int]:
+    """The names a pickle asks for that are none of `PARTS`, and how deep its tuples are nested; nothing is built.
+
+    Up to where it can be read: what comes after, no unpickler reads either.
+    """
+    wanted, deepest = set[str](), 0
+    stack = list[int | None]()  # of every value how deep its tuples are, None for a mark
+    memo = dict[Any, int | None]()
     try:
-        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # bytes of anybody's making raise anything; the refusal stands without the names too
-        return ""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for code, value, _ in pickletools.genops(pickle):
+            if code.name in ("GLOBAL", "INST"):
+                name = str(value).replace("__builtin__ ", "builtins ")
+                if not PARTS.fullmatch(name):
+                    wanted.add(name.replace(" ", "."))
+            if code.name == "MARK":
+                stack.append(None)
+            elif code.name.endswith("PUT"):
+                memo[value] = stack[-1]
+            elif code.name == "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            elif code.name.endswith("GET"):
+                stack.append(memo[value])
+            else:
+                taken = list[int | None]()
+                for kind in reversed(code.stack_before):
+                    if kind is pickletools.stackslice:
+                        while stack[-1] is not None:
+                            taken.append(stack.pop())
+                    else:
+                        taken.append(stack.pop())
+                depth = 1 + max((one or 0 for one in taken), default=0) if "TUPLE" in code.name else 0
+                deepest = max(deepest, depth)
+                stack += [depth] * len(code.stack_after)
+    except (ValueError, KeyError, IndexError, AttributeError, UnicodeError):
+        pass
+    return sorted(wanted), deepest
 
 
 def _unwrap(path: Path, raw: Any) -> dict[str, Tensor]:
@@ -187,9 +253,13 @@ def _unwrap(path: Path, raw: Any) -> dict[str, Tensor]:
     if not isinstance(raw, Mapping):
         raise ValueError(f"{path} holds a {type(raw).__name__}, expected a state dict: tensors by name")
     state = {name: value.detach() for name, value in raw.items() if isinstance(value, Tensor)}
+    try:
+        _check_names(state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     for name, tensor in state.items():
-        if not isinstance(name, str) or tensor.layout != torch.strided or tensor.device.type != "cpu":
-            raise ValueError(f"{path} holds {str(name)[:60]!r}, a {tensor.layout} tensor on {tensor.device}: not read")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ValueError(f"{path} holds {name!r}, a {tensor.layout} tensor on {tensor.device}: not read")
     if not state:
         raise ValueError(f"{path} holds no tensors, only {[str(name)[:60] for name in islice(raw, 5)]}")
     return state

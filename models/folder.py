@@ -1,18 +1,23 @@
 """A network on disk: one folder with config.json and one file of weights, in diffusers' and transformers' layout."""
 
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from types import UnionType
+from typing import Any, Protocol, Self, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 SAFETENSORS, PICKLES = ".safetensors", (".ckpt", ".pth", ".pt", ".bin")
-LARGEST_JSON = 2**24  # bytes; an index of shards is the largest that is met, a fraction of a megabyte
+LARGEST_JSON = 2**24  # bytes; a tokenizer is the largest that is met, of two or three megabytes
+DEEPEST_JSON = 32  # levels; six are met, and Python's own functions give up at a thousand
+LONGEST_WHOLE = 20  # digits of a whole number; 2**64 has as many
+LARGEST_SIZE = 10**9  # of any number in a config
 
 
 class Config(Protocol):
@@ -120,7 +125,7 @@ def shards(index: Path) -> list[Path]:
         raise ValueError(f"{index} has no weight_map of tensor names to file names")
     files = sorted(set(where.values()))
     for file in files:
-        if file != Path(file).name or not file.endswith((SAFETENSORS, *PICKLES)):
+        if file != Path(file).name or not file.isprintable() or not file.endswith((SAFETENSORS, *PICKLES)):
             raise ValueError(f"{index} points to {file[:200]!r}: expected the name of a weight file beside it")
     return [index.parent / file for file in files]
 
@@ -140,20 +145,29 @@ def read_json(path: Path, infinities: bool = False) -> dict[str, Any]:
 
     `infinities`: Infinity and NaN, which are no JSON, are read as numbers, as Python writes them.
     """
-    check_is_file(path)
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(f"{path} is not JSON: it has more than {LARGEST_JSON:,} bytes")
-    try:
-        raw = parse_json(path.read_bytes(), infinities)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    raw = read_value(path, infinities)
     if not isinstance(raw, dict):
         raise ValueError(f"{path} holds a JSON {type(raw).__name__}, expected an object")
     return raw
 
 
+def read_value(path: Path, infinities: bool = False) -> Any:
+    """As `read_json`, a value of any kind."""
+    check_is_file(path)
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"{path} is not JSON: it has more than {LARGEST_JSON:,} bytes")
+    try:
+        return parse_json(path.read_bytes(), infinities)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {printable(error)}") from None
+
+
 def parse_json(text: bytes, infinities: bool = False) -> Any:
-    """JSON as the standard has it: no NaN (unless `infinities` may be there), no name twice in one object."""
+    """JSON as the standard has it: no NaN (unless `infinities` may be there), no name twice in one object; no number
+    past all floats, no deep nesting.
+
+    What it returns can be walked through, compared and printed. Raises ValueError for anything else.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         named = dict(pairs)
@@ -168,7 +182,30 @@ def parse_json(text: bytes, infinities: bool = False) -> Any:
             return float(constant)
         raise ValueError(f"{constant} is no JSON")
 
-    return json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    def whole(digits: str) -> int:
+        if len(digits) > LONGEST_WHOLE:
+            raise ValueError(f"{digits[:LONGEST_WHOLE]}… is a number of {len(digits):,} digits")
+        return int(digits)
+
+    def fraction(digits: str) -> float:
+        if math.isinf(number := float(digits)):
+            raise ValueError(f"{digits[:LONGEST_WHOLE]} is past all numbers")
+        return number
+
+    hooks: dict[str, Any] = {"parse_constant": refuse, "parse_int": whole, "parse_float": fraction}
+    try:
+        raw = json.loads(text.decode("utf-8"), object_pairs_hook=unique, **hooks)
+    except RecursionError:  # at a depth that differs from one Python to the next
+        raise ValueError(f"it is nested more than {DEEPEST_JSON} deep") from None
+    level = [raw]
+    for _ in range(DEEPEST_JSON):
+        level = [
+            inner for value in level if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]  # fmt: skip
+    if level:
+        raise ValueError(f"it is nested more than {DEEPEST_JSON} deep")
+    return raw
 
 
 def printable(text: object, most: int = 600) -> str:
@@ -178,16 +215,51 @@ def printable(text: object, most: int = 600) -> str:
     return line + (" …" if len(whole) > most else "")
 
 
+def check_config(config: Any) -> None:
+    """Raises ValueError for an entry of a config, a dataclass, that is not of its type, or a number that is none.
+
+    Every number of a network counts or scales something: it is above 0, and no more than any network could have.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _fits(value, hint):
+            raise ValueError(f"{name} is {printable(repr(value), 60)}, expected {_expected(hint)}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind = get_origin(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if kind is tuple:
+        return isinstance(value, tuple) and len(value) > 0 and all(_fits(one, get_args(hint)[0]) for one in value)
+    if hint in (int, float):
+        return type(value) in {int, hint} and 0 < value <= LARGEST_SIZE
+    return isinstance(value, hint)
+
+
+def _expected(hint: Any) -> str:
+    """A hint in words."""
+    kind = get_origin(hint)
+    if kind in (Union, UnionType):
+        return " or ".join(_expected(one) for one in get_args(hint))
+    if kind is tuple:
+        return f"a list, each {_expected(get_args(hint)[0])}"
+    span = f"from 1 to {LARGEST_SIZE:,}"
+    words = {int: f"a whole number {span}", float: f"a number above 0, at most {LARGEST_SIZE:,}", str: "text",
+             bool: "true or false"}  # fmt: skip
+    return words.get(hint) or ("null" if hint is type(None) else hint.__name__)
+
+
 def check_entries(raw: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raises ValueError naming the first entry of `raw` that is there and not as expected."""
     for name, value in expected.items():
         if name in raw and raw[name] != value:
-            raise ValueError(f"{name} is {raw[name]!r}, only {value!r} is supported")
+            raise ValueError(f"{name} is {printable(repr(raw[name]), 60)}, only {value!r} is supported")
 
 
 def one_number(raw: Mapping[str, Any], name: str) -> Any:
     """`raw[name]`, where a list with one value a level is accepted if they are all the same."""
     values = raw[name] if isinstance(raw[name], list) else [raw[name]]
-    if len(set(values)) != 1:
-        raise ValueError(f"{name} is {raw[name]!r}, only one number for all levels is supported")
+    if not values or any(value != values[0] for value in values):
+        raise ValueError(f"{name} is {printable(repr(raw[name]), 60)}, only one number for all levels is supported")
     return values[0]

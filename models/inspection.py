@@ -12,7 +12,7 @@ from torch import Tensor
 from ivmix.models import infer
 from ivmix.models.build import build, misfits, shapes_of
 from ivmix.models.files import read_metadata, read_state
-from ivmix.models.folder import PICKLES, SAFETENSORS, STEMS
+from ivmix.models.folder import PICKLES, SAFETENSORS, STEMS, shards
 from ivmix.models.layouts import Found, find
 from ivmix.models.load import Weights, matching, motion_norm
 from ivmix.models.lora import parse_lora, read_config
@@ -82,13 +82,13 @@ def inspect(source: Source, drop: Sequence[str] = ()) -> Inspection:
             raise ValueError(f"{path} is a folder with {len(files)} files of weights ({names}): name one")
         path = files[0]
     state = read_state(path)
-    shards = path.suffix == ".json"
-    files = [path] if not shards else _shards(path)
+    sharded = path.suffix == ".json"
+    files = shards(path) if sharded else [path]
     parts, dropped, problem = _parts(path, state, drop)
     kind = "safetensors" if files[0].suffix == SAFETENSORS else "torch pickle"
     return Inspection(
         path=path,
-        format=kind + (", in shards" if shards else ""),
+        format=kind + (", in shards" if sharded else ""),
         size=sum(file.stat().st_size for file in files),
         dtypes=dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in state.values())),
         parts=parts,
@@ -103,8 +103,8 @@ def weight_files(folder: Path) -> list[Path]:
     """The files of weights in a folder and its subfolders; an index stands for its shards."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     indices = [path for path in files if path.name.endswith(".json") and ".index" in path.name]
-    shards = {shard for index in indices for shard in _shards(index)}
-    return [f for f in files if f in indices or (f.suffix in (SAFETENSORS, *PICKLES) and f not in shards)]
+    counted = {shard for index in indices for shard in _shards(index)}
+    return [f for f in files if f in indices or (f.suffix in (SAFETENSORS, *PICKLES) and f not in counted)]
 
 
 def _shards(index: Path) -> list[Path]:

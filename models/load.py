@@ -4,6 +4,7 @@ The layout is found from the keys, the config read from config.json or told from
 and the memory-mapped weights checked and assigned: a network is loaded whole, or not at all.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ivmix.models import infer
-from ivmix.models.build import build, check_sizes, check_state, give, shapes_of
+from ivmix.models.build import build, check_state, give, shapes_of
 from ivmix.models.files import read_state
 from ivmix.models.folder import Config, check_entries, one_number, printable, read_json
 from ivmix.models.layouts import AUTHORS, find
@@ -202,7 +203,6 @@ def read_config(kind: type[Config], path: Path) -> Any:
     """A config.json as a `kind`. Raises ValueError naming what it lacks, or why it describes no such network."""
     raw = read_json(path)
     try:
-        check_sizes(raw)
         return kind.from_dict(raw)
     except KeyError as missing:
         raise ValueError(f"{path} lacks the entry {missing}") from None
@@ -271,6 +271,10 @@ def assemble(
         check_state(spatial.path, spatial.state, rest, network.__name__)
         check_state(modules.path, modules.state, own, f"the UNet of {spatial.path}")
     state = {key: value for piece in pieces for key, value in piece.state.items()}
+    if sum(map(math.prod, tables.values())) > sum(value.numel() for value in state.values()):
+        where = pieces[-1].config_file or pieces[-1].path
+        frames = f"the positions of {config.max_frames:,} frames"
+        raise ValueError(f"{where}: {frames}, which the file leaves out, would be larger than all that it holds")
     like = next(iter(pieces[-1].state.values()), torch.empty(0))
     state |= {key: frame_positions(frames, channels).to(like) for key, (_, frames, channels) in tables.items()}
     for piece in pieces:

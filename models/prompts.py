@@ -10,7 +10,8 @@ r"""Prompts with weights, as AUTOMATIC1111's web UI reads them, to text features
 
 As there, a closing bracket without an opening one is text, one never closed reaches the end, and a colon counts only as
 `:number)`. Unlike there, `[word:0.5]` and `[a|b]`, which mean editing a prompt during the run, are errors; `BREAK` and
-`AND` are words; a backslash before anything else is text.
+`AND` are words; a backslash before anything else is text. Prompts that are read raw have no weights: all they hold is
+text.
 """
 
 import math
@@ -28,6 +29,23 @@ SYNTAX = re.compile(
     r"\\(?P<escaped>[()\[\]\\])|:\s*(?P<weight>[+-]?[\d.]+)\s*\)|(?P<mark>[()\[\]])|[^\\():\[\]]+|[\\:]"
 )
 EDITING = re.compile(r"(?<!\\)\[[^\[\]]*(:\s*[\d.]+\s*|\|[^\[\]]*)\]")
+
+WHITE_SPACE = re.compile(r"[^\S\x1c-\x1f]+")  # Unicode's, of which Python has four more
+CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")  # no white space; halves of UTF-16
+
+
+def clean(prompt: str, name: str = "prompt") -> str:
+    """A prompt whose white space, of any kind and length, is one space, and none at its ends: as CLIP reads it.
+
+    >>> clean("a red\\u3000circle,\\n\\tmoving left ")
+    'a red circle, moving left'
+
+    Raises ValueError for other control characters. Those that join or mark their neighbours, as in emoji, are text.
+    """
+    if control := CONTROLS.search(prompt):
+        code, place = ord(control.group()), control.start() + 1
+        raise ValueError(f"the {name} has the control character U+{code:04X}, its character {place}: remove it")
+    return WHITE_SPACE.sub(" ", prompt).strip(" ")
 
 
 def parse_weights(prompt: str) -> list[tuple[str, float]]:
@@ -79,14 +97,14 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
     return joined
 
 
-def read_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def read_prompts(tokenizer: Tokenizer, prompts: Sequence[str], raw: bool = False) -> tuple[Tensor, Tensor]:
     """Prompts with weights -> token ids (b, l) int64 and their weights (b, l) float64; 1 for begin, end and padding.
 
     Pieces of different weight are read one by one: no token spans two. Errors and warnings as in `Tokenizer`.
     """
     check_strings(prompts)
-    parsed = [parse_weights(prompt) for prompt in prompts]
-    rows = [tokenizer.row([text for text, _ in pieces]) for pieces in parsed]
+    parsed = [[(prompt, 1.0)] if raw else parse_weights(prompt) for prompt in prompts]
+    rows = [tokenizer.row([text for text, _ in p], prompt) for p, prompt in zip(parsed, prompts, strict=True)]
     warn_cut(rows)
     weights = [
         [1.0 if piece < 0 else pieces[piece][1] for piece in row.pieces]
@@ -97,8 +115,10 @@ def read_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> tuple[Tensor, 
     return ids, torch.tensor(weights, dtype=torch.float64).reshape(shape)
 
 
-def encode_prompts(tokenizer: Tokenizer, text_encoder: CLIPText, prompts: Sequence[str], clip_skip: int = 1) -> Tensor:
-    """Prompts with weights -> text features (b, l, d), on the encoder's device and in its dtype.
+def encode_prompts(
+    tokenizer: Tokenizer, text_encoder: CLIPText, prompts: Sequence[str], clip_skip: int = 1, raw: bool = False
+) -> Tensor:
+    """Prompts with weights (`raw`: without) -> text features (b, l, d), on the encoder's device and in its dtype.
 
     Each token's features are multiplied by its weight; then, as in the web UI, one factor a prompt gives them the mean
     they had. Where no weight differs from 1 they are the encoder's to the bit. With a closed vocabulary (the embedded
@@ -107,7 +127,8 @@ def encode_prompts(tokenizer: Tokenizer, text_encoder: CLIPText, prompts: Sequen
 
     Raises ValueError as `read_prompts` and `CLIPText` do, and for weights that turn the mean's sign around.
     """
-    ids, weights = read_prompts(tokenizer, prompts)
+    tokenizer.check_fits(text_encoder.config.vocab_size)
+    ids, weights = read_prompts(tokenizer, prompts, raw)
     features = text_encoder(ids.to(text_encoder.device), clip_skip)
     for row in (weights != 1).any(dim=1).nonzero().flatten().tolist():
         features[row] = emphasise(features[row], weights[row], keep_mean=not tokenizer.words)

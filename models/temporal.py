@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ivmix.models.folder import check_config
 from ivmix.models.layers import Attention, FeedForward, group_norm
 
 TABLE = ".pos_embed.pe"  # how the key of a position table ends
@@ -37,6 +38,9 @@ class MotionConfig:
     joint_norm: bool = True
     joint_resnet_norm: bool = False
 
+    def __post_init__(self) -> None:
+        check_config(self)
+
 
 def normed(config: MotionConfig, norm: MotionNorm) -> MotionConfig:
     """The modules with the group norms of the authors' code, which are those they were trained with, or of diffusers.
@@ -59,6 +63,9 @@ class SpaceTimeConfig:
     """
 
     fps: bool = False
+
+    def __post_init__(self) -> None:
+        check_config(self)
 
 
 def frame_positions(length: int, channels: int) -> Tensor:

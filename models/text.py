@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ivmix.models.folder import check_entries
+from ivmix.models.folder import check_config, check_entries
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -34,6 +34,7 @@ class CLIPTextConfig:
     hidden_act: str = "quick_gelu"
 
     def __post_init__(self) -> None:
+        check_config(self)
         if self.hidden_act not in ACTIVATIONS:
             raise ValueError(f"hidden_act {self.hidden_act!r}: expected one of {sorted(ACTIVATIONS)}")
         if self.hidden_size % self.num_attention_heads:

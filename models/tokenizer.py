@@ -1,23 +1,36 @@
 """Prompts to token ids as CLIP reads them: begin, words or byte pairs, end, padding to a fixed length."""
 
+import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from torch import Tensor
 
-from ivmix.models.folder import read_json
+from ivmix.models.folder import LARGEST_JSON, printable, read_json
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 SHOWN = 400  # characters of a cut-off end that its warning shows
 
 # What CLIP calls a word (arXiv 2103.00020's released code): contractions, letters, single digits, anything else.
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+# Of tokenizer.json: what strangers may have a text go through. The rest panics (Precompiled) or is no CLIP's.
+MODELS = ("BPE", "WordLevel")
+STAGES = (
+    "Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Nmt", "BertNormalizer", "Replace",
+    "Prepend", "ByteLevel", "Split", "Whitespace", "WhitespaceSplit", "Digits", "Punctuation", "BertPreTokenizer",
+    "Metaspace", "UnicodeScripts", "CharDelimiterSplit",
+)  # fmt: skip
+MOST_GROWTH = 64  # of a text, by all that replaces and prepends; CLIP's one replacement, a space, may double it
+LONGEST_TEXT = 2**16  # characters of a prompt, of which some hundred are read
 
 
 @dataclass(frozen=True)
@@ -46,8 +59,9 @@ class Tokenizer:
         if begin is None or end is None:
             raise ValueError(f"the tokenizer knows no {BOS!r} or no {EOS!r}: it is not a CLIP-style tokenizer")
         if filler is None:
-            raise ValueError(f"the tokenizer does not know its own padding token {pad!r}")
+            raise ValueError(f"the tokenizer does not know its own padding token {_short(pad)}")
         self.bos, self.eos, self.pad = begin, end, filler
+        self.largest = max(backend.get_vocab().values())  # id
         if max_length < 2:
             raise ValueError(f"max_length={max_length}: expected at least 2, room for begin and end")
         self.words = not isinstance(backend.model, models.BPE)
@@ -72,15 +86,16 @@ class Tokenizer:
         path = whole if whole.is_file() else vocabulary
         if path == vocabulary and not (vocabulary.is_file() and merges.is_file()):
             raise FileNotFoundError(f"no file {whole}, and no {vocabulary.name} with {merges.name} beside it")
-        try:
+        with refusing(f"{path} is not a tokenizer"):
             if path == whole:
-                backend = Backend.from_file(str(whole))
+                backend = Backend.from_str(json.dumps(checked(read_json(whole))))
             else:
+                read_json(vocabulary)
+                if merges.stat().st_size > LARGEST_JSON:
+                    raise ValueError(f"{merges.name} has more than {LARGEST_JSON:,} bytes")
                 backend = clip_backend(models.BPE.from_file(
                     str(vocabulary), str(merges), unk_token=EOS, end_of_word_suffix="</w>", continuing_subword_prefix=""
                 ))  # fmt: skip
-        except Exception as error:  # the backend raises bare Exceptions of its own
-            raise ValueError(f"{path} is not a tokenizer: {error}") from None
         if not isinstance(backend.model, models.BPE):
             return cls(backend, max_length)
         special = special_tokens(folder)
@@ -106,12 +121,26 @@ class Tokenizer:
         warn_cut(rows)
         return torch.tensor([row.ids for row in rows], dtype=torch.int64).reshape(len(rows), self.max_length)
 
-    def row(self, pieces: Sequence[str]) -> Row:
-        """One prompt from pieces that are read one by one: a token never spans two. Says nothing of what is cut."""
+    def check_fits(self, vocab_size: int) -> None:
+        """Raises ValueError if a text encoder of that many tokens does not know all of them."""
+        if self.largest >= vocab_size:
+            raise ValueError(
+                f"the tokenizer numbers its tokens up to {self.largest:,}, the text encoder knows {vocab_size:,}: "
+                "they are not of one model"
+            )
+
+    def row(self, pieces: Sequence[str], prompt: str | None = None) -> Row:
+        """One prompt from pieces that are read one by one: a token never spans two. Says nothing of what is cut.
+
+        `prompt` is how errors show it.
+        """
+        prompt = "".join(pieces) if prompt is None else prompt
+        if len(prompt) > LONGEST_TEXT:
+            raise ValueError(f"the prompt {_short(prompt)} has {len(prompt):,} characters: expected {LONGEST_TEXT:,}")
         room = self.max_length - 2
         ids, owners, cut = list[int](), list[int](), ""
         for number, piece in enumerate(pieces):
-            found, starts = self._read(piece)
+            found, starts = self._read(piece, prompt)
             if len(ids) <= room < len(ids) + len(found):
                 cut = piece[starts[room - len(ids)] :] + "".join(pieces[number + 1 :])
             ids += found
@@ -120,25 +149,80 @@ class Tokenizer:
         padding = room - len(ids)
         return Row([self.bos, *ids, self.eos] + [self.pad] * padding, [-1, *owners, -1] + [-1] * padding, cut)
 
-    def _read(self, text: str) -> tuple[list[int], list[int]]:
-        """All tokens of a text, and the character each begins at."""
+    def _read(self, text: str, prompt: str) -> tuple[list[int], list[int]]:
+        """All tokens of a piece of a prompt, and the character each begins at."""
         if self.words:
-            self._check_words(text)
-        try:
+            self._check_words(text, prompt)
+        with refusing(f"the prompt {_short(prompt)} is not text the tokenizer can read"):
             encoding = self.backend.encode(text, add_special_tokens=False)
-        except Exception as error:  # bare again, and lone surrogates
-            raise ValueError(f"the prompt {_short(text)} is not text the tokenizer can read: {error}") from None
         return encoding.ids, [start for start, _ in encoding.offsets]
 
-    def _check_words(self, prompt: str) -> None:
+    def _check_words(self, text: str, prompt: str) -> None:
         known = self.backend.get_vocab().keys() - {BOS, EOS}
-        words = re.findall(r"[\S\x1c-\x1f]+", prompt.lower())  # Unicode's white space: str.split has four more
+        words = re.findall(r"[\S\x1c-\x1f]+", text.lower())  # Unicode's white space: str.split has four more
         unknown = [word for word in words if word not in known]
         if unknown:
             raise ValueError(
                 f"the prompt {_short(prompt)} has words outside the vocabulary: {_short(' '.join(unknown))}; "
                 f"the words known are: {', '.join(self.vocabulary)}"
             )
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """The backend's errors as ValueErrors that begin with `what`: bare Exceptions, and panics, which are not even
+    those."""
+    try:
+        yield
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"
+        if isinstance(error, MemoryError) or not (isinstance(error, Exception) or panic):
+            raise
+        raise ValueError(f"{what}: {printable(error)}") from None
+
+
+def checked(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What is read of a tokenizer.json: its vocabulary, and what a text goes through before.
+
+    Raises ValueError for a model or a stage of another kind, and for what may take any time or memory.
+    """
+    model = raw.get("model")
+    if not isinstance(model, dict) or model.get("type", "BPE") not in MODELS:
+        kind = model.get("type") if isinstance(model, dict) else model
+        raise ValueError(f"its model is {_short(kind)}, expected {' or '.join(MODELS)}")
+    if model.get("dropout"):
+        raise ValueError(f"its model has dropout {_short(model['dropout'])}, which would draw tokens at random")
+    growth = 1
+    for stage in [*stages(raw.get("normalizer")), *stages(raw.get("pre_tokenizer"))]:
+        pattern = stage.get("pattern")
+        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
+            check_pattern(pattern["Regex"])
+        growth *= 1 + len(str(stage.get("content", stage.get("prepend", ""))))
+    if growth > MOST_GROWTH:
+        raise ValueError(f"its replacements may make a text longer by far (up to {growth:.2g} times)")
+    parts = {name: raw.get(name) for name in ("normalizer", "pre_tokenizer")}
+    unread = dict.fromkeys(("truncation", "padding", "post_processor", "decoder"))
+    return {"version": "1.0", "added_tokens": raw.get("added_tokens") or [], "model": model, **parts, **unread}
+
+
+def stages(raw: Any) -> list[dict[str, Any]]:
+    """A normalizer or pre-tokenizer and all that is in it. Raises ValueError for one that is none of `STAGES`."""
+    if raw is None:
+        return []
+    kind = raw.get("type") if isinstance(raw, dict) else raw
+    if not isinstance(raw, dict) or kind not in STAGES:
+        raise ValueError(f"a text would go through {_short(kind)}: expected one of {', '.join(STAGES)}")
+    inner = raw.get("normalizers", raw.get("pretokenizers", [])) if kind == "Sequence" else []
+    return [raw, *(stage for one in (inner if isinstance(inner, list) else [inner]) for stage in stages(one))]
+
+
+def check_pattern(pattern: str) -> None:
+    """Raises ValueError for a regular expression that may search for ever: repeated groups, references to groups, more
+    than one repetition before the next `|`. CLIP's and GPT-2's have none of these."""
+    atoms = re.sub(r"\\[pP]\{[^}]*\}|\\[^0-9kg]|\[(?:\\.|[^\]\\])*\]", "x", pattern)
+    loops = max(len(re.findall(r"[*+]|\{\d*,\d*\}", part)) for part in atoms.split("|"))
+    if loops > 1 or re.search(r"\)[*+?{]|\}[*+{]|\\|\(\?[^=!:<i]|\(\*", atoms):
+        raise ValueError(f"its regular expression {_short(pattern)} may search for ever")
 
 
 def special_tokens(folder: Path) -> dict[str, AddedToken]:
@@ -152,7 +236,7 @@ def special_tokens(folder: Path) -> dict[str, AddedToken]:
         entry = value if isinstance(value, dict) else {"content": value}
         content = entry.get("content")
         if not isinstance(content, str):
-            raise ValueError(f"{folder}: {token} is {value!r}, expected text")
+            raise ValueError(f"{folder}: {token} is {_short(value)}, expected text")
         options = {k: bool(entry.get(k)) for k in ("single_word", "lstrip", "rstrip", "normalized")}
         tokens[token] = AddedToken(content, special=True, **options)
     return tokens

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.averaging import AveragingConfig, FrameAveraging
-from ivmix.models.folder import check_entries, one_number
+from ivmix.models.folder import check_config, check_entries, one_number
 from ivmix.models.layers import (
     Downsample,
     KeysValues,
@@ -72,6 +72,7 @@ class UNetConfig:
     averaging: AveragingConfig | None = None
 
     def __post_init__(self) -> None:
+        check_config(self)
         heads, levels = self.num_attention_heads, len(self.block_out_channels)
         if isinstance(heads, tuple) and len(set(heads)) == 1 and len(heads) == levels:
             object.__setattr__(self, "num_attention_heads", heads[0])  # one way to say it: equal configs compare equal

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ivmix.models.folder import check_entries
+from ivmix.models.folder import check_config, check_entries
 from ivmix.models.layers import Attention, Downsample, Resnet, Upsample
 
 EPS = 1e-6
@@ -42,6 +42,9 @@ class VAEConfig:
     layers_per_block: int = 2
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
+
+    def __post_init__(self) -> None:
+        check_config(self)
 
     @property
     def factor(self) -> int:

@@ -145,11 +145,16 @@ class Schedule:
         unknown = sorted(options.keys() - _KINDS[kind])
         if unknown:
             raise ValueError(f"{kind}: got unknown keys {unknown}, expected some of {sorted(_KINDS[kind])}")
+        if lacking := sorted(_NEEDED.get(kind, set()) - options.keys()):
+            raise ValueError(f"{kind}: got no {', '.join(lacking)}, expected all of {sorted(_NEEDED[kind])}")
         for name, value in options.items():
             if name in _NUMBERS:
                 check_number(name, value, "a finite number")
-            if name == "levels" or (name == "timesteps" and kind != "table"):
-                options[name] = whole(name, value, 2)
+            elif name == "levels" or (name == "timesteps" and kind != "table"):
+                options[name] = whole(name, value, 2, _MOST)
+            elif name not in ("of", "path"):
+                for one in value if isinstance(value, list) else [value]:
+                    check_number(name, one, "a list of finite numbers")
         if kind == "zero_terminal_snr":
             return cls.from_config(options["of"]).zero_terminal_snr()
         if kind == "fading":
@@ -455,6 +460,14 @@ _KINDS = {
     "fading": {"of", "end", "levels"},
     "table": {"timesteps", "alpha", "sigma_vp", "path"},
 }
+_NEEDED = {
+    "ve": {"sigma_min", "sigma_max"},
+    "alpha_bar": {"alpha_bar"},
+    "zero_terminal_snr": {"of"},
+    "fading": {"of"},
+    "table": {"timesteps", "alpha", "sigma_vp"},
+}
+_MOST = 100_000  # training levels; what is met has a thousand
 _NUMBERS = {"beta_start", "beta_end", "s", "beta_max", "t_max", "sigma_min", "sigma_max", "end"}
 
 _GRIDS: dict[str, set[str]] = {

@@ -36,6 +36,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: they share the c
     torch.set_num_threads(1)
 
 N = TypeVar("N", bound=nn.Module)
+collect_ignore = ["fuzz.py"]  # a program, with nothing for doctest
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,34 @@ def soft(tmp_path_factory) -> Path:
     return path
 
 
+# --- prompts as people write them -----------------------------------------------------------------------------------
+
+
+def test_white_space_makes_no_other_clip_and_the_record_has_the_text_that_was_read(run, tmp_path):
+    assert run("out.webp", RED, *QUICK, "--quiet") == (0, "")
+    assert run("spaced.webp", "\ta red\u00a0circle\n\nmoving\u3000left ", *QUICK, "--quiet") == (0, "")
+    assert (tmp_path / "spaced.webp").read_bytes() == (tmp_path / "out.webp").read_bytes()
+    assert record(tmp_path / "spaced.webp")["prompts"] == [RED]
+
+
+def test_raw_prompts_take_brackets_as_text_and_so_does_their_record(run, tmp_path):
+    """By a pair whose word for red has brackets, the clip is that of the pair itself."""
+    shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair")
+    words = tmp_path / "pair" / "tokenizer" / "tokenizer.json"
+    words.write_text(words.read_text().replace('"red"', '"(red:1.3)"'))
+    raw = ["--pair", "pair", "a (red:1.3) circle moving left", *QUICK, "--quiet"]
+    assert run("out.webp", RED, *QUICK, "--quiet") == (0, "")
+    assert run("raw.webp", *raw, "--raw-prompts") == (0, "")
+    assert (tmp_path / "raw.webp").read_bytes() == (tmp_path / "out.webp").read_bytes()
+    assert record(tmp_path / "raw.webp")["raw_prompts"] is True
+    assert run("again.webp", "--from", "raw.webp.json", "--quiet") == (0, "")
+    assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "raw.webp").read_bytes()
+    for weighted in (["--from", "raw.webp.json", "--no-raw-prompts", "--quiet"], raw):
+        status, said = run("not.webp", *weighted)
+        assert status == 2
+        assert "the prompt 'a (red:1.3) circle moving left' has words outside the vocabulary: 'red'" in said
+
+
 # --- several clips --------------------------------------------------------------------------------------------------
 
 
@@ -277,14 +305,14 @@ EDITED = [  # a record changed by hand: what is changed, and what the line says
     ({"pair": 5}, "pair is 5, expected text"),
     ({"pair": "spirits"}, "pair 'spirits': expected one of sprites"),
     ({"device": "toaster"}, "device 'toaster': not available here"),
-    ({"compile": "fast"}, "compile 'fast': expected one of auto, inductor, off"),
+    ({"compile": "fast"}, "compile is 'fast', expected one of auto, inductor, off"),
     ({"frames": "2"}, "frames is '2', expected a whole number"),
     ({"frames": 0}, "frames=0"),
-    ({"frames": 10**30}, "frames="),
+    ({"frames": 10**30}, "a number of 31 digits"),
     ({"height": 10**7}, "need at least"),
-    ({"seeds": [-1]}, "seed=-1"),
-    ({"seeds": [2**70]}, "below 2**63"),
-    ({"prompts": [""]}, "the prompt is empty"),
+    ({"seeds": [-1]}, "seeds=-1"),
+    ({"seeds": [2**63]}, "expected a whole number from 0 to 9223372036854775807"),
+    ({"prompts": [""]}, "prompts: one is empty"),
     ({"sampling": {"sampler": None}}, "sampler None: expected one of ddim"),
     ({"sampling": {"sampler": "ddim", "steps": "3"}}, "steps='3': expected a whole number"),
     ({"sampling": {"sampler": "ddim", "guidance": [1]}}, "guidance=[1]: expected a finite number"),
@@ -325,7 +353,7 @@ PAIRS = [  # a pair.json changed by hand
     ({"defaults": []}, "pair.json: defaults is [], expected an object"),
     ({"defaults": {"negative_prompt": ""}}, "pair.json: defaults: sampler is None, expected text"),
     ({"defaults": {"sampler": "ddim", "negative_prompt": 5}}, "pair.json: defaults: negative_prompt is 5"),
-    ({"defaults": {"sampler": "ddim", "negative_prompt": ""}}, "sampler 'ddim' lacks the entry 'guidance'"),
+    ({"defaults": {"sampler": "ddim", "negative_prompt": ""}}, "defaults: sampler 'ddim' lacks the entry 'steps'"),
     ({"colour": 1}, "pair.json: unknown entry 'colour'"),
     ({"vae": 5}, "pair.json: vae is 5, expected text"),
 ]

@@ -27,6 +27,14 @@ def test_a_clip_may_have_its_own_seed_and_negative_prompts(tmp_path):
     assert read_requests(tmp_path / "a.jsonl") == [Request(RED, image_negative_prompt="", source_prompt=RED)]
 
 
+def test_only_a_new_line_ends_a_line(tmp_path):
+    """str.splitlines parts at seven characters more."""
+    (tmp_path / "a.txt").write_text("a red\u2028circle\x0b, moving\x85left\nb")
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a red\u2028circle\u2029"}')
+    assert [r.prompt for r in read_requests(tmp_path / "a.txt")] == ["a red circle , moving left", "b"]
+    assert read_requests(tmp_path / "a.jsonl") == [Request("a red circle")]
+
+
 BAD = [
     ("a.md", RED, "unknown suffix '.md', expected .txt, .csv, .jsonl"),
     ("a.txt", " \n\n", "it asks for no clip"),

@@ -181,7 +181,7 @@ def test_tiles_of_the_decoder_change_the_frames_a_little_and_the_latents_not_at_
         pytest.param("a pink circle " * 2000, "outside the vocabulary", id="thousands of words"),
         ("a (red:1.3.1) circle", "the weight '1.3.1' in the prompt is not a number"),
         ("a (pink:1.3) circle", "outside the vocabulary: 'pink'"),
-        ("a red\ncircle moving left", "control character"),
+        ("a red\x1bcircle moving left", r"the prompt has the control character U\+001B, its character 6: remove it"),
         ("a red\x00circle", "control character"),
         (7, "expected text"),
     ],

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     import json
     import sys
 
-    from ivmix.arguments import check_prompts
+    from ivmix.arguments import read_prompts
     from ivmix.comparison import columns, compare, summary, table
     from ivmix.evaluation.arms import ARMS, Arm
     from ivmix.evaluation.legend import legend
@@ -42,20 +42,21 @@ def run(options: argparse.Namespace) -> None:
 
     output = Path(options.output)
     check_writable(options.output, (".mp4", ".gif", ".webp"))
-    check_prompts([options.prompt])
+    [prompt] = read_prompts(options.prompt)
     model = load_model(options)
     arms: Sequence[Arm] = ARMS
     if options.steps is not None:
         arms = tuple(Arm(arm.label, {**arm.options, "steps": options.steps}) for arm in ARMS)
     outcomes = compare(
-        model, [options.prompt], arms, load_judge(model.pair), seed=options.seed,
+        model, [prompt], arms, load_judge(model.pair), seed=options.seed,
         progress=not options.quiet,
         negative_prompt=options.negative_prompt, image_negative_prompt=options.image_negative_prompt,
+        raw_prompts=bool(options.raw_prompts),
     )  # fmt: skip
-    report = {"prompt": options.prompt, "seed": options.seed, **summary(outcomes)}
+    report = {"prompt": prompt, "seed": options.seed, **summary(outcomes)}
     clips = [(outcome.arm.label, outcome.frames[0]) for outcome in outcomes]
     write_video(side_by_side(clips), output, fps=model.pair.fps)
-    write_image(contact_sheet(clips, title=options.prompt), output.with_suffix(".png"))
+    write_image(contact_sheet(clips, title=prompt), output.with_suffix(".png"))
     write_text(json.dumps(report, indent=2) + "\n", output.with_suffix(".json"))
     sys.stdout.write(f"{table(report)}\n\n{legend(columns(report))}\n")
     say(f"wrote {output}, {output.with_suffix('.png')} and {output.with_suffix('.json')}")

@@ -125,6 +125,8 @@ def known_judge(found: "Inspection") -> "Inspection":
 
 
 def block(found: "Inspection", keys: bool) -> str:
+    from ivmix.models.folder import printable
+
     dtypes = ", ".join(f"{count:,} of {dtype}" for dtype, count in found.dtypes.items())
     lines = [
         f"{found.path}",
@@ -145,7 +147,8 @@ def block(found: "Inspection", keys: bool) -> str:
     if told := trained_on(found):
         lines.append(f"  trained       {told}")
     if found.metadata:
-        lines.append(f"  metadata      {', '.join(f'{k}={v[:100]}' for k, v in found.metadata.items())}")
+        said = (f"{printable(name, 100)}={printable(value, 100)}" for name, value in found.metadata.items())
+        lines.append(f"  metadata      {', '.join(said)}")
     if keys:
         lines += [f"  {key} {list(shape)}" for key, shape in found.keys.items()]
     return "\n".join(lines) + "\n"

@@ -54,6 +54,8 @@ def add_prompts(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--image-negative-prompt", metavar="TEXT", help="for the image model (default: --negative-prompt)"
     )
+    group.add_argument("--raw-prompts", action=argparse.BooleanOptionalAction,
+                       help=r"take (), [] and \ of all prompts as text, not as weights such as (word:1.3)")  # fmt: skip
 
 
 def add_sampling(command: argparse.ArgumentParser) -> None:

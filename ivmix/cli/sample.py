@@ -132,7 +132,7 @@ def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -
             whole(name, getattr(options, name), 1)
     height, width = parse_size(options.size) if options.size else (None, None)
     given = {"frames": options.frames, "height": height, "width": width, "vae_tile": options.vae_tile,
-             "video": options.init, "strength": options.strength}  # fmt: skip
+             "video": options.init, "strength": options.strength, "raw_prompts": options.raw_prompts}  # fmt: skip
     call = {**kept.call, **{name: value for name, value in given.items() if value is not None}}
     video = call.get("video")
     if kept.record and kept.record.video and video is None:
@@ -167,22 +167,20 @@ def draw(
 
 def read(options: argparse.Namespace, kept: "Kept") -> list["Request"]:
     """The clips asked for: of the prompts given, a file, or a record, whose place prompts take."""
-    from ivmix.arguments import check_prompts, read_seeds
+    from ivmix.arguments import read_prompts, read_seeds
     from ivmix.requests import Request, parse_seeds, read_requests, spread
 
     prompts = options.prompts
-    if len(prompts) > 1 and not any(" " in prompt.strip() for prompt in prompts):
+    if len(prompts) > 1 and not any(len(prompt.split()) > 1 for prompt in prompts):
         raise ValueError(f"{len(prompts)} prompts of one word: put a prompt in quotes, {' '.join(prompts)!r}")
     if prompts and options.file:
         raise ValueError("give either prompts or --prompts FILE, not both")
     if options.seed is not None and options.seeds is not None:
         raise ValueError("give either --seed or --seeds, not both")
-    if prompts:
-        check_prompts(prompts)
     if options.file:
         requests = read_requests(Path(options.file))
     elif prompts:
-        requests = [Request(prompt) for prompt in prompts]
+        requests = [Request(prompt) for prompt in read_prompts(prompts)]
     elif kept.requests:
         requests = [Request(request.prompt, request.seed) for request in kept.requests]
     else:

@@ -1,24 +1,24 @@
 """What is compared: samplers under their options, and ground truth of the world beside them."""
 
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
 from ivmix.arguments import read_strength
 from ivmix.media import to_frames
+from ivmix.models.folder import read_value
 from ivmix.pair import Pair
 from ivmix.sampling import sampling
 from ivmix.solvers import Guided, planned_nfe
 from ivmix.sprites.world import degrade, random_scenes, render
 from ivmix.text_to_video import TextToVideo
-from ivmix.typed import whole
+from ivmix.typed import check, whole
 
 BESIDE = ("frames", "strength", "invert")  # options of an arm that are not its sampler's
 
@@ -31,6 +31,13 @@ class Drawn:
     nfe: Mapping[str, int]
     forwards: Mapping[str, int]
     seconds: float
+
+
+class ArmEntry(TypedDict):
+    """An arm in a file of them."""
+
+    label: str
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -156,16 +163,13 @@ def read_arms(path: Path) -> tuple[Arm, ...]:
 
     OSError where there is no such file, ValueError for anything else in it.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        arms = tuple(Arm(entry["label"], entry["options"]) for entry in raw)
-        known = all(e.keys() == {"label", "options"} and isinstance(e["options"], dict) for e in raw)
-        if not (isinstance(raw, list) and known and all(isinstance(arm.label, str) for arm in arms)):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    raw = read_value(path)
+    if not isinstance(raw, list):
         form = '[{"label": "…", "options": {"sampler": "…", …}}, …]'
-        raise ValueError(f"{path}: expected a JSON list of the form {form}") from None
-    return arms
+        raise ValueError(f"{path}: expected a JSON list of the form {form}, got a {type(raw).__name__}")
+    for number, entry in enumerate(raw):
+        check(entry, ArmEntry, f"{path}: arm {number}")
+    return tuple(Arm(entry["label"], entry["options"]) for entry in raw)
 
 
 def check_arms(arms: Sequence[Arm | Truth]) -> None:

@@ -25,7 +25,10 @@ Picture = NDArray[np.uint8]  # h w c
 
 _PILLOW = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM")  # FFmpeg has the rest
 _FOLDER = (".png", ".jpg", ".jpeg", ".webp")
-_DAMAGED = (av.FFmpegError, OSError, EOFError, SyntaxError, TypeError, struct.error)  # Pillow's readers raise them all
+_DAMAGED = (  # Pillow's readers raise them all
+    av.FFmpegError, OSError, EOFError, SyntaxError, TypeError, AttributeError, LookupError, ArithmeticError,
+    struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)

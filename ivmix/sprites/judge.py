@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ivmix.models.folder import check_config
+
 
 @dataclass(frozen=True)
 class JudgeConfig:
     widths: tuple[int, ...] = (16, 32, 64, 96, 96)
     features: int = 128
+
+    def __post_init__(self) -> None:
+        check_config(self)
 
     def to_dict(self) -> dict[str, Any]:
         return {"_class_name": "Judge", **asdict(self)}

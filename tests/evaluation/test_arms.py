@@ -76,17 +76,23 @@ def test_arms_are_read_from_a_file(tmp_path):
     assert read_arms(path) == (Arm("gamma 1", {"sampler": "zigzag", "image_guidance": "1"}),)
 
 
-BROKEN = [
-    "", "{}", "[]]", "[3]", '[{"label": "a"}]', '[{"label": 1, "options": {}}]', '[{"label": "a", "options": []}]',
-    '[{"label": "a", "options": {}, "steps": 3}]',
-]  # fmt: skip
+BROKEN = {
+    "": "is not JSON",
+    "{}": r"expected a JSON list of the form \[.*, got a dict",
+    "[]]": "is not JSON",
+    "[3]": "arm 0 is 3, expected an object",
+    '[{"label": "a"}]': "arm 0 lacks the entry 'options'",
+    '[{"label": 1, "options": {}}]': "arm 0: label is 1, expected text",
+    '[{"label": "a", "options": []}]': r"arm 0: options is \[\], expected an object",
+    '[{"label": "a", "options": {}, "steps": 3}]': "arm 0: unknown entry 'steps'",
+}
 
 
 @pytest.mark.parametrize("text", BROKEN)
-def test_a_file_of_anything_else_is_refused_with_the_form_it_should_have(tmp_path, text):
+def test_a_file_of_anything_else_is_refused_by_what_is_wrong(tmp_path, text):
     path = tmp_path / "arms.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match="expected a JSON list of the form"):
+    with pytest.raises(ValueError, match=rf"arms\.json.*{BROKEN[text]}"):
         read_arms(path)
 
 

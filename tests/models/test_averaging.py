@@ -106,10 +106,10 @@ def test_distances_are_compared_in_float32_when_all_else_is_half(normal: Make) -
     assert layer(x0, x0, torch.tensor(3), embedding).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("config", [AveragingConfig(0, 10), AveragingConfig(3, 0)])
-def test_a_layer_of_nothing_is_refused(config: AveragingConfig) -> None:
-    with pytest.raises(ValueError, match="expected at least 1"):
-        FrameAveraging(4, 6, config)
+@pytest.mark.parametrize(("features", "timesteps"), [(0, 10), (3, 0)])
+def test_a_layer_of_nothing_is_refused(features: int, timesteps: int) -> None:
+    with pytest.raises(ValueError, match="is 0, expected a whole number from 1"):
+        AveragingConfig(features, timesteps)
 
 
 # --- in a UNet ------------------------------------------------------------------------------------------------------

@@ -78,8 +78,8 @@ SAFETENSORS = {
     "no offsets": (with_header({"a": {"dtype": "F32", "shape": [2]}}), "a has no dtype, shape and data_offsets"),
     "an entry too much": (with_header({"a": entry() | {"x": 1}}), "a has no dtype, shape and data_offsets"),
     "entry a number": (with_header({"a": 1}), "a has no dtype, shape and data_offsets"),
-    "a name of two lines": (with_header({"a\n\x1b": 1}), r"a\\n\\x1b has no dtype, shape and data_offsets"),
-    "a name of a megabyte": (with_header({"a" * 10**6: 1}), "aaa …"),
+    "a name of two lines": (with_header({"a\n\x1b": entry()}), r"a\\n\\x1b is no name of a tensor"),
+    "a name of a megabyte": (with_header({"a" * 10**6: 1}), "aaa … is no name of a tensor: expected up to 400"),
     "shape negative": (with_header({"a": entry(shape=[-2])}), r"a has shape \[-2\]"),
     "shape of fractions": (with_header({"a": entry(shape=[2.0])}), r"a has shape \[2\.0\]"),
     "shape of truths": (with_header({"a": entry(shape=[True])}), r"a has shape \[True\]"),
@@ -140,7 +140,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_nothing_runs(suffix: str, wrapp
     trace, path = tmp_path / "trace", tmp_path / f"a{suffix}"
     code: Any = Code(trace)
     torch.save({"state_dict": {"a": torch.ones(1)}, "hook": code} if wrapped else code, path)
-    refused(path, r"is a pickle that wants (posix|nt)\.system, which could run any code: not read\. Use .* safetensors")
+    refused(path, r"is a pickle that wants (posix|nt)\.system, which could run any code or take any memory: not read\.")
     assert not trace.exists()
     torch.load(path, weights_only=False)  # what it would have done
     assert trace.exists()
@@ -180,7 +180,7 @@ PICKLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list": (lambda path: torch.save([torch.ones(1)], path), "holds a list, expected a state dict"),
     "a tensor": (lambda path: torch.save(torch.ones(1), path), "holds a Tensor, expected a state dict"),
     "no tensors": (lambda path: torch.save({"epoch": 1}, path), r"holds no tensors, only \['epoch'\]"),
-    "numbered": (lambda path: torch.save({1: torch.ones(1)}, path), "holds '1', a torch.strided tensor on cpu"),
+    "numbered": (lambda path: torch.save({1: torch.ones(1)}, path), "it names a tensor 1, expected text"),
 }
 
 

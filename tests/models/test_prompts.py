@@ -11,7 +11,7 @@ from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
 from ivmix.models import CLIPText, CLIPTextConfig, Tokenizer, encode_prompts, parse_weights
-from ivmix.models.prompts import emphasise, read_prompts
+from ivmix.models.prompts import clean, emphasise, read_prompts
 from ivmix.models.tokenizer import BOS, EOS
 
 CONFIG = CLIPTextConfig(30, 8, 16, 2, 2, 8)
@@ -114,6 +114,50 @@ def test_no_text_is_lost_or_made_up_whatever_the_brackets() -> None:
         assert all(text and math.isfinite(weight) for text, weight in pieces)
         letters = [c for c in "".join(text for text, _ in pieces) if c in "abé"]
         assert letters == [c for c in prompt if c in "abé"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("a\u00a0red\u3000cat", "a red cat"),
+        (" a\n\nred\r\n\tcat\x0b\x0c\x85\u2028", "a red cat"),
+        ("\u1680a \u2003\u202f\u205fcat", "a cat"),
+        ("👩\u200d🚀 ❤\ufe0f 🏴\U000e0067\U000e007f", "👩\u200d🚀 ❤\ufe0f 🏴\U000e0067\U000e007f"),
+        ("שלום\u200f \u061cעולם", "שלום\u200f \u061cעולם"),
+        ("naïve 猫, ½ “cat”", "naïve 猫, ½ “cat”"),
+        ("", ""),
+    ],
+)
+def test_white_space_of_any_kind_is_one_space_and_what_joins_letters_is_kept(prompt: str, text: str) -> None:
+    assert clean(prompt) == text
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize("letter", [*map(chr, [*range(9), *range(14, 32), 127, 128, 0x9F, 0xD800, 0xDFFF])])
+def test_other_control_characters_are_refused_by_name_and_place(letter: str) -> None:
+    with pytest.raises(ValueError, match=rf"^the negative_prompt has .*U\+{ord(letter):04X}, its character 4: remove"):
+        clean(f"a\n {letter}b", "negative_prompt")
+
+
+def test_raw_prompts_have_no_weights_and_all_their_brackets() -> None:
+    tokenizer = TOKENIZERS["closed"]
+    ids, weights = read_prompts(tokenizer, ["a (red) x:y", r"a (red)"], raw=True)
+    assert torch.equal(ids, tokenizer(["a (red) x:y", "a (red)"]))
+    assert (weights == 1).all()
+    assert read_prompts(TOKENIZERS["byte pairs"], ["a ((red:2) [a:b:0.5"], raw=True)[1].eq(1).all()
+
+
+@pytest.mark.parametrize("prompt", ["a (purple red", "a (red:1.3) :( left", "[a] b"])
+def test_words_outside_a_vocabulary_are_told_with_the_prompt_as_it_was_written(prompt: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message follows
+        read_prompts(TOKENIZERS["closed"], [prompt])
+    assert str(caught.value).startswith(f"the prompt {prompt!r} has words outside the vocabulary: '")
+
+
+def test_a_token_that_the_encoder_does_not_know_is_refused_before_it_is_read(encoder: CLIPText) -> None:
+    words = [f"w{k}" for k in range(CONFIG.vocab_size)]
+    with pytest.raises(ValueError, match="numbers its tokens up to 31, the text encoder knows 30"):
+        encode_prompts(Tokenizer.from_words(words, 8), encoder, ["w0"])
 
 
 def test_every_token_has_the_weight_of_its_piece_and_begin_end_and_padding_have_one(tokenizer: Tokenizer) -> None:

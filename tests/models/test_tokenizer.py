@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 from ivmix.models import Tokenizer
-from ivmix.models.tokenizer import BOS, EOS
+from ivmix.models.tokenizer import BOS, CLIP_WORDS, EOS, check_pattern
 
 WORDS = ("a", "red", "circle", "left", "été")
 A, RED, CIRCLE, LEFT, ETE = range(2, 7)
@@ -208,6 +208,24 @@ def test_a_tokenizer_json_s_own_truncation_and_padding_are_not_used(clip_folder:
     backend.enable_padding(length=5)
     backend.save(str(tmp_path / "tokenizer.json"))
     assert len(tokens(Tokenizer.from_folder(tmp_path, 9), "red 1 2 3")) == 4
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [CLIP_WORDS, r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", r"\s+",
+     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"],
+)  # fmt: skip
+def test_the_regular_expressions_of_clip_and_gpt_2_are_no_search_for_ever(pattern: str) -> None:
+    check_pattern(pattern)
+
+
+def test_a_tokenizer_json_as_transformers_writes_it_is_read(clip_folder: Path, tmp_path: Path) -> None:
+    """With a post-processor and a decoder, of which nothing is read."""
+    plain = Tokenizer.from_folder(clip_folder, 9)
+    special = [(BOS, plain.bos), (EOS, plain.eos)]
+    plain.backend.post_processor = processors.RobertaProcessing(special[1], special[0], add_prefix_space=False)
+    plain.backend.save(str(tmp_path / "tokenizer.json"))
+    assert torch.equal(Tokenizer.from_folder(tmp_path, 9)(["red's 42!"]), plain(["red's 42!"]))
 
 
 @pytest.mark.parametrize("pad", ["<pad>", 3, {"content": 3}])
