@@ -375,6 +375,9 @@ LORA_CASES = {
     "deep adapter": Case("adapter_config.json", b'{"lora_alpha":' + DEEP, "nested more than 32 deep"),
     "alpha a list": Case("adapter_config.json", b'{"lora_alpha": []}', "PEFT's config of it cannot be read"),
     "alpha text": Case("adapter_config.json", b'{"lora_alpha": "many"}', "PEFT's config of it cannot be read"),
+    "alpha of thousands": Case(
+        "adapter_config.json", b'{"lora_alpha": "' + b"x" * 5000 + b'"}', "cannot be read: .*xxx.*…"
+    ),
     "alphas a list": Case("adapter_config.json", b'{"alpha_pattern": [1]}', "PEFT's config of it cannot be read"),
     "alphas by pattern": Case("adapter_config.json", b'{"alpha_pattern": {"(a+)+": 1}}', "only paths of modules"),
     "adapter a list": Case("adapter_config.json", b"[]", "holds a JSON list"),
@@ -497,6 +500,10 @@ ARMS_CASES = {
     "arm of another entry": Case("arms.json", b'[{"label": "a", "option": {}}]', "did you mean 'options'"),
     "label of no letters": Case("arms.json", b'[{"label": "?", "options": {}}]', "expected a label of 1 to 100"),
     "label twice": Case("arms.json", b'[{"label": "a", "options": {}}, {"label": "A", "options": {}}]', "differ more"),
+    "a label of thousands": Case("arms.json", b'[{"label": "' + b"?a" * 5000 + b'", "options": {}}]', "arm '.*…: exp"),
+    "arm's sampler of thousands": Case(
+        "arms.json", b'[{"label": "a", "options": {"sampler": "' + b"x" * 5000 + b'"}}]', "sampler 'xxx.*…: expected"
+    ),
     "label not UTF-8": Case("arms.json", b'[{"label": "\xff", "options": {}}]', "can't decode"),
     "arm's sampler": Case("arms.json", b'[{"label": "a", "options": {"sampler": 3}}]', "arm 'a': sampler 3: expected"),
     "arm's option": Case("arms.json", b'[{"label": "a", "options": {"colour": 3}}]', "option 'colour' is not known"),
@@ -517,6 +524,8 @@ PROMPT_CASES = {
     ),
     "a prompt without end": Case("prompts.txt", b"a " * 40_000, "has 79,999 characters"),
     "no head": Case("prompts.csv", b"", "expected the names of columns"),
+    "a head that stays open": Case("prompts.csv", b'"prompt,seed\na,3\n', "unexpected end of data"),
+    "a head of thousands": Case("prompts.csv", b"[" * 5000, "prompt among them, got \\['\\[.*…"),
     "a column unknown": Case("prompts.csv", b"prompt,colour\na,red\n", "unknown entry 'colour'"),
     "a cell too many": Case("prompts.csv", b"prompt\na,b\n", "expected 1, as in the head"),
     "a seed of 5000 digits": Case("prompts.csv", b"prompt,seed\na," + b"9" * 5000, "seed is '999"),
