@@ -139,9 +139,9 @@ def called(name: str, *arguments: bytes) -> bytes:
     return b"\x80\x02}X\x01\0\0\0ac" + f"{module}\n{function}\n".encode() + tuples + b"Rs."
 
 
-def nested_tuples(depth: int) -> bytes:
-    """A pickled dict whose key is a tuple of twice a tuple of twice …: 2**depth numbers to whoever compares it."""
-    return b"\x80\x02}q\0K\1q\1" + b"h\1h\1\x86q\1" * depth + b"h\0h\1K\1s."
+def nested_tuples(depth: int, width: int = 2) -> bytes:
+    """A pickled dict whose key is a tuple of `width` times a tuple of …: width**depth numbers to whoever hashes it."""
+    return b"\x80\x02}q\0K\1q\1" + (b"(" + b"h\1" * width + b"tq\1") * depth + b"h\0h\1K\1s."
 
 
 def nested(depth: int) -> bytes:
@@ -227,7 +227,8 @@ WEIGHT_CASES = {
         "weights.ckpt", torch_file(called("torch.storage.UntypedStorage", BIG)), r"torch\.storage\.UntypedStorage"
     ),
     "gigabytes of numbers": Case("weights.ckpt", torch_file(called("torch.FloatTensor", BIG)), r"torch\.FloatTensor"),
-    "a name that never ends": Case("weights.ckpt", torch_file(nested_tuples(60)), "nests tuples more than 8 deep"),
+    "a name that never ends": Case("weights.ckpt", torch_file(nested_tuples(60)), r"a tuple of 2\.3e\+18 values"),
+    "a wide name that never ends": Case("weights.ckpt", torch_file(nested_tuples(4, 200)), "a tuple of 1.6e.09 values"),
     "a pickle of 400 names": Case(
         "weights.ckpt", torch_file(b"\x80\x02" + b"".join(b"cm\nn%d\n" % i for i in range(400)) + b"."),
         r"m\.n0, m\.n1, m\.n10 and 397 more",
