@@ -16,7 +16,7 @@ from ivmix.media import fit, read_clip
 from ivmix.media.files import StrPath
 from ivmix.models.prompts import clean
 from ivmix.record import Given
-from ivmix.typed import whole
+from ivmix.typed import short, whole
 
 Texts = str | Sequence[str]
 
@@ -24,7 +24,7 @@ Texts = str | Sequence[str]
 def read_prompts(prompts: Texts) -> list[str]:
     """One text, or a list of them. ValueError for anything else."""
     if not isinstance(prompts, str | Iterable):
-        raise ValueError(f"prompts is {prompts!r}: expected text, or a list of texts")
+        raise ValueError(f"prompts is {short(prompts)}: expected text, or a list of texts")
     found = [read_prompt(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
     if not found:
         raise ValueError("prompts: got none, expected at least one")
@@ -34,7 +34,7 @@ def read_prompts(prompts: Texts) -> list[str]:
 def read_prompt(prompt: str) -> str:
     """A prompt as `clean` makes it. ValueError for an empty one, or one that is no text or holds control characters."""
     if not isinstance(prompt, str):
-        raise ValueError(f"prompt {prompt!r}: expected text, got {type(prompt).__name__}")
+        raise ValueError(f"prompt {short(prompt)}: expected text, got {type(prompt).__name__}")
     if not (text := clean(prompt)):
         raise ValueError("the prompt is empty: describe the clip, such as 'a red circle moving left'")
     return text
@@ -45,7 +45,7 @@ def one_each(name: str, given: Texts | None, count: int, default: Texts) -> list
     texts = default if given is None else given
     texts = [texts] * count if isinstance(texts, str) else list(texts)
     if len(texts) != count or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{name} is {texts!r}: expected one text, or {count}, one a prompt")
+        raise ValueError(f"{name} is {short(texts)}: expected one text, or {count}, one a prompt")
     return [clean(text, name) for text in texts]
 
 

@@ -56,9 +56,10 @@ def _lines(text: str, path: Path) -> list[Request]:
 def _rows(text: str, path: Path) -> list[Request]:
     reader = csv.DictReader(io.StringIO(text), strict=True)
     found = []
-    if "prompt" not in (reader.fieldnames or ()):
-        raise ValueError(f"{path}, line 1: expected the names of columns, prompt among them, got {reader.fieldnames}")
     try:
+        names = reader.fieldnames
+        if "prompt" not in (names or ()):
+            raise ValueError(f"{path}, line 1: expected the names of columns, prompt among them, got {short(names)}")
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if None in row or None in row.values():

@@ -46,7 +46,7 @@ from ivmix.solvers import (
 from ivmix.solvers.ivmixed import inside
 from ivmix.solvers.legs import progress
 from ivmix.solvers.official import ENTRIES
-from ivmix.typed import whole
+from ivmix.typed import short, whole
 
 Plan = tuple[Field | dict[str, Field], list[Leg]]
 Role = Literal["image", "video"]
@@ -160,7 +160,9 @@ class FreeInit(VideoAlone):
         for name in ("spatial_cutoff", "temporal_cutoff"):
             value = getattr(self, name)
             if not _is_number(value) or not 0 < value < math.inf:
-                raise ValueError(f"{name}={value!r}: expected a number above 0, such as 0.25; 1 is Nyquist's frequency")
+                raise ValueError(
+                    f"{name}={short(value)}: expected a number above 0, such as 0.25; 1 is Nyquist's frequency"
+                )
 
     @property
     def outer_steps(self) -> int:
@@ -292,7 +294,7 @@ class Mixture(VideoAlone):
         super().__post_init__()
         _check_interval(self.interval)
         if not _is_number(self.image_weight) or not 0 <= self.image_weight <= 1:
-            raise ValueError(f"image_weight={self.image_weight!r}: expected a share from 0 to 1")
+            raise ValueError(f"image_weight={short(self.image_weight)}: expected a share from 0 to 1")
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
         progress, m = Progress.of(sigmas), self.image_weight
@@ -375,12 +377,12 @@ def _plain(value: Any) -> Any:
 
 def one_of(name: str, value: Any, accepted: Iterable[str]) -> None:
     if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{name} {value!r}: expected one of {', '.join(accepted)}")
+        raise ValueError(f"{name} {short(value)}: expected one of {', '.join(accepted)}")
 
 
 def _check_finite(name: str, value: float) -> None:
     if not _is_number(value) or not math.isfinite(value):
-        raise ValueError(f"{name}={value!r}: expected a finite number, such as 4")
+        raise ValueError(f"{name}={short(value)}: expected a finite number, such as 4")
 
 
 def _is_number(value: Any) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from ivmix.elsewhere import ELSEWHERE
+from ivmix.models.folder import printable
 from ivmix.samplers import OPTIONS, SAMPLERS, Sampling, one_of
 from ivmix.solvers import GuidanceRamp
-from ivmix.typed import check_keys, meant
+from ivmix.typed import check_keys, meant, short
 
 
 def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iterable[str] = ()) -> Sampling:
@@ -27,7 +28,7 @@ def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iter
         if option not in OPTIONS:
             known = (*beside, "sampler", *OPTIONS)
             hint = f"it is {ELSEWHERE[option]} here" if option in ELSEWHERE else meant(option, known)
-            raise ValueError(f"option {option!r} is not known: {hint}")
+            raise ValueError(f"option {short(option)} is not known: {hint}")
         if option not in names(kind):
             takers = ", ".join(n for n, k in SAMPLERS.items() if option in names(k))
             raise ValueError(f"{option} has no meaning for sampler {name!r}: it belongs to {takers}")
@@ -51,11 +52,11 @@ def _read(name: str, value: Any) -> Any:
         try:
             return GuidanceRamp.parse(str(value))
         except ValueError as error:
-            raise ValueError(f"{name}={value!s}: {error}") from None
+            raise ValueError(f"{name}={printable(value, 60)}: {printable(error, 200)}") from None
     if name == "interval":
         try:
             begin, end = (float(part) for part in (value.split(":") if isinstance(value, str) else value))
         except (TypeError, ValueError):
-            raise ValueError(f"interval={value!s}: expected A:B, such as 0:0.5") from None
+            raise ValueError(f"interval={printable(value, 60)}: expected A:B, such as 0:0.5") from None
         return begin, end
     return value

@@ -85,7 +85,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     number = count(value)
     if number is None or number < least or (most is not None and number > most):
         span = f"of {least} or more" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name}={value!r}: expected a whole number {span}")
+        raise ValueError(f"{name}={short(value)}: expected a whole number {span}")
     return number
 
 

@@ -23,14 +23,14 @@ LARGEST_HEADER = 2**24  # bytes; the largest public file here needs a quarter of
 LARGEST_PICKLE = 2**21  # bytes without the tensors': 147 a tensor, so seven times Stable Diffusion's with its averages
 MOST_TENSORS = 20_000  # of a file; the largest public one here has 1,831
 LONGEST_NAME = 400  # characters of a tensor's name; the longest public one here has a third of them
-DEEPEST_TUPLE = 8  # the name of a tensor is compared by all that is in it: sixty tuples of twice the last take for ever
+LARGEST_TUPLE = 1_000  # of all inside: as a key it is hashed whole, and sixty tuples of twice the last take for ever
 WRAPPERS = ("state_dict", "module", "model")  # what trainers put a state dict into
 PREFIXES = ("_forward_module.", "module.")  # what DeepSpeed and DistributedDataParallel put before every key
 # What a state dict is pickled from, whether by torch or by a trainer that puts sizes, dtypes and devices beside it.
 # torch would take more: `bytearray` and the classes of tensors and raw storages, which set any memory aside.
 PARTS = re.compile(
     r"collections (OrderedDict|Counter)|builtins (set|complex)|_codecs encode|torch\.serialization _get_layout"
-    r"|torch (Size|device|[a-z]\w*)|torch(\.cuda)? \w+Storage(?<!pedStorage)|torch\.nn\.parameter Parameter"
+    r"|torch (Size|device|bool|(b?float|complex|u?int)\w+)|torch(\.cuda)? \w+Storage|torch\.nn\.parameter Parameter"
     r"|torch\._utils _rebuild_(tensor(_v2)?|parameter|sparse_tensor|meta_tensor_no_storage)"
 )
 DTYPES = {
@@ -197,24 +197,25 @@ def _check_zip(path: Path) -> None:
         raise ValueError(_unreadable(path, f"its pickle has {pickles[0].file_size:,} bytes, over {LARGEST_PICKLE:,}"))
     if start[0][:1] == b"\x80" and start[0][1:2] not in (b"\2", b"\3"):
         raise ValueError(_unreadable(path, f"its pickle is of protocol {start[0][1:2].hex()}, torch.save's is 2"))
-    wanted, deepest = _survey(start[0])
+    wanted, largest = _survey(start[0])
     if wanted:
         names = ", ".join(wanted[:3]) + (f" and {len(wanted) - 3} more" if len(wanted) > 3 else "")
         raise ValueError(
             f"{path} is a pickle that wants {printable(names)}, which could run any code or take any memory: not read. "
             "Use the same weights in safetensors, or convert the file where you trust it"
         )
-    if deepest > DEEPEST_TUPLE:
-        raise ValueError(_unreadable(path, f"its pickle nests tuples more than {DEEPEST_TUPLE} deep"))
+    if largest > LARGEST_TUPLE:
+        raise ValueError(_unreadable(path, f"its pickle holds a tuple of {largest:.2g} values, over {LARGEST_TUPLE:,}"))
 
 
 def _survey(pickle: bytes) -> tuple[list[str], int]:
-    """The names a pickle asks for that are none of `PARTS`, and how deep its tuples are nested; nothing is built.
+    """The names a pickle asks for that are none of `PARTS`, and how many values its largest tuple holds, those of the
+    tuples in it included; nothing is built.
 
     Up to where it can be read: what comes after, no unpickler reads either.
     """
-    wanted, deepest = set[str](), 0
-    stack = list[int | None]()  # of every value how deep its tuples are, None for a mark
+    wanted, largest = set[str](), 0
+    stack = list[int | None]()  # what a value counts for in a tuple, None for a mark
     memo = dict[Any, int | None]()
     try:
         for code, value, _ in pickletools.genops(pickle):
@@ -238,12 +239,12 @@ def _survey(pickle: bytes) -> tuple[list[str], int]:
                             taken.append(stack.pop())
                     else:
                         taken.append(stack.pop())
-                depth = 1 + max((one or 0 for one in taken), default=0) if "TUPLE" in code.name else 0
-                deepest = max(deepest, depth)
-                stack += [depth] * len(code.stack_after)
+                count = 1 + sum(one or 0 for one in taken) if "TUPLE" in code.name else 1
+                largest = max(largest, count)
+                stack += [count] * len(code.stack_after)
     except (ValueError, KeyError, IndexError, AttributeError, UnicodeError):
         pass
-    return sorted(wanted), deepest
+    return sorted(wanted), largest
 
 
 def _unwrap(path: Path, raw: Any) -> dict[str, Tensor]:

@@ -233,7 +233,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind is tuple:
         return isinstance(value, tuple) and len(value) > 0 and all(_fits(one, get_args(hint)[0]) for one in value)
     if hint in (int, float):
-        return type(value) in {int, hint} and 0 < value <= LARGEST_SIZE
+        number = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        return number and 0 < value <= LARGEST_SIZE
     return isinstance(value, hint)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ivmix.models.build import StateError
 from ivmix.models.files import read_metadata, read_state
-from ivmix.models.folder import parse_json, read_json
+from ivmix.models.folder import parse_json, printable, read_json
 from ivmix.models.layouts import LAYOUTS
 from ivmix.models.sources import Source, locate
 from ivmix.models.text import CLIPText
@@ -249,7 +249,7 @@ def multiply(
         try:
             alpha, divisor = peft_alpha(config, network, keys["down"].split(".lora_A")[0], rank)
         except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{name}: PEFT's config of it cannot be read: {error}") from None
+            raise ValueError(f"{name}: PEFT's config of it cannot be read: {printable(error, 200)}") from None
     if not math.isfinite(alpha):
         raise ValueError(f"{name}: the alpha of {keys['down']} is not one finite number")
     return Factors(down, up, alpha / divisor, keys["down"])
@@ -261,7 +261,7 @@ def peft_alpha(config: Mapping[str, Any], network: str, module: str, rank: int) 
     alpha = entries.get("lora_alpha", rank)
     for path, own in entries.get("alpha_pattern", {}).items():
         if not re.fullmatch(r"[\w.]+", path):
-            raise ValueError(f"alpha_pattern {path!r}: only paths of modules are supported")
+            raise ValueError(f"alpha_pattern {path[:60]!r}: only paths of modules are supported")
         if f".{module}".endswith(f".{path}"):
             alpha = own
     return float(alpha), math.sqrt(rank) if entries.get("use_rslora", False) else float(rank)
@@ -273,8 +273,9 @@ def read_config(path: Path) -> dict[str, Any]:
     if header is not None:
         try:
             return dict(parse_json(header.encode()))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path}: lora_adapter_metadata in its header is no JSON object: {error}") from None
+        except (ValueError, TypeError) as error:
+            what = "lora_adapter_metadata in its header is no JSON object"
+            raise ValueError(f"{path}: {what}: {printable(error)}") from None
     beside = path.with_name("adapter_config.json")
     return read_json(beside) if beside.is_file() else {}
 

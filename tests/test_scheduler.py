@@ -280,7 +280,7 @@ def test_what_the_user_says_is_not_read_from_a_file_that_cannot_say_it(pipeline:
         ({"video_schedule": "{"}, "video_schedule is not JSON"),
         ({"video_schedule": '{"kind": "linear", "beta": 1}'}, "video_schedule: linear: got unknown keys"),
         ({"video_schedule": '{"kind": "fading"}'}, "video_schedule: fading: got no of, expected"),
-        ({"video_schedule": {"kind": "table", "alpha": "x"}}, "video_schedule: table: got no sigma_vp, timesteps, expected"),
+        ({"video_schedule": {"kind": "table", "alpha": "x"}}, "video_schedule: table: got no sigma_vp"),
         ({"video_schedule": "{}"}, "video_schedule: beta_schedule is missing"),
     ],
 )

@@ -139,9 +139,9 @@ def called(name: str, *arguments: bytes) -> bytes:
     return b"\x80\x02}X\x01\0\0\0ac" + f"{module}\n{function}\n".encode() + tuples + b"Rs."
 
 
-def nested_tuples(depth: int) -> bytes:
-    """A pickled dict whose key is a tuple of twice a tuple of twice …: 2**depth numbers to whoever compares it."""
-    return b"\x80\x02}q\0K\1q\1" + b"h\1h\1\x86q\1" * depth + b"h\0h\1K\1s."
+def nested_tuples(depth: int, width: int = 2) -> bytes:
+    """A pickled dict whose key is a tuple of `width` times a tuple of …: width**depth numbers to whoever hashes it."""
+    return b"\x80\x02}q\0K\1q\1" + (b"(" + b"h\1" * width + b"tq\1") * depth + b"h\0h\1K\1s."
 
 
 def nested(depth: int) -> bytes:
@@ -227,7 +227,8 @@ WEIGHT_CASES = {
         "weights.ckpt", torch_file(called("torch.storage.UntypedStorage", BIG)), r"torch\.storage\.UntypedStorage"
     ),
     "gigabytes of numbers": Case("weights.ckpt", torch_file(called("torch.FloatTensor", BIG)), r"torch\.FloatTensor"),
-    "a name that never ends": Case("weights.ckpt", torch_file(nested_tuples(60)), "nests tuples more than 8 deep"),
+    "a name that never ends": Case("weights.ckpt", torch_file(nested_tuples(60)), r"a tuple of 2\.3e\+18 values"),
+    "a wide name that never ends": Case("weights.ckpt", torch_file(nested_tuples(4, 200)), "a tuple of 1.6e.09 values"),
     "a pickle of 400 names": Case(
         "weights.ckpt", torch_file(b"\x80\x02" + b"".join(b"cm\nn%d\n" % i for i in range(400)) + b"."),
         r"m\.n0, m\.n1, m\.n10 and 397 more",
@@ -375,6 +376,9 @@ LORA_CASES = {
     "deep adapter": Case("adapter_config.json", b'{"lora_alpha":' + DEEP, "nested more than 32 deep"),
     "alpha a list": Case("adapter_config.json", b'{"lora_alpha": []}', "PEFT's config of it cannot be read"),
     "alpha text": Case("adapter_config.json", b'{"lora_alpha": "many"}', "PEFT's config of it cannot be read"),
+    "alpha of thousands": Case(
+        "adapter_config.json", b'{"lora_alpha": "' + b"x" * 5000 + b'"}', "cannot be read: .*xxx.*…"
+    ),
     "alphas a list": Case("adapter_config.json", b'{"alpha_pattern": [1]}', "PEFT's config of it cannot be read"),
     "alphas by pattern": Case("adapter_config.json", b'{"alpha_pattern": {"(a+)+": 1}}', "only paths of modules"),
     "adapter a list": Case("adapter_config.json", b"[]", "holds a JSON list"),
@@ -497,6 +501,10 @@ ARMS_CASES = {
     "arm of another entry": Case("arms.json", b'[{"label": "a", "option": {}}]', "did you mean 'options'"),
     "label of no letters": Case("arms.json", b'[{"label": "?", "options": {}}]', "expected a label of 1 to 100"),
     "label twice": Case("arms.json", b'[{"label": "a", "options": {}}, {"label": "A", "options": {}}]', "differ more"),
+    "a label of thousands": Case("arms.json", b'[{"label": "' + b"?a" * 5000 + b'", "options": {}}]', "arm '.*…: exp"),
+    "arm's sampler of thousands": Case(
+        "arms.json", b'[{"label": "a", "options": {"sampler": "' + b"x" * 5000 + b'"}}]', "sampler 'xxx.*…: expected"
+    ),
     "label not UTF-8": Case("arms.json", b'[{"label": "\xff", "options": {}}]', "can't decode"),
     "arm's sampler": Case("arms.json", b'[{"label": "a", "options": {"sampler": 3}}]', "arm 'a': sampler 3: expected"),
     "arm's option": Case("arms.json", b'[{"label": "a", "options": {"colour": 3}}]', "option 'colour' is not known"),
@@ -517,6 +525,8 @@ PROMPT_CASES = {
     ),
     "a prompt without end": Case("prompts.txt", b"a " * 40_000, "has 79,999 characters"),
     "no head": Case("prompts.csv", b"", "expected the names of columns"),
+    "a head that stays open": Case("prompts.csv", b'"prompt,seed\na,3\n', "unexpected end of data"),
+    "a head of thousands": Case("prompts.csv", b"[" * 5000, "prompt among them, got \\['\\[.*…"),
     "a column unknown": Case("prompts.csv", b"prompt,colour\na,red\n", "unknown entry 'colour'"),
     "a cell too many": Case("prompts.csv", b"prompt\na,b\n", "expected 1, as in the head"),
     "a seed of 5000 digits": Case("prompts.csv", b"prompt,seed\na," + b"9" * 5000, "seed is '999"),

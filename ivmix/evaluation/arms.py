@@ -18,7 +18,7 @@ from ivmix.sampling import sampling
 from ivmix.solvers import Guided, planned_nfe
 from ivmix.sprites.world import degrade, random_scenes, render
 from ivmix.text_to_video import TextToVideo
-from ivmix.typed import check, whole
+from ivmix.typed import check, short, whole
 
 BESIDE = ("frames", "strength", "invert")  # options of an arm that are not its sampler's
 
@@ -64,7 +64,7 @@ class Arm:
                 raise ValueError("invert says how to begin from a clip: give its strength, or leave it out")
             return {"sampling": sampling(model.pair.defaults, options).to_dict(), **beside}
         except ValueError as error:
-            raise ValueError(f"arm {self.label!r}: {error}") from None
+            raise ValueError(f"arm {short(self.label)}: {error}") from None
 
     def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
         """One clip a caption, in one batch."""
@@ -180,9 +180,9 @@ def check_arms(arms: Sequence[Arm | Truth]) -> None:
     for arm in arms:
         name = slug(arm.label)
         if not 0 < len(name) <= 100:
-            raise ValueError(f"arm {arm.label!r}: expected a label of 1 to 100 letters and digits")
+            raise ValueError(f"arm {short(arm.label)}: expected a label of 1 to 100 letters and digits")
         if name in names:
-            raise ValueError(f"arms {names[name]!r} and {arm.label!r}: give them labels that differ more")
+            raise ValueError(f"arms {short(names[name])} and {short(arm.label)}: give them labels that differ more")
         names[name] = arm.label
 
 
