@@ -7,7 +7,8 @@ from typing import Any, TypedDict, get_type_hints
 from ivmix.models.folder import read_json
 from ivmix.typed import check, check_keys
 
-LISTS = ("prompts", "negative_prompts", "image_negative_prompts", "seeds", "source_prompts")  # an entry a clip
+# What has an entry a clip.
+LISTS = ("prompts", "negative_prompts", "image_negative_prompts", "seeds", "source_prompts", "batch_sizes")
 
 
 class Given(TypedDict):
@@ -23,8 +24,8 @@ class Record:
 
     `pair` is a name or a folder, `swaps` what was put in place of its models, `weights` the hash of all that was
     loaded. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given instead
-    of the seeds' own. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts
-    to frames.
+    of the seeds' own, `batch_sizes` how many clips ran together with each, itself among them, which decides the last
+    bits. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts to frames.
     """
 
     ivmix: str
@@ -41,6 +42,8 @@ class Record:
     height: int
     width: int
     vae_tile: int | None
+    image_frames: int | None
+    batch_sizes: list[int]
     video: Given | None
     strength: float | None
     source_prompts: list[str] | None
@@ -73,8 +76,8 @@ class Record:
         return f"its solver {solver} has no name" if "(" in solver else None
 
     def asks_as(self, other: "Record") -> bool:
-        """Whether both ask for the same, whatever it cost."""
-        cost: dict[str, Any] = {"nfe": {}, "forwards": {}, "seconds": 0.0}
+        """Whether both ask for the same, whatever it cost and whatever ran beside it."""
+        cost: dict[str, Any] = {"nfe": {}, "forwards": {}, "seconds": 0.0, "batch_sizes": []}
         return replace(self, **cost) == replace(other, **cost)
 
 
