@@ -30,7 +30,7 @@ def frames_at_once(height: int, width: int) -> int:
 
 @dataclass(frozen=True)
 class Load:
-    """What a device has to hold at a time: `clips` clips of so many frames and pixels.
+    """What a device has to hold at a time: `clips` clips of so many frames and pixels, drawn by `models`.
 
     The decoder works in squares of `vae_tile` latents, the image model on `image_frames` frames; None is all at once.
     """
@@ -41,6 +41,7 @@ class Load:
     width: int
     vae_tile: int | None = None
     image_frames: int | None = None
+    models: tuple[str, ...] = ("image", "video")
 
 
 def choose_batch(pair: Pair, load: Load) -> int:
@@ -98,13 +99,15 @@ def activations(pair: Pair, load: Load) -> int:
     a size not asked for before."""
     channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width)
     latents = load.clips * channels * load.frames * h * w
-    at_once = min(load.image_frames or load.frames, load.frames)
-    networks = [
-        load.clips * network_activations(side.unet.config, frames, h, w, side.name == "video", pair.dtype)
-        for side, frames in ((pair.image, at_once), (pair.video, load.frames))
-    ]
-    if at_once < load.frames:  # what is predicted for the frames before waits
-        networks[0] += 2 * latents * pair.dtype.itemsize
+    networks = []
+    for side in pair.sides:
+        if side.name not in load.models:
+            continue
+        temporal, frames = side.name == "video", load.frames
+        at_once = frames if temporal or load.image_frames is None else min(load.image_frames, frames)
+        waiting = 0 if at_once == frames else 2 * latents * pair.dtype.itemsize  # what other frames are predicted as
+        per_clip = network_activations(side.unet.config, at_once, h, w, temporal, pair.dtype)
+        networks.append(load.clips * per_clip + waiting)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
     decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
     decoder = decoder_activations(pair.vae.config, decoded, min(h, tile), min(w, tile), pair.dtype)

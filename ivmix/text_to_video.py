@@ -269,7 +269,7 @@ class TextToVideo:
             name = "strength" if strength is not None else "source_prompt"
             raise ValueError(f"{name} says how to begin from a video: give one (video, --init), or leave it out")
 
-        load = Load(b, frames, height, width, vae_tile, image_frames)
+        load = Load(b, frames, height, width, vae_tile, image_frames, sampling.models)
         size = choose_batch(pair, load) if batch_size == "auto" else batch_size if fill else min(batch_size, b)
         check_fits(pair, replace(load, clips=size))
         negatives = one_each("negative_prompt", negative_prompt, b, pair.defaults["negative_prompt"])
