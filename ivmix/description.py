@@ -6,7 +6,7 @@ pair.json, version 1:
      "image": {"unet": SOURCE, "text_encoder": SOURCE, "tokenizer": SOURCE, "schedule": {"kind": …},
                "prediction": "epsilon"},
      "video": {… the same keys …, "motion": SOURCE, "fps": 24},
-     "frames": 8, "height": 32, "width": 32, "fps": 8,
+     "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
      "defaults": {"sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
      "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
 
@@ -14,9 +14,14 @@ A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@rev
 once. `motion` (AnimateDiff's modules for a spatial UNet), `motion_norm` (whose group norms they have, "authors" or
 "diffusers": `ivmix.models.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip`
 (the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
-a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `about` and `authors`
-(what the paper's authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the
-folder "judge" beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
+a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `dtype` (what the
+networks run in on an accelerator unless the caller says: float32), `about` and `authors` (what the paper's authors ran
+and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge" beside
+pair.json, if there is one), and `files` (what is known of sources) may be missing.
+
+The public pairs say float16, not bfloat16: it is what their files come in and what their authors' codes run in, its
+rounding error is an eighth of the other's, and every GPU and MPS compute in it. Its smaller range is no matter to them:
+attention keeps its scores in float32, and the autoencoder that overflows is SDXL's.
 """
 
 import os
@@ -26,7 +31,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, get_type_hints
+from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
 from ivmix.models import UNetConfig, inspect
 from ivmix.models.folder import Local, printable, read_json
@@ -97,6 +102,7 @@ class Description(TypedDict):
     height: int
     width: int
     fps: float
+    dtype: NotRequired[Literal["float32", "float16", "bfloat16"]]
     defaults: dict[str, str | dict[str, Any]]
     files: NotRequired[dict[str, FileEntry]]
 

@@ -1,7 +1,7 @@
 """What a run takes of a device's memory, counted before anything is allocated.
 
-Counted are the tensors of the dearest moment: in a network's forward pass, or in the decoder's while the frames
-decoded before wait. Weights, what kernels take for themselves and an allocator's rounding come on top, so that what is
+Counted are weights, and the tensors of the dearest moment: in a network's forward pass, or in the decoder's while the
+frames decoded before wait. What kernels take for themselves and an allocator's rounding come on top, so that what is
 refused would not have fitted; what is not refused may still not fit.
 """
 
@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -28,39 +29,98 @@ def frames_at_once(height: int, width: int) -> int:
     return max(1, PIXELS // (height * width))
 
 
-def check_fits(pair: Pair, clips: int, frames: int, height: int, width: int, vae_tile: int | None) -> None:
-    """Raises ValueError, before anything is allocated, where `clips` clips at a time, of `frames` frames of height x
-    width pixels, need more memory than the pair's device has in all."""
+@dataclass(frozen=True)
+class Load:
+    """What a device has to hold at a time: `clips` clips of so many frames and pixels, drawn by `models`.
+
+    The decoder works in squares of `vae_tile` latents, the image model on `image_frames` frames; None is all at once.
+    """
+
+    clips: int
+    frames: int
+    height: int
+    width: int
+    vae_tile: int | None = None
+    image_frames: int | None = None
+    models: tuple[str, ...] = ("image", "video")
+
+
+def choose_batch(pair: Pair, load: Load) -> int:
+    """How many of the clips of `load` run together where nobody says: the largest power of two of them that fits.
+
+    It is counted by what the device has in all, never by what is free: the same call gives the same bytes. Activations
+    count twice, for what is not counted. On the CPU, and where a device does not tell, it is 1: there a batch is no
+    faster, and a clip alone is the same to the bit whoever else is drawn.
+    """
+    there = None if pair.device.type == "cpu" or load.clips == 1 else device_memory(pair.device)
+    if there is None:
+        return 1
+    room = there - weights(pair)
+
+    def fits(clips: int) -> bool:
+        part = replace(load, clips=clips)
+        return 2 * upper_bound(pair, part) <= room or 2 * activations(pair, part) <= room
+
+    powers = (1 << k for k in reversed(range(load.clips.bit_length())))
+    return next((clips for clips in powers if clips == 1 or fits(clips)), 1)
+
+
+def check_fits(pair: Pair, load: Load) -> None:
+    """Raises ValueError, before anything is allocated, for what needs more memory than the pair's device has in all."""
     there = device_memory(pair.device)
-    if there is None or upper_bound(pair, clips, frames, height, width, vae_tile) <= there:
+    if there is None or weights(pair) + upper_bound(pair, load) <= there:
         return
-    needed = estimate(pair, clips, frames, height, width, vae_tile)
-    if needed > there:
-        wide = pair.dtype.itemsize > 2
-        ways = ["fewer frames", "a smaller size", *["a smaller batch_size"] * (clips > 1)]
-        tiles = estimate(pair, clips, frames, height, width, 1) < needed
-        ways += [*["a smaller vae_tile"] * tiles, *["float16"] * wide]
-        raise ValueError(
-            f"{clips} x {frames} frames of {height}x{width} need at least {needed / 1e9:,.1f} GB, and {pair.device} "
-            f"has {there / 1e9:,.1f} GB in all: try {', '.join(ways)}"
-        )
+    needed, held = activations(pair, load), weights(pair)
+    if needed + held <= there:
+        return
+    has = f"and {pair.device} has {there / 1e9:,.1f} GB in all"
+    narrower = ["float16"] * (pair.dtype.itemsize > 2)
+    if held > there:
+        remedy = "; try float16" if narrower else ""
+        raise ValueError(f"the weights of pair {pair.name!r} need {held / 1e9:,.1f} GB, {has}{remedy}")
+    ways = ["fewer frames", "a smaller size", *["a smaller batch_size"] * (load.clips > 1)]
+    parts = {"vae_tile": replace(load, vae_tile=1), "image_frames": replace(load, image_frames=1)}
+    ways += [f"a smaller {name}" for name, part in parts.items() if activations(pair, part) < needed]
+    raise ValueError(
+        f"{load.clips} x {load.frames} frames of {load.height}x{load.width} need at least "
+        f"{(needed + held) / 1e9:,.1f} GB, weights included, {has}: try {', '.join(ways + narrower)}"
+    )
 
 
-def estimate(pair: Pair, clips: int, frames: int, height: int, width: int, vae_tile: int | None) -> int:
-    """Bytes of the dearest moment of a run, without weights: the module says what is counted. Takes a second or two."""
-    channels, _, h, w = pair.latent_shape(frames, height, width)
-    latents = 4 * clips * channels * frames * h * w  # the state, in float32
-    networks = (
-        forward_cost(
-            side.unet.config, frames, *side.seen(h, w), rows=2 * clips, temporal=side.name == "video", dtype=pair.dtype
-        ).activations
-        for side in pair.sides
-    )  # fmt: skip
-    tile = max(h, w) if vae_tile is None else vae_tile
-    at_once = min(frames_at_once(height, width), clips * frames)
-    decoder = decoder_activations(pair.vae.config, at_once, min(h, tile), min(w, tile), pair.dtype)
-    pixels = clips * frames * height * width * pair.vae.config.out_channels * pair.dtype.itemsize
-    return latents + max(*networks, decoder + pixels)
+def weights(pair: Pair) -> int:
+    """Bytes of a pair's networks, what two of them share counted once."""
+    networks = [pair.vae, *(network for side in pair.sides for network in (side.unet, side.text_encoder))]
+    tensors = {tensor for network in networks for tensor in (*network.parameters(), *network.buffers())}
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def activations(pair: Pair, load: Load) -> int:
+    """Bytes of the dearest moment of a run, beside weights: the module says what is counted. Takes a second or two for
+    a size not asked for before."""
+    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width)
+    latents = load.clips * channels * load.frames * h * w
+    networks = []
+    for side in pair.sides:
+        if side.name not in load.models:
+            continue
+        temporal, frames = side.name == "video", load.frames
+        at_once = frames if temporal or load.image_frames is None else min(load.image_frames, frames)
+        waiting = 0 if at_once == frames else 2 * latents * pair.dtype.itemsize  # what other frames are predicted as
+        per_clip = network_activations(side.unet.config, at_once, *side.seen(h, w), temporal, pair.dtype)
+        networks.append(load.clips * per_clip + waiting)
+    tile = max(h, w) if load.vae_tile is None else load.vae_tile
+    decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
+    decoder = decoder_activations(pair.vae.config, decoded, min(h, tile), min(w, tile), pair.dtype)
+    pixels = load.clips * load.frames * load.height * load.width * pair.vae.config.out_channels * pair.dtype.itemsize
+    return 4 * latents + max(*networks, decoder + pixels)  # the state is in float32
+
+
+@lru_cache(maxsize=16)
+def network_activations(
+    config: UNetConfig, frames: int, height: int, width: int, temporal: bool, dtype: torch.dtype
+) -> int:
+    """The most bytes of tensors alive at a time in a guided evaluation of one clip; of several, as many times that."""
+    return forward_cost(config, frames, height, width, rows=2, temporal=temporal, dtype=dtype).activations
 
 
 @torch.no_grad()
@@ -74,13 +134,14 @@ def decoder_activations(config: VAEConfig, frames: int, height: int, width: int,
     return alive.most
 
 
-def upper_bound(pair: Pair, clips: int, frames: int, height: int, width: int, vae_tile: int | None) -> int:
-    """More than `estimate`, from the widths of the networks alone: what is below needs no closer look."""
-    h, w = height // pair.vae.config.factor, width // pair.vae.config.factor
-    per_frame = max(math.prod(side.seen(h, w)) * unet_channels(side.unet.config) for side in pair.sides)
-    networks = 2 * clips * frames * per_frame
-    decoder = min(frames_at_once(height, width), clips * frames) * height * width * decoder_channels(pair.vae.config)
-    pixels = clips * frames * height * width * pair.vae.config.out_channels
+def upper_bound(pair: Pair, load: Load) -> int:
+    """More than `activations`, from the widths of the networks alone: what is below needs no closer look."""
+    factor, frames = pair.vae.config.factor, load.clips * load.frames
+    h, w = load.height // factor, load.width // factor
+    networks = 2 * frames * max(math.prod(side.seen(h, w)) * unet_channels(side.unet.config) for side in pair.sides)
+    at_once = min(frames_at_once(load.height, load.width), frames)
+    decoder = at_once * load.height * load.width * decoder_channels(pair.vae.config)
+    pixels = frames * load.height * load.width * pair.vae.config.out_channels
     return (networks + decoder + pixels) * max(pair.dtype.itemsize, 4)
 
 
@@ -108,11 +169,14 @@ def decoder_channels(config: VAEConfig) -> int:
 
 
 def device_memory(device: torch.device) -> int | None:
-    """Bytes that a device has in all, for the CPU those of the machine or of the group this process may not leave; None
-    where that is not known."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    if device.type != "cpu" or not hasattr(os, "sysconf"):
+    """Bytes that a device has in all, for the CPU those of the machine or of the group this process may not leave, for
+    MPS what the system would have a process take; None where that is not known."""
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    if device.type != "cpu":
+        properties = getattr(torch.get_device_module(device), "get_device_properties", None)
+        return None if properties is None else int(properties(device).total_memory)
+    if not hasattr(os, "sysconf"):
         return None
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits()])
 

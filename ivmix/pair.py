@@ -11,10 +11,10 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ivmix.description import Files, Swaps, describe, fetch_all, sources, swapped
-from ivmix.devices import DTYPES, dtype_name, find_device
+from ivmix.devices import DTYPES, dtype_name, find_device, find_dtype
 from ivmix.models import (
     VAE,
     CLIPText,
@@ -80,14 +80,16 @@ class Side:
         context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
         return self.unet.condition(context, fps=self.fps)
 
-    def network(self, schedule: Schedule | None = None) -> Network:
+    def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:
         """The adapter of one run, on the side's own schedule or another.
 
-        An image model takes a video as it is: without temporal layers, frames are a batch.
+        An image model takes a video as it is: without temporal layers, frames are a batch, `image_frames` at a time.
         """
         forward: Forward = partial(self.call, temporal=self.name == "video")
         if self.latent_size is not None:
             forward = enlarged(forward, self.latent_size)
+        if self.name == "image" and image_frames is not None:
+            forward = partial(in_parts, forward, image_frames)
         dtype = self.unet.conv_in.weight.dtype
         return Network(forward, schedule or self.schedule, self.prediction, self.name, dtype=dtype)
 
@@ -156,7 +158,7 @@ class Pair:
         if isinstance(device, torch.dtype) or str(device) in map(dtype_name, DTYPES):
             device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
-        kind = self.dtype if dtype is None else find_dtype(dtype)
+        kind = find_dtype(self.dtype if dtype is None else dtype, place)
         networks: list[nn.Module] = [self.vae, *(n for side in self.sides for n in (side.unet, side.text_encoder))]
         for network in networks:  # one that both sides share is there at the second time
             network.to(place, kind)
@@ -182,22 +184,24 @@ class Pair:
 
 def load_pair(
     name_or_folder: str | Path,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | str = torch.float32,
+    device: torch.device | str = "auto",
+    dtype: torch.dtype | str = "auto",
     swaps: Swaps = Swaps(),  # noqa: B008 - immutable
     compile: Mode = "off",
 ) -> Pair:
     """Loads every network of a pair; what is named twice is loaded once. Raises ValueError or FileNotFoundError.
 
-    `compile` is how UNets are called (`compile_network`).
+    `device` "auto" is the accelerator, where there is one, `dtype` "auto" there the pair's own, on the CPU float32
+    (`ivmix.devices`). `compile` is how UNets are called (`compile_network`).
 
     An image model that is the video model's spatial half is that half: one set of weights, seen without its temporal
     layers.
     """
-    device, dtype = find_device(device), find_dtype(dtype)
+    device = find_device(device)
     if compile not in get_args(Mode):
         raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")
     own, folder, source = describe(name_or_folder)
+    dtype = find_dtype(dtype, device, own.get("dtype"))
     asked = Hub()
     raw = swapped(own, swaps, asked)
     loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}
@@ -258,6 +262,11 @@ def load_pair(
     )  # fmt: skip
 
 
+def in_parts(forward: Forward, frames: int, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    """An image model's `forward` of z (b c f h w), `frames` frames of all rows at a time: to it they are a batch."""
+    return torch.cat([forward(part, t, condition) for part in z.split(frames, dim=2)], dim=2)
+
+
 def read_from(files: Iterable[Local], own: Mapping[str, Any], folder: Path) -> dict[str, tuple[Local, ...]]:
     """What was read, by source; a pair's own files by their place in its folder, wherever that is."""
     shipped = sources(own)
@@ -316,15 +325,6 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
             sha.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
             sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:16]
-
-
-def find_dtype(name: torch.dtype | str) -> torch.dtype:
-    """The floating-point type of that name. ValueError for another."""
-    found = getattr(torch, name, None) if isinstance(name, str) else name
-    if found not in DTYPES:
-        known = ", ".join(map(dtype_name, DTYPES))
-        raise ValueError(f"dtype {name!r}: expected one of {known}")
-    return found
 
 
 def read_weighted(text: str) -> tuple[str, float]:

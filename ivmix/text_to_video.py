@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -26,9 +26,10 @@ from ivmix.arguments import (
     read_video,
 )
 from ivmix.description import Swaps
+from ivmix.devices import dtype_name
 from ivmix.media import to_frames
 from ivmix.media.files import StrPath
-from ivmix.memory import check_fits, frames_at_once
+from ivmix.memory import Load, check_fits, choose_batch, frames_at_once
 from ivmix.models import first_not_finite
 from ivmix.models.compile import Mode
 from ivmix.models.prompts import read_prompts as read_words
@@ -59,6 +60,7 @@ from ivmix.typed import whole
 STRENGTH = 0.5  # of video to video, unless given: the share of the steps that is played
 
 Callback = Callable[[int, int, Run], object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,12 @@ class Job:
     def at_once(self) -> int:
         """Frames that the autoencoder has at a time."""
         return frames_at_once(self.record.height, self.record.width)
+
+    @property
+    def batches(self) -> list[list[int]]:
+        """Which clips run together; a batch that is filled up has its last one several times."""
+        sizes = self.record.batch_sizes
+        return [[min(k, len(sizes) - 1) for k in range(i, i + sizes[i])] for i in range(0, len(sizes), sizes[0])]
 
     @property
     def lead(self) -> int:
@@ -115,13 +123,17 @@ class TextToVideo:
     def from_pair(
         cls,
         name_or_folder: str | Path = "sprites",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | str = torch.float32,
+        device: torch.device | str = "auto",
+        dtype: torch.dtype | str = "auto",
         swaps: Swaps = Swaps(),  # noqa: B008 - immutable
         compile: Mode = "off",
     ) -> "TextToVideo":
         """Loads a pair by name, or any folder with a pair.json; see `ivmix.pair.load_pair`."""
-        return cls(load_pair(name_or_folder, device, dtype, swaps, compile))
+        try:
+            return cls(load_pair(name_or_folder, device, dtype, swaps, compile))
+        except (MemoryError, RuntimeError) as error:
+            error.add_note(f"loading pair {str(name_or_folder)!r}")
+            raise
 
     def to(
         self, device: torch.device | torch.dtype | str | None = None, dtype: torch.dtype | str | None = None
@@ -148,7 +160,9 @@ class TextToVideo:
         latents: Tensor | np.ndarray | None = None,
         sampling: Sampling | None = None,
         vae_tile: int | None = None,
-        batch_size: int = 8,
+        image_frames: int | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        fill: bool = False,
         progress: bool = False,
         callback: Callback | None = None,
         **options: Any,
@@ -171,24 +185,27 @@ class TextToVideo:
         under that prompt, unguided (DDIM inversion, arXiv 2010.02502), which keeps more of it.
 
         `vae_tile` decodes frames in overlapping squares of that many latents a side, which bounds memory and gives
-        nearly the same picture (`VAE.decode`). `batch_size` clips run together; `callback(step, total, run)` follows
-        every step of a batch: returning False stops there, and the result, marked as cancelled, is what the state shows
-        then of the clips begun so far. ValueError for anything that cannot be, before sampling.
+        nearly the same picture (`VAE.decode`). `image_frames` is how many frames the image model, which knows each
+        alone, has at a time: less memory, the same picture to a rounding. `batch_size` clips run together, "auto" of
+        them by `ivmix.memory.choose_batch`; which is again a matter of roundings, so with `fill` a batch that is short
+        of clips has its last one several times: that is how a record's clip is drawn again as it was in its batch.
+
+        `callback(step, total, run)` follows every step of a batch: returning False stops there, and the result, marked
+        as cancelled, is what the state shows then of the clips begun so far. ValueError for anything that cannot be,
+        before sampling.
         """
-        batch_size = whole("batch_size", batch_size, 1)
         if not (callback is None or callable(callback)):
             raise ValueError(f"callback is {callback!r}: expected a function of (step, total, run)")
         job = self._job(
             prompts, negative_prompt=negative_prompt, image_negative_prompt=image_negative_prompt, seed=seed,
             frames=frames, height=height, width=width, video=video, strength=strength, source_prompt=source_prompt,
-            raw_prompts=raw_prompts, latents=latents, sampling=sampling, vae_tile=vae_tile, batch_size=batch_size,
-            **options,
+            raw_prompts=raw_prompts, latents=latents, sampling=sampling, vae_tile=vae_tile, image_frames=image_frames,
+            batch_size=batch_size, fill=fill, **options,
         )  # fmt: skip
         record, began = job.record, time.perf_counter()
         self._announce(job)
-        batches = [slice(i, i + batch_size) for i in range(0, len(record.prompts), batch_size)]
         drawn, shown, run, goes_on = list[Tensor](), list[np.ndarray](), None, True
-        with progress_bar(len(batches) * job.steps, progress, desc=job.sampling.name) as bar:
+        with progress_bar(len(job.batches) * job.steps, progress, desc=job.sampling.name) as bar:
 
             def on_step(step: int, total: int, run: Run) -> bool:
                 nonlocal goes_on
@@ -197,13 +214,19 @@ class TextToVideo:
                 goes_on = callback is None or callback(step, total, run) is not False
                 return goes_on
 
-            for rows in batches:
+            for rows in job.batches:
                 try:
                     run, z = self._sample(job, rows, on_step)
+                    drawn.append(z[: len(set(rows))])
+                    shown.append(self._decode(job, drawn[-1]))
                 except NotFiniteError as error:
                     raise self._blame(error) from None
-                drawn.append(z)
-                shown.append(self._decode(job, z))
+                except (MemoryError, RuntimeError) as error:
+                    error.add_note(
+                        f"drawing {len(rows)} x {record.frames} frames of {record.height}x{record.width} in "
+                        f"{record.dtype} on {record.device}"
+                    )
+                    raise
                 if not goes_on:
                     break
         assert run is not None
@@ -224,7 +247,8 @@ class TextToVideo:
         seed: int | Sequence[int] = 0, frames: int | None = None, height: int | None = None, width: int | None = None,
         video: np.ndarray | StrPath | None = None, strength: float | None = None, source_prompt: Texts | None = None,
         raw_prompts: bool = False, latents: Tensor | np.ndarray | None = None, sampling: Sampling | None = None,
-        vae_tile: int | None = None, batch_size: int = 8, **options: Any,
+        vae_tile: int | None = None, image_frames: int | None = None, batch_size: int | Literal["auto"] = "auto",
+        fill: bool = False, **options: Any,
     ) -> Job:  # fmt: skip
         pair, prompts = self.pair, read_prompts(prompts)
         b = len(prompts)
@@ -232,6 +256,9 @@ class TextToVideo:
         vae_tile = None if vae_tile is None else whole("vae_tile", vae_tile, 1)
         if not isinstance(raw_prompts, bool):
             raise ValueError(f"raw_prompts is {raw_prompts!r}: expected True or False, whether all brackets are text")
+        image_frames = None if image_frames is None else whole("image_frames", image_frames, 1)
+        if batch_size != "auto":
+            batch_size = whole("batch_size", batch_size, 1, otherwise=", or \"auto\"")
         if sampling is not None and options:
             raise ValueError(f"give either sampling or the options {', '.join(options)}, not both")
         sampling = sampling or read_sampling(pair.defaults, options, KEYWORDS)
@@ -246,7 +273,9 @@ class TextToVideo:
             name = "strength" if strength is not None else "source_prompt"
             raise ValueError(f"{name} says how to begin from a video: give one (video, --init), or leave it out")
 
-        check_fits(pair, min(batch_size, b), frames, height, width, vae_tile)
+        load = Load(b, frames, height, width, vae_tile, image_frames, sampling.models)
+        size = choose_batch(pair, load) if batch_size == "auto" else batch_size if fill else min(batch_size, b)
+        check_fits(pair, replace(load, clips=size))
         negatives = one_each("negative_prompt", negative_prompt, b, pair.defaults["negative_prompt"])
         image_negatives = one_each("image_negative_prompt", image_negative_prompt, b, negatives)
         sources = None if source_prompt is None else one_each("source_prompt", source_prompt, b, prompts)
@@ -254,6 +283,9 @@ class TextToVideo:
             read_words(side.tokenizer, [*prompts, *others, *(sources or ())], raw_prompts)  # before the first batch
         if image_negative_prompt is not None and "image" not in sampling.models:
             warnings.warn(f"image_negative_prompt has no effect: sampler {sampling.name!r} runs the video model alone",
+                          stacklevel=3)  # fmt: skip
+        if image_frames is not None and "image" not in sampling.models:
+            warnings.warn(f"image_frames has no effect: sampler {sampling.name!r} runs the video model alone",
                           stacklevel=3)  # fmt: skip
 
         schedules = sampling.schedules(pair.image.schedule, pair.video.schedule)
@@ -299,6 +331,8 @@ class TextToVideo:
             height=height,
             width=width,
             vae_tile=vae_tile,
+            image_frames=image_frames,
+            batch_sizes=[size if fill else min(size, b - k // size * size) for k in range(b)],
             video=given,
             strength=strength,
             source_prompts=sources,
@@ -306,7 +340,7 @@ class TextToVideo:
             latents=noise,
             sampling=sampling.to_dict(),
             device=str(pair.device),
-            dtype=str(pair.dtype).removeprefix("torch."),
+            dtype=dtype_name(pair.dtype),
             nfe={},
             forwards={},
             seconds=0.0,
@@ -314,14 +348,14 @@ class TextToVideo:
         return Job(sampling, schedules, sigmas, climb, legs, clip, latents, record)
 
     @torch.no_grad()
-    def _sample(self, job: Job, rows: slice, callback: Callback) -> tuple[Run, Tensor]:
+    def _sample(self, job: Job, rows: list[int], callback: Callback) -> tuple[Run, Tensor]:
         """Plays one batch: the run, and its last state as latents z (b c f h w)."""
         pair, record = self.pair, job.record
-        prompts, seeds = record.prompts[rows], record.seeds[rows]
+        prompts, seeds = pick(record.prompts, rows), pick(record.seeds, rows)
         shape = pair.latent_shape(record.frames, record.height, record.width)
-        negatives = record.image_negative_prompts[rows], record.negative_prompts[rows]
+        negatives = pick(record.image_negative_prompts, rows), pick(record.negative_prompts, rows)
         image, video = (
-            self._guided(side, schedule, prompts, negative, record.raw_prompts)
+            self._guided(side, schedule, record, prompts, negative)
             for side, schedule, negative in zip(pair.sides, job.schedules, negatives, strict=True)
         )
         fields, _ = job.sampling.plan(image, video, job.sigmas)
@@ -338,8 +372,7 @@ class TextToVideo:
                 x = noised(x0, source, z)
             else:
                 side, negative = pair.sides[lead], negatives[lead]
-                told = record.source_prompts[rows], negative, record.raw_prompts
-                field = {side.name: self._guided(side, schedule, *told)}
+                field = {side.name: self._guided(side, schedule, record, pick(record.source_prompts, rows), negative)}
                 up = integrate(field, job.climb, x0, callback=lambda step, _, run: callback(step, job.steps, run))
                 x = up.x
         if up is not None and up.cancelled:
@@ -366,11 +399,12 @@ class TextToVideo:
 
     @staticmethod
     def _guided(
-        side: Side, schedule: Schedule, prompts: Sequence[str], negatives: Sequence[str], raw: bool
+        side: Side, schedule: Schedule, record: Record, prompts: Sequence[str], negatives: Sequence[str]
     ) -> Guided:
         """One model under these prompts."""
-        network = side.network(schedule)
-        return Guided(network(side.condition(negatives, raw)), network(side.condition(prompts, raw)))
+        network = side.network(schedule, record.image_frames)
+        negative, positive = (side.condition(texts, record.raw_prompts) for texts in (negatives, prompts))
+        return Guided(network(negative), network(positive))
 
     def _blame(self, error: NotFiniteError) -> NotFiniteError:
         """The error, or one that names the weights that are to blame."""
@@ -419,6 +453,10 @@ def ascent(schedule: Schedule, legs: Sequence[Leg], network: str) -> list[Leg]:
     levels = torch.logspace(0, 1, n + 1, base=high / low, dtype=torch.float64) * low
     levels[-1] = high
     return plain(levels, 1.0, DPMSolverPP2M(), network)
+
+
+def pick(values: Sequence[T], rows: Sequence[int]) -> list[T]:
+    return [values[k] for k in rows]
 
 
 def after(first: Run | None, then: Run) -> Run:

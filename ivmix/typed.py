@@ -75,8 +75,9 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """A whole number of any library's, as an int. Raises ValueError naming it for anything else, or out of range.
+def whole(name: str, value: Any, least: int, most: int | None = None, otherwise: str = "") -> int:
+    """A whole number of any library's, as an int. Raises ValueError naming it for anything else, or out of range, with
+    what else would do.
 
     >>> whole("steps", 2.5, 1, 1000)
     Traceback (most recent call last):
@@ -85,7 +86,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     number = count(value)
     if number is None or number < least or (most is not None and number > most):
         span = f"of {least} or more" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name}={short(value)}: expected a whole number {span}")
+        raise ValueError(f"{name}={short(value)}: expected a whole number {span}{otherwise}")
     return number
 
 

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.folder import check_config
+from ivmix.models.layers import to_device
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class FrameAveraging(nn.Module):
     def forward(self, y: Tensor, z: Tensor, t: Tensor, embedding: Tensor) -> Tensor:
         """y and z (b c f h w), t () or (b,), embedding (b d) -> the y that stands for the averaged clean frames."""
         last = len(self.clean) - 1
-        t = t.to(y.device, torch.promote_types(y.dtype, torch.float32)).reshape(-1).clamp(0, last)
+        t = to_device(t, y.device, torch.promote_types(y.dtype, torch.float32)).reshape(-1).clamp(0, last)
         low = t.floor().long()
         below, above = (self.clean.index_select(0, i) for i in (low, (low + 1).clamp(max=last)))
         a, b = below.lerp(above, (t - low)[:, None].to(y))[..., None, None, None, None].unbind(1)

@@ -12,6 +12,25 @@ from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]  # (b, heads, l, d) each
 
+GRID = 65_535  # rows that CUDA's fused attention takes at once: the most blocks a grid has along its last two axes
+
+
+def to_device(t: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Times of any shape as `dtype` on `device`. A number on the CPU goes along with the launch that fills in its copy:
+    copied itself, it would wait for the device, and a float64 cannot go to MPS."""
+    return torch.empty((), device=device, dtype=dtype).fill_(t) if t.ndim == 0 else t.to(device, dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: int = GRID) -> Tensor:
+    """Attention of (n, heads, l, d) to (n, heads, m, d), `rows` of the n at a time (pytorch issues 142228 and 146704).
+
+    Attention over frames has a row a pixel: 8 guided clips of 512x512 are one too many.
+    """
+    if len(q) <= rows:
+        return F.scaled_dot_product_attention(q, k, v)
+    parts = zip(q.split(rows), k.split(rows), v.split(rows), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
+
 
 def sinusoid(t: Tensor, channels: int) -> Tensor:
     """Timestep features: `t` (b,) -> (b, channels), cosines first, in float32 whatever the network runs in.
@@ -90,7 +109,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys_values: KeysValues | None = None) -> Tensor:
         k, v = self.keys_values(x) if keys_values is None else keys_values
-        y = F.scaled_dot_product_attention(self.split(self.to_q(x)), k, v)        # (n, heads, l, d)
+        y = attend(self.split(self.to_q(x)), k, v)                                # (n, heads, l, d)
         return self.to_out[0](y.transpose(1, 2).flatten(-2))
 
 

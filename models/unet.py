@@ -20,6 +20,7 @@ from ivmix.models.layers import (
     Upsample,
     group_norm,
     sinusoid,
+    to_device,
 )
 from ivmix.models.temporal import FrameTransformer, MotionConfig, SpaceTimeConfig, TemporalConv
 
@@ -412,7 +413,7 @@ class UNet(nn.Module):
         if t.shape not in ((), (1,), (b,)):
             raise ValueError(f"t has shape {tuple(t.shape)}: expected () or ({b},)")
 
-        features = sinusoid(t.to(z.device).expand(b), config.block_out_channels[0])
+        features = sinusoid(to_device(t, z.device, torch.float32).expand(b), config.block_out_channels[0])
         embedding = self.time_embedding(features.to(z.dtype))                     # (b, 4 c)
         if condition.embedding is not None:
             embedding = embedding + condition.embedding

@@ -30,7 +30,7 @@ LONGEST = 2000  # characters of a message: a hundred lines of somebody's input h
 # What takes less memory, by the option that does it.
 REMEDIES = {
     "frames": "fewer --frames", "size": "a smaller --size", "batch_size": "a smaller --batch-size",
-    "vae_tile": "--vae-tile N", "dtype": "--dtype float16",
+    "image_frames": "--image-frames N", "vae_tile": "--vae-tile N", "dtype": "--dtype float16",
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def explain(error: BaseException, options: argparse.Namespace) -> tuple[int, str
     if is_memory(error):
         ways = [text for name, text in REMEDIES.items() if hasattr(options, name)]
         remedy = f": try {', '.join(ways[:-1])} or {ways[-1]}" if len(ways) > 1 else ""
-        return BAD_INPUT, f"error: out of memory{remedy}"
+        return BAD_INPUT, f"error: {' '.join(['out of memory', *getattr(error, '__notes__', [])])}{remedy}"
     if isinstance(error, ValueError | OSError | FloatingPointError):
         return BAD_INPUT, f"error: {words(error)}"
     again = "" if os.environ.get(TRACEBACK) else f"; {TRACEBACK}=1 in the environment shows where"

@@ -71,8 +71,8 @@ def run(options: argparse.Namespace) -> None:
     folder, share = output_folder(options.output), parse_shard(options.shard)
     design = Design(options.clips, options.seeds, options.seed, options.batch_size)
     given = given_arms(options.arms)
-    if options.device == "cuda" and "LOCAL_RANK" in os.environ:  # a GPU a process
-        options.device = f"cuda:{os.environ['LOCAL_RANK']}"
+    if "LOCAL_RANK" in os.environ:
+        options.device = own_device(options.device or MODEL["device"], int(os.environ["LOCAL_RANK"]))
     raw, _, _ = describe(MODEL["pair"] if options.pair is None else options.pair)
     if "judge" not in raw:  # before anything of the pair is fetched or loaded
         raise unmeasurable(raw["name"])
@@ -88,6 +88,17 @@ def run(options: argparse.Namespace) -> None:
             warnings.warn(warning, stacklevel=1)
         sys.stdout.write(main_table(report) + "\n")
         say(f"wrote {folder / 'report.md'}, {', '.join(('report.json', *plots()))} and clips.png")
+
+
+def own_device(name: str, rank: int) -> str:
+    """The device of one of several processes on this machine: of accelerators, if none is named, each has the next."""
+    import torch
+
+    from ivmix.devices import find_device
+
+    device = find_device(name)
+    several = device.type != "cpu" and device.index is None
+    return f"{device.type}:{rank % torch.accelerator.device_count()}" if several else name
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

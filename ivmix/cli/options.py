@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-MODEL = {"pair": "sprites", "device": "cpu", "dtype": "float32", "compile": "off"}
+MODEL = {"pair": "sprites", "device": "auto", "dtype": "auto", "compile": "off"}
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("model")
     group.add_argument("--pair", metavar="NAME|FOLDER", help=f"a name that `ivmix pairs` lists, or a folder with a "
                        f"pair.json (default: {MODEL['pair']})")  # fmt: skip
-    group.add_argument("--device", help=f"cpu, cuda, cuda:1, … (default: {MODEL['device']})")
-    group.add_argument("--dtype", choices=("float32", "float16", "bfloat16", "float64"),
-                       help=f"of the networks; the state is at least float32 (default: {MODEL['dtype']})")  # fmt: skip
+    group.add_argument("--device", help="cpu, cuda, cuda:1, mps, … (default: auto, the accelerator that torch finds, "
+                       "else the CPU)")  # fmt: skip
+    group.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16", "float64"),
+                       help="of the networks; the state is at least float32 (default: auto, on an accelerator what the "
+                            "pair says, float16 for public ones, and float32 on the CPU)")  # fmt: skip
     group.add_argument("--compile", choices=("off", "auto", "inductor"),
                        help="auto: CUDA graphs on a GPU, which need no Triton; inductor: torch.compile "
                             f"(default: {MODEL['compile']})")  # fmt: skip

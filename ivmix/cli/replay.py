@@ -33,8 +33,8 @@ def recall(path: Path) -> Kept:
     ]
     if record.source_prompts is not None:
         requests = [replace(r, source_prompt=s) for r, s in zip(requests, record.source_prompts, strict=True)]
-    kept = ("frames", "height", "width", "vae_tile", "strength", "raw_prompts")
-    call = {name: getattr(record, name) for name in kept}
+    names = ("frames", "height", "width", "vae_tile", "image_frames", "strength", "raw_prompts")
+    call = {name: getattr(record, name) for name in names}
     call["video"] = None if record.video is None else record.video["path"]
     model = {name: getattr(record, name) for name in ("pair", "device", "dtype", "compile", "swaps")}
     options = dict(record.sampling)

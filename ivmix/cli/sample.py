@@ -59,8 +59,9 @@ def add(commands: Any) -> None:
     group.add_argument("--seed", type=int, metavar="N", help="of the first clip's noise, the next has N + 1 … "
                        "(default: 0)")  # fmt: skip
     group.add_argument("--seeds", metavar="A:B|A,B,…", help="every prompt from each of these")
-    group.add_argument("--batch-size", type=int, default=1, metavar="N", help="clips at a time (default: 1, where a "
-                       "record gives its clip to the bit; batches differ by roundings)")  # fmt: skip
+    group.add_argument("--batch-size", type=number_or_auto, metavar="N", help="clips at a time; among others a clip "
+                       "differs by roundings, so a record knows how many ran together, and --from runs as many "
+                       "(default: auto, what an accelerator's memory holds, and 1 on the CPU)")  # fmt: skip
     group.add_argument("--resume", action="store_true", help="leave out clips whose record is there and asks the same")
     group = command.add_argument_group("from a video")
     group.add_argument("--init", metavar="FILE", help="begin from this video or picture: noise is added, and the last "
@@ -78,6 +79,8 @@ def add(commands: Any) -> None:
     group.add_argument("--no-clobber", action="store_true", help="an error instead of replacing a file")
     group.add_argument("--vae-tile", type=int, metavar="N", help="decode in overlapping squares of N latents a side: "
                        "less memory, nearly the same picture")  # fmt: skip
+    group.add_argument("--image-frames", type=int, metavar="N", help="frames that the image model has at a time: less "
+                       "memory, the same picture to a rounding (default: all)")  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     add_prompts(command)
     add_sampling(command)
@@ -101,7 +104,7 @@ def run(options: argparse.Namespace) -> None:
     if options.fps is not None:
         check_fps(options.fps)
 
-    model = load_model(options, kept.model)
+    model = load_kept(options, kept)
     jobs = list(zip(requests, paths, strict=True))
     wanted = []
     for number, request in enumerate(requests, 1):  # what cannot be is found before the first is drawn
@@ -118,7 +121,27 @@ def run(options: argparse.Namespace) -> None:
             check_outputs(path, not options.no_clobber)
         if not options.quiet and len(jobs) < len(wanted):
             say(f"{len(wanted) - len(jobs)} of {len(wanted)} clips are there already")
-    draw(jobs, model, call, options)
+    draw(jobs, model, call, options, kept)
+
+
+def load_kept(options: argparse.Namespace, kept: "Kept") -> "TextToVideo":
+    """The model; ValueError with what to do where a record's device is not here."""
+    from ivmix.devices import find_device
+
+    if options.device is None and kept.record is not None:
+        try:
+            find_device(kept.record.device)
+        except ValueError as error:
+            raise ValueError(f"{options.record}: {error}. --device auto draws it on what is, to a rounding") from None
+    model: TextToVideo = load_model(options, kept.model)
+    return model
+
+
+def number_or_auto(text: str) -> int | str:
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, or auto") from None
 
 
 def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -> dict[str, Any]:
@@ -127,12 +150,13 @@ def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -
     from ivmix.sampling import sampling
     from ivmix.typed import whole
 
-    for name in ("frames", "vae_tile", "batch_size"):
-        if getattr(options, name) is not None:
+    for name in ("frames", "vae_tile", "image_frames", "batch_size"):
+        if getattr(options, name) not in (None, "auto"):
             whole(name, getattr(options, name), 1)
     height, width = parse_size(options.size) if options.size else (None, None)
     given = {"frames": options.frames, "height": height, "width": width, "vae_tile": options.vae_tile,
-             "video": options.init, "strength": options.strength, "raw_prompts": options.raw_prompts}  # fmt: skip
+             "image_frames": options.image_frames, "video": options.init, "strength": options.strength,
+             "raw_prompts": options.raw_prompts}  # fmt: skip
     call = {**kept.call, **{name: value for name, value in given.items() if value is not None}}
     video = call.get("video")
     if kept.record and kept.record.video and video is None:
@@ -148,16 +172,28 @@ def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -
 
 
 def draw(
-    jobs: Sequence[tuple["Request", str]], model: "TextToVideo", call: dict[str, Any], options: argparse.Namespace
-) -> None:
-    """Draws and writes the clips, a batch at a time."""
+    jobs: Sequence[tuple["Request", str]], model: "TextToVideo", call: dict[str, Any], options: argparse.Namespace,
+    kept: "Kept",
+) -> None:  # fmt: skip
+    """Draws and writes the clips, a batch at a time: of the size given, a record's, or what the device holds."""
     from ivmix.result import record_path
 
-    for start in range(0, len(jobs), options.batch_size):
-        batch = jobs[start : start + options.batch_size]
+    if not jobs:
+        return
+    size, fill = options.batch_size or "auto", False
+    if options.batch_size is None and kept.record is not None:
+        size, fill = kept.record.batch_sizes[0], True
+    planned = model.record(**arguments([r for r, _ in jobs], model), **call, batch_size=size, fill=fill)
+    size = planned.batch_sizes[0]
+    if not options.quiet:
+        say(f"on {planned.device} in {planned.dtype}" + (f", {size} clips at a time" if size > 1 else ""))
+    if not options.quiet and fill and size > len(jobs):
+        say(f"the record's clip was one of {size}: as many run, so that it is the same (--batch-size 1: it alone)")
+    for start in range(0, len(jobs), size):
+        batch = jobs[start : start + size]
         if not options.quiet and len(jobs) > len(batch):
             say(f"clip {start + 1} of {len(jobs)}")
-        result = model(**arguments([r for r, _ in batch], model), **call, batch_size=options.batch_size,
+        result = model(**arguments([r for r, _ in batch], model), **call, batch_size=size, fill=fill,
                        progress=not options.quiet)  # fmt: skip
         for clip, (_, path) in zip(result, batch, strict=True):
             clip.save(path, fps=options.fps, upscaled=not options.no_upscale, clobber=not options.no_clobber)

@@ -38,7 +38,7 @@ def frame_consistency(frames: Frames, embed: Callable[[Tensor], Tensor], device:
     """
 
     def score(clips: Tensor) -> Tensor:
-        features = embed(clips.flatten(0, 1)).double().unflatten(0, clips.shape[:2])
+        features = embed(clips.flatten(0, 1)).cpu().double().unflatten(0, clips.shape[:2])
         unit = F.normalize(features, dim=2)  # (b f d)
         previous, first = ((unit[:, 1:] * other).sum(2).clamp(min=0) for other in (unit[:, :-1], unit[:, :1]))
         return (previous + first).mean(1) / 2
@@ -58,8 +58,8 @@ def warping_error(frames: Frames, flow: Flow = lucas_kanade, device: Device = "c
         here, there = clips[:, :-1].flatten(0, 1), clips[:, 1:].flatten(0, 1)
         forward = flow(here, there)
         kept = traceable(forward, flow(there, here))
-        kept |= ~kept.any(3, keepdim=True).any(2, keepdim=True)
-        error = (here - warp(there, forward)).double().square().mean(1, keepdim=True)
+        kept = (kept | ~kept.any(3, keepdim=True).any(2, keepdim=True)).cpu()
+        error = (here - warp(there, forward)).cpu().double().square().mean(1, keepdim=True)
         means = (error * kept).sum((1, 2, 3)) / kept.sum((1, 2, 3))
         return means.unflatten(0, (len(clips), -1)).mean(1)
 
@@ -98,14 +98,15 @@ def dynamic_degree(
 
 def _speed(clips: Tensor, flow: Flow) -> Tensor:
     """Length of the flow from each frame to the next: (b f c h w) -> (b f-1 hw)."""
-    length = flow(clips[:, :-1].flatten(0, 1), clips[:, 1:].flatten(0, 1)).double().norm(dim=1)
+    length = flow(clips[:, :-1].flatten(0, 1), clips[:, 1:].flatten(0, 1)).cpu().double().norm(dim=1)
     return length.flatten(1).unflatten(0, (len(clips), -1))
 
 
 def _scores(frames: Frames, score: Callable[[Tensor], Tensor], device: Device) -> Scores:
-    """`score` maps clips (b f c h w) in [0, 1], on `device`, to (b,); it is given a few at a time."""
+    """`score` maps clips (b f c h w) in [0, 1], on `device`, to (b,) on the CPU, as MPS has no float64; it is given a
+    few at a time."""
     with torch.no_grad():
-        return np.concatenate([score(clips).double().cpu().numpy() for clips in _batches(frames, device)])
+        return np.concatenate([score(clips).double().numpy() for clips in _batches(frames, device)])
 
 
 def _batches(frames: Frames, device: Device) -> Iterator[Tensor]:

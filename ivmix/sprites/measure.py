@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ivmix.models import load_folder
 from ivmix.pair import Pair
-from ivmix.sprites.judge import Judge, JudgeConfig
+from ivmix.sprites.judge import Judge, JudgeConfig, Reading
 from ivmix.sprites.world import MOTIONS, SIZE, degrade, parse, random_scenes, render, watermark_mask
 
 SPRITE = 16.0  # pixels round the sprite's centre that hold it
@@ -55,20 +55,20 @@ def measure(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> Scores
         )
     b, f = frames.shape[:2]
     device = next(judge.parameters()).device
-    video = torch.from_numpy(frames).to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1  # (b c f h w)
-    reading = judge(video.transpose(1, 2).flatten(0, 1))
-    colour, shape, motion = torch.tensor([parse(c) for c in captions], device=device).unbind(1)
+    video = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1  # (b c f h w)
+    reading = Reading(*(part.cpu() for part in judge(video.transpose(1, 2).flatten(0, 1).to(device))))
+    colour, shape, motion = torch.tensor([parse(c) for c in captions]).unbind(1)  # in float64, which MPS has not
     colours, shapes = (logits.argmax(1).unflatten(0, (b, f)) for logits in (reading.colour, reading.shape))
     kinds = 4 * colours + shapes
     identity = (kinds == kinds.mode(dim=1).values[:, None]).double().mean(1)
 
     position = reading.position.double().unflatten(0, (b, f))  # (b f 2)
-    time = torch.arange(f, dtype=torch.float64, device=device) - (f - 1) / 2
+    time = torch.arange(f, dtype=torch.float64) - (f - 1) / 2
     spread = time.square().sum().clamp(min=1e-12)
     velocity = (position * time[:, None]).sum(1) / spread  # (b 2), px a frame
     line = position.mean(1, keepdim=True) + velocity[:, None] * time[:, None]
     jitter = (position - line).square().sum(-1).mean(1).sqrt()
-    directions = torch.tensor(list(MOTIONS.values()), dtype=torch.float64, device=device)  # (4 2)
+    directions = torch.tensor(list(MOTIONS.values()), dtype=torch.float64)  # (4 2)
     along = velocity @ directions.T  # (b 4)
     right_way = along.argmax(1) == motion
     speed = along.gather(1, motion[:, None])[:, 0]
@@ -88,7 +88,7 @@ def measure(frames: np.ndarray, captions: Sequence[str], judge: Judge) -> Scores
         "watermark": reading.watermark.double().unflatten(0, (b, f)).mean(1),
         "residue": watermark_residue(video, position),
     }
-    return Scores(**{name: value.cpu().numpy() for name, value in scores.items()})
+    return Scores(**{name: value.numpy() for name, value in scores.items()})
 
 
 def distance_to_sprite(position: Tensor) -> Tensor:

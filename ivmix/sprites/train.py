@@ -88,7 +88,7 @@ def assemble(folder: Path, clips: int, seed: int) -> Path:
     plot_curves(folder, folder / "curves.png")
     design = Design(clips, 1, seed)
     report = evaluate(
-        TextToVideo.from_pair(str(pair)), [*TRUTHS, *ARMS], design, folder / "evaluation", progress=True
+        TextToVideo.from_pair(str(pair), "cpu"), [*TRUTHS, *ARMS], design, folder / "evaluation", progress=True
     )
     for name, arm in (("video", ARMS[0]), ("image", ARMS[1])):  # each model alone: what it has learnt
         jobs = [job for job in all_jobs([arm], design) if job.rows.start < 16]
