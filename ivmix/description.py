@@ -167,8 +167,9 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
         for entry in (raw, raw["image"], raw["video"]):
             if any(ord(letter) < 32 for letter in entry.get(part, "")):
                 raise ValueError(f"{part} is {short(entry[part])}: a name cannot hold control characters")
-    for name in ("sampler", "negative_prompt"):
-        check(raw["defaults"].get(name), str, f"defaults: {name}")
+    texts = ("sampler", "negative_prompt")
+    for name in (*texts, *(raw["defaults"].keys() - texts)):
+        check(raw["defaults"].get(name), str if name in texts else dict, f"defaults: {printable(name, 60)}")
     try:
         sampling(raw["defaults"], {})
     except ValueError as error:

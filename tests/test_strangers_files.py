@@ -379,6 +379,7 @@ LORA_CASES = {
     "alpha of thousands": Case(
         "adapter_config.json", b'{"lora_alpha": "' + b"x" * 5000 + b'"}', "cannot be read: .*xxx.*…"
     ),
+    "alpha past float32": Case("adapter_config.json", b'{"lora_alpha": 1e300}', "the alpha of .* is not one finite"),
     "alphas a list": Case("adapter_config.json", b'{"alpha_pattern": [1]}', "PEFT's config of it cannot be read"),
     "alphas by pattern": Case("adapter_config.json", b'{"alpha_pattern": {"(a+)+": 1}}', "only paths of modules"),
     "adapter a list": Case("adapter_config.json", b"[]", "holds a JSON list"),
@@ -484,6 +485,7 @@ PAIR_CASES = {
     "no default sampler": Case("pair.json", {"defaults.sampler": DROP}, "defaults: sampler is None"),
     "default sampler unknown": Case("pair.json", {"defaults.sampler": "foo"}, "sampler 'foo': expected one of"),
     "default steps text": Case("pair.json", {"defaults.ddim.steps": "x"}, "defaults: steps='x'"),
+    "default options text": Case("pair.json", {"defaults.ddim": "x"}, "defaults: ddim is 'x', expected an object"),
     "default option unknown": Case("pair.json", {"defaults.ddim.colour": 1}, "unknown entry 'colour'"),
     "negative prompt a list": Case("pair.json", {"defaults.negative_prompt": []}, "negative_prompt is"),
     "clip skip": Case("pair.json", {"image.clip_skip": 0}, "clip_skip=0: expected 1"),
