@@ -57,6 +57,7 @@ from ivmix.solvers import Schedule
 from ivmix.typed import check, check_keys, short, whole
 
 FORMAT = 1
+LONGEST_SOURCE = 1000  # characters
 EMBEDDED = {
     "sprites": Path(__file__).parent / "sprites" / "pair",
     "sprites-crisp": Path(__file__).parent / "sprites" / "crisp",
@@ -210,10 +211,12 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}: schedule: {error}") from None
     for part in ("vae", "judge", *PARTS, "motion"):
         for entry in (raw, raw["image"], raw["video"]):
-            if any(ord(letter) < 32 for letter in entry.get(part, "")):
-                raise ValueError(f"{part} is {short(entry[part])}: a name cannot hold control characters")
-    for name in ("sampler", "negative_prompt"):
-        check(raw["defaults"].get(name), str, f"defaults: {name}")
+            source = entry.get(part, "")
+            if len(source) > LONGEST_SOURCE or any(ord(letter) < 32 for letter in source):
+                raise ValueError(f"{part} is {short(source)}: too long for a name, or with control characters")
+    texts = ("sampler", "negative_prompt")
+    for name in (*texts, *(raw["defaults"].keys() - texts)):
+        check(raw["defaults"].get(name), str if name in texts else dict, f"defaults: {printable(name, 60)}")
     try:
         sampling(raw["defaults"], {})
     except ValueError as error:

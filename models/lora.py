@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ivmix.models.build import StateError
 from ivmix.models.files import read_metadata, read_state
-from ivmix.models.folder import parse_json, printable, read_json
+from ivmix.models.folder import LARGEST_SIZE, parse_json, printable, read_json
 from ivmix.models.layouts import LAYOUTS
 from ivmix.models.sources import Source, locate
 from ivmix.models.text import CLIPText
@@ -137,8 +137,8 @@ def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, 
     names = names_of_modules(network)
     terms: dict[str, list[tuple[float, Factors]]] = {}
     for lora, weight in loras:
-        if not math.isfinite(weight):
-            raise ValueError(f"{lora.name} has the weight {weight}: expected a finite number")
+        if not abs(weight) <= LARGEST_SIZE:
+            raise ValueError(f"{lora.name} has the weight {weight}: expected a finite number, at most {LARGEST_SIZE:,}")
         if part not in lora.factors:
             raise ValueError(f"{lora.name} adds to {' and '.join(lora.factors)} only, not to {type(network).__name__}")
         lost, double, unfit = [], [], []
@@ -250,8 +250,8 @@ def multiply(
             alpha, divisor = peft_alpha(config, network, keys["down"].split(".lora_A")[0], rank)
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{name}: PEFT's config of it cannot be read: {printable(error, 200)}") from None
-    if not math.isfinite(alpha):
-        raise ValueError(f"{name}: the alpha of {keys['down']} is not one finite number")
+    if not abs(alpha) <= LARGEST_SIZE:
+        raise ValueError(f"{name}: the alpha of {keys['down']} is not one finite number up to {LARGEST_SIZE:,}")
     return Factors(down, up, alpha / divisor, keys["down"])
 
 

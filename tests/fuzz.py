@@ -15,6 +15,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,12 +45,13 @@ FILES = (
 
 
 def prepare(folder: Path) -> None:
-    """What `make` makes, and sound files of the kinds that its table has no use for."""
+    """What `make` makes, twice, and sound files of the kinds that its table has no use for."""
     import numpy as np
 
     from ivmix.media import write_video
 
     make(folder)
+    shutil.copytree(folder, folder / "sound")
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"a": "weights.safetensors"}}))
     (folder / "adapter_config.json").write_text('{"r": 1, "lora_alpha": 2, "alpha_pattern": {"to_k": 3}}')
     (folder / "clip").mkdir()
@@ -77,7 +79,7 @@ def reader(folder: Path) -> Callable[[str], object]:
     from ivmix.requests import read_requests
 
     warnings.simplefilter("ignore")
-    model = TextToVideo.from_pair(folder)
+    model = TextToVideo.from_pair(folder / "sound")
 
     def read(name: str) -> None:
         path = folder / name

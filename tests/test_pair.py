@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ivmix import TextToVideo
 from ivmix.description import EMBEDDED, PUBLIC, Swaps, describe, swapped
-from ivmix.memory import estimate, upper_bound
+from ivmix.memory import Load, activations, upper_bound
 from ivmix.models import (
     VAE,
     Tokenizer,
@@ -312,11 +312,9 @@ def test_a_latent_size_that_is_none_is_refused(copy, size):
 def test_memory_is_counted_of_what_an_image_model_is_shown(enlarging):
     """Of 8 x 8 latents shown as 16 x 16 it takes what the same model takes of 16 x 16."""
     own, enlarged = (replace(model.pair, video=model.pair.image) for model in enlarging)
-    sizes = {"clips": 1, "frames": 8, "vae_tile": 1}
-    small, large = estimate(own, height=32, width=32, **sizes), estimate(own, height=64, width=64, **sizes)
-    shown = estimate(enlarged, height=32, width=32, **sizes)
-    assert small < shown <= large
-    assert shown <= upper_bound(enlarged, height=32, width=32, **sizes)
+    one, four = Load(1, 8, 32, 32, vae_tile=1), Load(1, 8, 64, 64, vae_tile=1)
+    assert activations(own, one) < activations(enlarged, one) <= activations(own, four)
+    assert activations(enlarged, one) <= upper_bound(enlarged, one)
 
 
 def lora(path: Path, module: str, width: int) -> str:
