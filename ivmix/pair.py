@@ -1,10 +1,8 @@
 """A pair: one image and one video diffusion model that share latents, loaded and ready to be called."""
 
 import hashlib
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path, PurePath
@@ -13,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from ivmix.description import Files, Swaps, describe, fetch_all, sources, swapped
+from ivmix.description import describe
 from ivmix.devices import DTYPES, dtype_name, find_device, find_dtype
 from ivmix.models import (
     VAE,
@@ -32,17 +30,17 @@ from ivmix.models import (
     read_lora,
 )
 from ivmix.models.compile import Compiled, Mode
-from ivmix.models.files import read_state
 from ivmix.models.folder import PICKLES, SAFETENSORS, Local
 from ivmix.models.hub import Hub
-from ivmix.models.load import matching
-from ivmix.models.sources import Source, locate, sha256
+from ivmix.models.sources import Source, locate
 from ivmix.models.temporal import MotionNorm
 from ivmix.models.tokenizer import EOS
+from ivmix.parts import fetch_all, fitting, pinned, read_from
 from ivmix.record import Read, Trained
 from ivmix.scheduler import in_words
 from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.network import Forward, enlargement
+from ivmix.swaps import Swaps, swapped
 
 N = TypeVar("N", UNet, CLIPText)
 
@@ -131,19 +129,8 @@ class Pair:
 
     @cached_property
     def files(self) -> dict[str, Read]:
-        """Size and hash of every file that was read, and the hub's commit: read whole, once."""
-        with ThreadPoolExecutor() as pool:  # hashing gives the other threads way
-            pool.map(sha256, {path for found in self.sources.values() for local in found for path in local.files})
-        return {
-            source: {
-                "commit": found[0].commit,
-                "files": {
-                    path.relative_to(local.root).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-                    for local in found for path in local.files
-                },
-            }
-            for source, found in self.sources.items()
-        }  # fmt: skip
+        """What of every source was read, pinned by size, hash and commit: read whole, once."""
+        return pinned(self.sources)
 
     @cached_property
     def weights(self) -> str:
@@ -265,32 +252,6 @@ def load_pair(
 def in_parts(forward: Forward, frames: int, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
     """An image model's `forward` of z (b c f h w), `frames` frames of all rows at a time: to it they are a batch."""
     return torch.cat([forward(part, t, condition) for part in z.split(frames, dim=2)], dim=2)
-
-
-def read_from(files: Iterable[Local], own: Mapping[str, Any], folder: Path) -> dict[str, tuple[Local, ...]]:
-    """What was read, by source; a pair's own files by their place in its folder, wherever that is."""
-    shipped = sources(own)
-    found: dict[str, tuple[Local, ...]] = {}
-    for local in files:
-        name = local.source
-        if name in shipped and not name.startswith("hub:"):
-            name = Path(os.path.relpath(name, folder)).as_posix()
-        found[name] = (*found.get(name, ()), local)
-    return found
-
-
-def fitting(files: Files, patterns: Sequence[str]) -> dict[Local, list[str]]:
-    """Which of the patterns of keys to leave out fit something in which files of weights. ValueError for one that fits
-    nothing in any."""
-    weights = [local for (part, _), local in files.items() if part in ("vae", "unet", "text_encoder", "motion")]
-    if not patterns:
-        return {local: [] for local in weights}
-    keys = {local: read_state(local.weights).keys() for local in weights}
-    found = {local: [p for p in patterns if matching(names, [p])] for local, names in keys.items()}
-    for pattern in patterns:
-        if not any(pattern in fits for fits in found.values()):
-            raise ValueError(f"drop={pattern!r} fits no key of any file of weights: {', '.join(map(str, keys))}")
-    return found
 
 
 def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Tokenizer:

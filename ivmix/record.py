@@ -4,12 +4,12 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypedDict, get_args, get_type_hints
 
-from ivmix.description import Swaps
 from ivmix.devices import DTYPES, dtype_name
 from ivmix.models.compile import Mode
 from ivmix.models.folder import printable, read_json
 from ivmix.models.prompts import clean
 from ivmix.sampling import sampling
+from ivmix.swaps import Swaps
 from ivmix.typed import check, check_keys, short, whole
 
 # What has an entry a clip.

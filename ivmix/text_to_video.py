@@ -25,7 +25,6 @@ from ivmix.arguments import (
     read_strength,
     read_video,
 )
-from ivmix.description import Swaps
 from ivmix.devices import dtype_name
 from ivmix.media import to_frames
 from ivmix.media.files import StrPath
@@ -55,6 +54,7 @@ from ivmix.solvers import (
 )
 from ivmix.solvers.ivmixed import inside
 from ivmix.solvers.legs import progress
+from ivmix.swaps import Swaps
 from ivmix.typed import whole
 
 STRENGTH = 0.5  # of video to video, unless given: the share of the steps that is played

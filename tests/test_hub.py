@@ -22,11 +22,12 @@ from small_pair import UNET as SPATIAL
 from torch import nn
 
 from ivmix.cli import main
-from ivmix.description import Swaps, contents, describe, swapped
+from ivmix.description import describe
 from ivmix.models import UNet, hub, inspect, load_unet, load_vae, read_lora, save_folder
 from ivmix.models.hub import Hub, MissingError
 from ivmix.models.sources import sha256
 from ivmix.pair import load_pair
+from ivmix.swaps import Swaps, contents, swapped
 
 UNET = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json"]
 SD, ADAPTER = "stable-diffusion-v1-5/stable-diffusion-v1-5", "guoyww/animatediff-motion-adapter-v1-5-3"

@@ -13,7 +13,7 @@ from small_pair import TEXT, VAE_CONFIG, WORDS, write_modules, write_pipeline
 from torch.nn import functional
 
 from ivmix import TextToVideo
-from ivmix.description import EMBEDDED, PUBLIC, Swaps, describe, swapped
+from ivmix.description import EMBEDDED, PUBLIC, describe
 from ivmix.memory import Load, activations, upper_bound
 from ivmix.models import (
     VAE,
@@ -28,6 +28,7 @@ from ivmix.samplers import SAMPLERS
 from ivmix.sampling import sampling
 from ivmix.solvers import Schedule
 from ivmix.sprites.world import random_scenes, render
+from ivmix.swaps import Swaps, swapped
 
 SPRITES = EMBEDDED["sprites"]
 

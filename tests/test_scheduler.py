@@ -14,12 +14,13 @@ from torch import nn
 
 from ivmix import TextToVideo
 from ivmix.cli import main
-from ivmix.description import EMBEDDED, Swaps, describe, swapped
+from ivmix.description import EMBEDDED, describe
 from ivmix.models import UNet, UNetConfig
 from ivmix.models.load import load_unet
 from ivmix.pair import load_pair
 from ivmix.scheduler import read_scheduler
 from ivmix.solvers import Schedule
+from ivmix.swaps import Swaps, swapped
 
 SPRITES = EMBEDDED["sprites"]
 SD15 = {"_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085,

@@ -112,7 +112,7 @@ def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
-    """What was given in place of a pair's models, in the form of `ivmix.description.Swaps`."""
+    """What was given in place of a pair's models, in the form of `ivmix.swaps.Swaps`."""
     names = ("image_model", "video_model", "motion", "vae", "tokenizer", "clip_skip", "image_clip_skip", "motion_norm",
              "image_prediction", "image_schedule", "video_prediction", "video_schedule", "drop")  # fmt: skip
     given = {name: getattr(options, name) for name in names}
@@ -132,7 +132,7 @@ def named_model(options: argparse.Namespace, kept: Mapping[str, Any]) -> dict[st
 
 def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = None) -> Any:
     """The `TextToVideo` that the options of `add_model` name; what is not given is as in `kept`, or the default."""
-    from ivmix.description import Swaps
+    from ivmix.swaps import Swaps
     from ivmix.text_to_video import TextToVideo
 
     kept = kept or {}

@@ -17,7 +17,8 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.description import EMBEDDED, PUBLIC, describe, sources
+    from ivmix.description import EMBEDDED, PUBLIC, describe
+    from ivmix.parts import sources
 
     blocks = []
     for name in (*EMBEDDED, *PUBLIC):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ivmix import TextToVideo
-from ivmix.description import PUBLIC, Swaps, describe
+from ivmix.description import PUBLIC, describe
 from ivmix.elsewhere import ELSEWHERE
 from ivmix.models import encode_prompts
 from ivmix.samplers import SOLVERS
@@ -35,6 +35,7 @@ from ivmix.solvers import (
     plain,
     repeat_rows,
 )
+from ivmix.swaps import Swaps
 
 PAGE = (Path(__file__).parent.parent.parent / "notebooks" / "coming_from_diffusers.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.S | re.M)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from ivmix.description import Swaps
 from ivmix.models import CLIPText, CLIPTextConfig, UNet, UNetConfig, save_folder
 from ivmix.pair import load_pair
 from ivmix.scheduler import read_scheduler
 from ivmix.solvers import Schedule
+from ivmix.swaps import Swaps
 
 LATENT: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
