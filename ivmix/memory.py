@@ -78,9 +78,8 @@ def check_fits(pair: Pair, load: Load) -> None:
         remedy = "; try float16" if narrower else ""
         raise ValueError(f"the weights of pair {pair.name!r} need {held / 1e9:,.1f} GB, {has}{remedy}")
     ways = ["fewer frames", "a smaller size", *["a smaller batch_size"] * (load.clips > 1)]
-    for name in ("vae_tile", "image_frames"):
-        if activations(pair, replace(load, **{name: 1})) < needed:
-            ways.append(f"a smaller {name}")
+    parts = {"vae_tile": replace(load, vae_tile=1), "image_frames": replace(load, image_frames=1)}
+    ways += [f"a smaller {name}" for name, part in parts.items() if activations(pair, part) < needed]
     raise ValueError(
         f"{load.clips} x {load.frames} frames of {load.height}x{load.width} need at least "
         f"{(needed + held) / 1e9:,.1f} GB, weights included, {has}: try {', '.join(ways + narrower)}"
