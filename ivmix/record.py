@@ -13,7 +13,9 @@ from ivmix.swaps import Swaps
 from ivmix.typed import check, check_keys, short, whole
 
 # What has an entry a clip.
-LISTS = ("prompts", "negative_prompts", "image_negative_prompts", "seeds", "source_prompts", "batch_sizes")
+LISTS = (
+    "prompts", "negative_prompts", "image_negative_prompts", "seeds", "source_prompts", "batch_sizes", "batch_places",
+)  # fmt: skip
 
 
 class Given(TypedDict):
@@ -47,9 +49,9 @@ class Record:
     `pair` is a name or a folder, `swaps` what was put in place of its models, `models` what image and video model were
     taken to predict and on which schedule, `files` what was read of every source, those in the pair's folder by their
     place in it. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given
-    instead of the seeds' own, `batch_sizes` how many clips ran together with each, itself among them, which decides the
-    last bits. Prompts are as they were read, white space cleaned; `raw_prompts` says that their brackets are text.
-    `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts to frames.
+    instead of the seeds' own. Prompts are as they were read, white space cleaned; `raw_prompts` says that their
+    brackets are text. `batch_sizes` and `batch_places` say how many clips ran together and which of them each was, from
+    0: that decides the last bits. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts to frames.
     """
 
     ivmix: str
@@ -69,6 +71,7 @@ class Record:
     vae_tile: int | None
     image_frames: int | None
     batch_sizes: list[int]
+    batch_places: list[int]
     video: Given | None
     strength: float | None
     source_prompts: list[str] | None
@@ -103,7 +106,8 @@ class Record:
 
     def asks_as(self, other: "Record") -> bool:
         """Whether both ask for the same, whatever it cost and whatever ran beside it."""
-        cost: dict[str, Any] = {"nfe": {}, "forwards": {}, "seconds": 0.0, "batch_sizes": []}
+        cost: dict[str, Any] = {"nfe": {}, "forwards": {}, "seconds": 0.0}
+        cost |= {"batch_sizes": [], "batch_places": []}
         return replace(self, **cost) == replace(other, **cost)
 
 

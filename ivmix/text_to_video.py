@@ -83,7 +83,7 @@ class Job:
 
     @property
     def batches(self) -> list[list[int]]:
-        """Which clips run together; a batch that is filled up has its last one several times."""
+        """Which clips run together; one that is to have its place in a batch, as often as the batch is large."""
         sizes = self.record.batch_sizes
         return [[min(k, len(sizes) - 1) for k in range(i, i + sizes[i])] for i in range(0, len(sizes), sizes[0])]
 
@@ -162,7 +162,7 @@ class TextToVideo:
         vae_tile: int | None = None,
         image_frames: int | None = None,
         batch_size: int | Literal["auto"] = "auto",
-        fill: bool = False,
+        place: int | None = None,
         progress: bool = False,
         callback: Callback | None = None,
         **options: Any,
@@ -186,9 +186,9 @@ class TextToVideo:
 
         `vae_tile` decodes frames in overlapping squares of that many latents a side, which bounds memory and gives
         nearly the same picture (`VAE.decode`). `image_frames` is how many frames the image model, which knows each
-        alone, has at a time: less memory, the same picture to a rounding. `batch_size` clips run together, "auto" of
-        them by `ivmix.memory.choose_batch`; which is again a matter of roundings, so with `fill` a batch that is short
-        of clips has its last one several times: that is how a record's clip is drawn again as it was in its batch.
+        alone, has at a time: less memory, the same picture to a rounding. `batch_size` clips run together, "auto" as
+        many as `ivmix.memory.choose_batch` says; that, and a clip's place among them, decides its last bits. To have
+        those of a record again, `place` draws one clip there in a batch of copies of it.
 
         `callback(step, total, run)` follows every step of a batch: returning False stops there, and the result, marked
         as cancelled, is what the state shows then of the clips begun so far. ValueError for anything that cannot be,
@@ -200,7 +200,7 @@ class TextToVideo:
             prompts, negative_prompt=negative_prompt, image_negative_prompt=image_negative_prompt, seed=seed,
             frames=frames, height=height, width=width, video=video, strength=strength, source_prompt=source_prompt,
             raw_prompts=raw_prompts, latents=latents, sampling=sampling, vae_tile=vae_tile, image_frames=image_frames,
-            batch_size=batch_size, fill=fill, **options,
+            batch_size=batch_size, place=place, **options,
         )  # fmt: skip
         record, began = job.record, time.perf_counter()
         self._announce(job)
@@ -217,7 +217,8 @@ class TextToVideo:
             for rows in job.batches:
                 try:
                     run, z = self._sample(job, rows, on_step)
-                    drawn.append(z[: len(set(rows))])
+                    first = record.batch_places[rows[0]]
+                    drawn.append(z[first : first + len(set(rows))])
                     shown.append(self._decode(job, drawn[-1]))
                 except NotFiniteError as error:
                     raise self._blame(error) from None
@@ -248,7 +249,7 @@ class TextToVideo:
         video: np.ndarray | StrPath | None = None, strength: float | None = None, source_prompt: Texts | None = None,
         raw_prompts: bool = False, latents: Tensor | np.ndarray | None = None, sampling: Sampling | None = None,
         vae_tile: int | None = None, image_frames: int | None = None, batch_size: int | Literal["auto"] = "auto",
-        fill: bool = False, **options: Any,
+        place: int | None = None, **options: Any,
     ) -> Job:  # fmt: skip
         pair, prompts = self.pair, read_prompts(prompts)
         b = len(prompts)
@@ -274,7 +275,11 @@ class TextToVideo:
             raise ValueError(f"{name} says how to begin from a video: give one (video, --init), or leave it out")
 
         load = Load(b, frames, height, width, vae_tile, image_frames, sampling.models)
-        size = choose_batch(pair, load) if batch_size == "auto" else batch_size if fill else min(batch_size, b)
+        size = choose_batch(pair, load) if batch_size == "auto" else min(batch_size, b)
+        if place is not None:
+            if b > 1 or batch_size == "auto":
+                raise ValueError(f"place={place!r}: expected one prompt and its batch_size, got {b} and {batch_size}")
+            size, place = batch_size, whole("place", place, 0, batch_size - 1)
         check_fits(pair, replace(load, clips=size))
         negatives = one_each("negative_prompt", negative_prompt, b, pair.defaults["negative_prompt"])
         image_negatives = one_each("image_negative_prompt", image_negative_prompt, b, negatives)
@@ -332,7 +337,8 @@ class TextToVideo:
             width=width,
             vae_tile=vae_tile,
             image_frames=image_frames,
-            batch_sizes=[size if fill else min(size, b - k // size * size) for k in range(b)],
+            batch_sizes=[size if place is not None else min(size, b - k // size * size) for k in range(b)],
+            batch_places=[k % size if place is None else place for k in range(b)],
             video=given,
             strength=strength,
             source_prompts=sources,

@@ -132,7 +132,36 @@ def test_memory_that_runs_out_names_what_takes_less(place):
     typed = ["bench", "--rounds", "1", "--frames", "8", "--size", "1024x1024", "--quiet"]
     status, said = end(start(*typed, limit=limit))
     assert (status, said.count("\n")) == (2, 1)
-    assert said == "ivmix bench: error: out of memory: try fewer --frames, a smaller --size or --dtype float16\n"
+    assert said == (
+        "ivmix bench: error: out of memory drawing 1 x 8 frames of 1024x1024 in float32 on cpu: "
+        "try fewer --frames, a smaller --size or --dtype float16\n"
+    )
+
+
+LOADED = """
+import re
+from pathlib import Path
+from ivmix import TextToVideo
+TextToVideo.from_pair("sprites", "cpu")
+print(1024 * int(re.search(r"VmPeak:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_address_space_that_runs_out_says_what_was_asked_and_leaves_nothing(place):
+    """A tenth of what the clip needs, beside what a process needs that has loaded the pair."""
+    loaded = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    limit = resource.RLIMIT_AS, (int(loaded.stdout) + 300_000_000,) * 2
+    before = contents(place)
+    typed = ["sample", PROMPT, "-o", "out.mp4", "--size", "1024x1024", "--device", "cpu"]
+    status, said = end(start(*typed, "--quiet", limit=limit))
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith(
+        "ivmix sample: error: out of memory drawing 1 x 8 frames of 1024x1024 in float32 on cpu: try fewer --frames, "
+    )
+    for remedy in ("--size", "--batch-size", "--image-frames N", "--vae-tile N", "--dtype float16"):
+        assert remedy in said
+    assert contents(place) == before
 
 
 @pytest.mark.parametrize(
@@ -143,6 +172,8 @@ def test_memory_that_runs_out_names_what_takes_less(place):
         (MemoryError(), 2, "error: out of memory: try fewer --frames or --dtype float16"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "error: out of memory"),
         (OSError(12, "Cannot allocate memory"), 2, "error: out of memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 2, "error: out of memory"),
+        (ImportError("x.so: failed to map segment from shared object: Operation not permitted"), 70, "a bug of ivmix"),
         (OSError(28, "No space left on device", "out.mp4"), 2, "error: out.mp4: No space left on device"),
         (FloatingPointError("loss nan"), 2, "error: loss nan"),
         (BrokenPipeError(), 141, ""),

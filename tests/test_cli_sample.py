@@ -116,6 +116,43 @@ def test_batches_draw_what_single_clips_are(run, tmp_path):
         assert np.abs(one - two).max() <= 1
 
 
+def test_a_clip_of_a_batch_is_made_again_by_its_record_to_the_byte_or_alone_if_told(run, tmp_path):
+    run("out.webp", RED, BLUE, RED, *QUICK, "--quiet", "--batch-size", "2")
+    assert [record(tmp_path / f"out-00{k}.webp")["batch_sizes"] for k in range(3)] == [[2], [2], [1]]
+    for k in range(3):
+        _, said = run("again.webp", "--from", f"out-00{k}.webp.json")
+        assert (tmp_path / "again.webp").read_bytes() == (tmp_path / f"out-00{k}.webp").read_bytes()
+        assert record(tmp_path / "again.webp")["batch_sizes"] == record(tmp_path / f"out-00{k}.webp")["batch_sizes"]
+        assert ("the record's clip was one of 2: as many run" in said) == (k < 2)
+    run("alone.webp", "--from", "out-000.webp.json", "--batch-size", "1", "--quiet")
+    assert record(tmp_path / "alone.webp")["batch_sizes"] == [1]
+
+
+def test_where_and_how_clips_are_drawn_is_said_once_and_not_when_quiet(run):
+    said = run("out.webp", RED, BLUE, RED, *QUICK, "--batch-size", "2", "--device", "cpu")[1]
+    assert said.count("on cpu in float32, 2 clips at a time\n") == said.count("on cpu") == 1
+    assert run("out.webp", RED, *QUICK, "--quiet") == (0, "")
+
+
+def test_parts_of_frames_are_remembered_by_the_record(run, tmp_path):
+    run("out.webp", RED, *QUICK[2:], "--sampler", "image", "--image-frames", "1", "--quiet")
+    run("again.webp", "--from", "out.webp.json", "--quiet")
+    assert (record(tmp_path / "out.webp")["image_frames"], record(tmp_path / "again.webp")["image_frames"]) == (1, 1)
+    assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "out.webp").read_bytes()
+
+
+def test_a_record_of_a_device_that_is_not_here_says_how_to_draw_it_and_is_drawn_so(run, tmp_path):
+    run("out.webp", RED, *QUICK, "--quiet", "--device", "cpu")
+    (tmp_path / "far.json").write_text(json.dumps(record(tmp_path / "out.webp") | {"device": "cuda:99"}))
+    status, said = run("again.webp", "--from", "far.json", "--quiet")
+    assert status == 2
+    assert said.startswith("ivmix sample: error: far.json: device 'cuda:99': not available here")
+    assert said.endswith("--device auto draws it on what is, to a rounding\n")
+    assert said.count("\n") == 1
+    assert run("again.webp", "--from", "far.json", "--quiet", "--device", "cpu") == (0, "")
+    assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "out.webp").read_bytes()
+
+
 def test_resume_draws_only_what_is_missing_or_asks_for_something_else(run, tmp_path):
     run("out.webp", RED, BLUE, RED, *QUICK, "--quiet")
     (tmp_path / "out-001.webp").unlink()
@@ -325,6 +362,11 @@ EDITED = [  # a record changed by hand: what is changed, and what the line says
     ({"swaps": {"image_lora": "x"}}, "swaps: image_lora is 'x', expected a list"),
     ({"swaps": {"video_model": "no-such"}}, "no-such"),
     ({"vae_tile": 0}, "vae_tile=0"),
+    ({"image_frames": 0}, "image_frames=0"),
+    ({"batch_sizes": [0]}, "batch_size=0"),
+    ({"batch_sizes": [10**12]}, "need at least"),
+    ({"batch_places": [1]}, "place=1: expected a whole number from 0 to 0"),
+    ({"batch_sizes": [1, 1]}, "batch_sizes has 2 entries for 1 prompts"),
     ({"strength": 0.5}, "strength says how to begin from a video"),
     ({"video": {"path": "no-such.mp4", "sha256": "0"}, "strength": 0.5}, "no-such.mp4"),
 ]
@@ -382,6 +424,8 @@ BAD = [
     (["--prompts", "no-such.txt"], "no-such.txt"),
     (["--prompts", "."], "unknown suffix"),
     ([RED, "--batch-size", "0"], "batch_size=0"),
+    ([RED, "--batch-size", "x"], "argument --batch-size: 'x': expected a whole number, or auto"),
+    ([RED, "--image-frames", "0"], "image_frames=0"),
     ([RED, "--fps", "0"], "fps is 0"),
     ([RED, "--fps", "nan"], "fps is nan"),
     ([RED, "--strength", "0.5"], "strength says how to begin from a video"),

@@ -2,20 +2,24 @@
 
 import subprocess
 import sys
+from copy import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from ivmix.memory import (
     Load,
     activations,
     check_fits,
+    choose_batch,
     decoder_activations,
     decoder_channels,
     device_memory,
     unet_channels,
     upper_bound,
+    weights,
 )
 from ivmix.models import MotionConfig, SpaceTimeConfig, UNetConfig, VAEConfig
 from ivmix.models.cost import forward_cost
@@ -48,6 +52,46 @@ def test_a_tile_is_advised_where_the_decoder_is_what_is_too_dear(pair):
 def test_what_the_pair_draws_by_default_is_let_through_by_the_bound_alone(pair):
     check_fits(pair, Load(8, pair.frames, pair.height, pair.width))
     assert upper_bound(pair, Load(1, pair.frames, pair.height, pair.width)) < 1e8
+
+
+def test_a_machine_that_cannot_hold_the_weights_is_told_so(pair):
+    """4 TB of them, which take nothing here: one number, expanded."""
+    huge = nn.Parameter(torch.empty(1).expand(2**40), requires_grad=False)
+    unet = copy(pair.video.unet)
+    unet._parameters = {**unet._parameters, "huge": huge}
+    with pytest.raises(ValueError, match=r"the weights of pair 'sprites' need 4,\d+\.\d GB, and cpu has [\d,.]+ GB in"):
+        check_fits(replace(pair, video=replace(pair.video, unet=unet)), Load(1, 8, 64, 64))
+
+
+def test_weights_that_two_models_share_count_once(pair):
+    one = sum(p.nbytes for n in (pair.vae, pair.video.unet, pair.video.text_encoder) for p in n.state_dict().values())
+    assert weights(replace(pair, image=pair.video)) == one
+    assert weights(pair) > one
+
+
+def test_frames_in_parts_bound_what_the_image_model_takes_and_nothing_else(pair):
+    alone = Load(1, 8, 512, 512, vae_tile=8, models=("image",))
+    parts, one = replace(alone, image_frames=4), replace(alone, image_frames=1)
+    assert activations(pair, alone) > 1.9 * activations(pair, parts) > 3 * activations(pair, one)
+    assert activations(pair, replace(alone, image_frames=9)) == activations(pair, alone)
+    both = replace(alone, models=("image", "video"))
+    assert activations(pair, replace(both, image_frames=1)) == activations(pair, both)  # the video model's are the most
+
+
+def test_parts_are_advised_where_the_image_model_is_what_is_too_dear(pair):
+    with pytest.raises(ValueError, match="a smaller image_frames"):
+        check_fits(pair, Load(1, 16, 16384, 16384, vae_tile=8, models=("image",)))
+
+
+@pytest.mark.parametrize("temporal", [True, False])
+def test_several_clips_take_as_many_times_what_one_takes(pair, temporal):
+    config = pair.video.unet.config
+    one, three = (forward_cost(config, 4, 16, 16, rows=rows, temporal=temporal).activations for rows in (2, 6))
+    assert three == pytest.approx(3 * one, rel=1e-3)
+
+
+def test_on_the_cpu_clips_run_one_by_one(pair):
+    assert choose_batch(pair, Load(64, 8, 64, 64)) == 1
 
 
 UNETS = {

@@ -70,6 +70,52 @@ def test_a_sample_is_the_same_alone_and_in_any_batch(model, options):
     assert (together.latents[2:] - alone.latents).abs().max() <= 1e-4
 
 
+@pytest.mark.parametrize("sampler", ["image", "zigzag", "composite"])
+def test_the_image_models_frames_may_be_drawn_in_parts(model, sampler):
+    call = {"sampler": sampler, "steps": 4, **SMALL, "frames": 3}
+    whole, parts = (model(PROMPTS[:2], image_frames=n, **call) for n in (None, 2))
+    assert (whole.latents - parts.latents).abs().max() <= 1e-4
+    assert parts.record.image_frames == 2
+    assert (parts.record.nfe, parts.record.forwards) == (whole.record.nfe, whole.record.forwards)
+
+
+def test_the_image_model_sees_no_more_frames_at_a_time_than_asked(model):
+    seen = []
+
+    def look(unet, args, kwargs):
+        if not kwargs["temporal"]:
+            seen.append(tuple(args[0].shape[:3:2]))
+
+    hook = model.pair.image.unet.register_forward_pre_hook(look, with_kwargs=True)
+    model(PROMPTS[0], sampler="image", image_guidance="3", steps=1, image_frames=2, **{**SMALL, "frames": 5})
+    hook.remove()
+    assert seen == [(2, 2), (2, 2), (2, 1)]  # cond and uncond in one batch
+
+
+def test_parts_of_frames_for_a_model_that_does_not_run_are_warned_of(model):
+    with pytest.warns(UserWarning, match="image_frames has no effect: sampler 'ddim' runs the video model alone"):
+        model.record(PROMPTS[0], sampler="ddim", image_frames=2)
+
+
+def test_one_clip_at_a_time_is_drawn_on_the_cpu_unless_told(model):
+    record = model.record(PROMPTS, sampler="ddim")
+    assert record.batch_sizes == [1] * len(PROMPTS)
+    assert model.record(PROMPTS, sampler="ddim", batch_size=2).batch_sizes == [2, 2, 1]
+    assert model.record(PROMPTS, sampler="ddim", batch_size=64).batch_sizes == [3, 3, 3]
+
+
+def test_a_clip_of_a_batch_is_drawn_again_to_the_bit_at_its_place_in_one_of_that_size(model):
+    call = {"sampler": "composite", "steps": 3, "batch_size": 3, **SMALL}
+    full = model(PROMPTS, seed=[4, 5, 6], **call)
+    for k in range(3):
+        again = model(PROMPTS[k], seed=4 + k, place=k, **call)
+        assert len(again) == 1
+        assert torch.equal(again.latents, full.latents[k : k + 1])
+        assert again.record.asks_as(full[k].record)
+        made, first = ((r.batch_sizes, r.batch_places) for r in (again.record, full[k].record))
+        assert made == first == ([3], [k])
+
+
 def test_the_seed_and_the_prompt_decide_the_clip(model):
     one, other_seed = (model(PROMPTS[0], seed=s, sampler="ddim", steps=3, **SMALL).frames for s in (0, 1))
     other_prompt = model(PROMPTS[1], seed=0, sampler="ddim", steps=3, **SMALL).frames
@@ -222,7 +268,11 @@ def test_a_bad_prompt_of_a_later_batch_is_found_before_sampling(model):
     [
         ({"seed": [1, 2]}, "seed has 2 entries for 1 prompts"),
         ({"seed": -1}, "seed=-1: expected a whole number of 0 or more"),
-        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 0}, 'batch_size=0: expected a whole number of 1 or more, or "auto"'),
+        ({"batch_size": "all"}, "batch_size='all': expected a whole number of 1 or more, or \"auto\""),
+        ({"image_frames": 0}, "image_frames=0"),
+        ({"place": 0}, "place=0: expected one prompt and its batch_size, got 1 and auto"),
+        ({"place": 2, "batch_size": 2}, "place=2: expected a whole number from 0 to 1"),
         ({"vae_tile": 0}, "vae_tile=0"),
         ({"frames": 99}, "frames=99"),
         ({"guidance": float("inf")}, "guidance=inf"),

@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
         "five quiet rounds were .33, .61, .47, 1.31 and 3.3. Take more rounds there, and look at the range.",
         epilog="examples:\n"
         "  ivmix bench\n"
-        "  ivmix bench --pair animatediff --device cuda --dtype float16 --rounds 3\n"
+        "  ivmix bench --pair animatediff --rounds 3\n"
         '  ivmix bench --arms mine.json      where mine.json holds [{"label": "heun", "options": {"sampler": '
         '"composite", "solver": "heun"}}, ...]',
         formatter_class=argparse.RawDescriptionHelpFormatter,

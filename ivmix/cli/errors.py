@@ -97,9 +97,12 @@ def explain(error: BaseException, options: argparse.Namespace) -> tuple[int, str
 
 
 def is_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's and NumPy's error, the system's, or torch's, which is told by its words."""
+    """Whether memory ran out: Python's and NumPy's error, the system's, or torch's, which is told by its words; a
+    library that finds no room says its own (on a disk it may not run from, it says more)."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
+    if isinstance(error, ImportError):
+        return str(error).endswith(("failed to map segment from shared object", "Cannot allocate memory"))
     signs = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "storage size calculation")
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 

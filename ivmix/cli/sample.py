@@ -180,20 +180,21 @@ def draw(
 
     if not jobs:
         return
-    size, fill = options.batch_size or "auto", False
-    if options.batch_size is None and kept.record is not None:
-        size, fill = kept.record.batch_sizes[0], True
-    planned = model.record(**arguments([r for r, _ in jobs], model), **call, batch_size=size, fill=fill)
+    size, place = options.batch_size or "auto", None
+    if kept.record is not None and options.batch_size is None:
+        size = kept.record.batch_sizes[0]
+        place = kept.record.batch_places[0] if len(jobs) == len(kept.requests) == 1 else None
+    planned = model.record(**arguments([r for r, _ in jobs], model), **call, batch_size=size, place=place)
     size = planned.batch_sizes[0]
     if not options.quiet:
         say(f"on {planned.device} in {planned.dtype}" + (f", {size} clips at a time" if size > 1 else ""))
-    if not options.quiet and fill and size > len(jobs):
+    if not options.quiet and place is not None and size > 1:
         say(f"the record's clip was one of {size}: as many run, so that it is the same (--batch-size 1: it alone)")
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
         if not options.quiet and len(jobs) > len(batch):
             say(f"clip {start + 1} of {len(jobs)}")
-        result = model(**arguments([r for r, _ in batch], model), **call, batch_size=size, fill=fill,
+        result = model(**arguments([r for r, _ in batch], model), **call, batch_size=size, place=place,
                        progress=not options.quiet)  # fmt: skip
         for clip, (_, path) in zip(result, batch, strict=True):
             clip.save(path, fps=options.fps, upscaled=not options.no_upscale, clobber=not options.no_clobber)

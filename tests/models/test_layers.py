@@ -6,8 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ivmix.models.layers import (
+    GRID,
     Attention,
     CrossAttentionBlock,
     Downsample,
@@ -16,8 +18,10 @@ from ivmix.models.layers import (
     SpatialTransformer,
     TimestepEmbedding,
     Upsample,
+    attend,
     sinusoid,
 )
+from ivmix.models.temporal import FrameTransformer
 
 Make = Callable[..., Tensor]
 
@@ -164,3 +168,43 @@ def test_upsampling_repeats_pixels_before_it_convolves() -> None:
     layer = Upsample(1)
     tap(layer.conv, 1, 1)
     assert layer(torch.tensor([[[[1.0, 2.0]]]])).tolist() == [[[[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]]]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 6, 7, 100])
+def test_attention_cut_in_rows_is_attention(rows: int) -> None:
+    q, k, v = (torch.randn(7, 2, length, 4, generator=torch.Generator().manual_seed(length)) for length in (5, 6, 6))
+    assert torch.equal(attend(q, k, v, rows), attend(q, k, v))
+
+
+class Rows(TorchFunctionMode):
+    """Notes how many rows every attention has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func is nn.functional.scaled_dot_product_attention:
+            self.seen.append(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_attention_over_the_frames_of_many_pixels_stays_within_a_grid(randomised: Callable[..., nn.Module]) -> None:
+    """8 guided clips of 64x64 latents are 65,536 rows, one more than CUDA's fused kernels take."""
+    layer = randomised(FrameTransformer(4, groups=2, heads=2), dtype=torch.float32)
+    x = torch.randn(16 * 2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    with Rows() as rows:
+        y = layer(x, 2)
+    assert rows.seen == [GRID, 1, GRID, 1]
+    apart = torch.cat([layer(part, 2) for part in x.split(16)])
+    assert (y - apart).abs().max() < 1e-5
+    with Rows() as rows:
+        layer(x[:2], 2)
+    assert rows.seen == [4096, 4096]  # no cut where none is needed
+
+
+def test_attention_cut_in_rows_compiles_to_one_graph() -> None:
+    q = torch.randn(7, 2, 5, 4, generator=torch.Generator().manual_seed(0))
+    compiled = torch.compile(lambda x: attend(x, x, x, rows=3), backend="eager", fullgraph=True, dynamic=False)
+    assert torch.equal(compiled(q), attend(q, q, q))
