@@ -61,5 +61,5 @@ def _computes(device: torch.device, dtype: torch.dtype) -> bool:
 
 def _reason(error: Exception) -> str:
     """The first sentence, if it is a short one: every backend has errors of its own, of up to 7,000 characters."""
-    reason = str(error).splitlines()[0].partition(". ")[0]
-    return f" ({reason})" if len(reason) <= 100 else ""
+    reason = str(error).partition("\n")[0].partition(". ")[0]
+    return f" ({reason})" if 0 < len(reason) <= 100 else ""

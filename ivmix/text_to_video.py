@@ -83,7 +83,7 @@ class Job:
 
     @property
     def batches(self) -> list[list[int]]:
-        """Which clips run together; one that is to have its place in a batch, as often as the batch is large."""
+        """Which clips run together; one that has its `place` in a batch of copies, as often as the batch is large."""
         sizes = self.record.batch_sizes
         return [[min(k, len(sizes) - 1) for k in range(i, i + sizes[i])] for i in range(0, len(sizes), sizes[0])]
 

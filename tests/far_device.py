@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from ivmix.cli import main
 
@@ -28,7 +27,27 @@ aten = torch.ops.aten
 LACKS = {torch.float64, torch.complex128} | {getattr(torch, name) for name in os.environ.get("FAR_LACKS", "").split()}
 
 
-class Module(_DummyBackendModule):
+class Module:
+    """What stands at torch.far, as torch.cuda does."""
+
+    def is_initialized(self):
+        return True
+
+    def is_available(self):
+        return True
+
+    def current_device(self):
+        return 0
+
+    def device_count(self):
+        return 1
+
+    def _is_in_bad_fork(self):
+        return False
+
+    def manual_seed_all(self, seed):
+        pass
+
     def get_device_properties(self, device):
         return SimpleNamespace(total_memory=int(os.environ.get("FAR_MEMORY", 2**40)))
 
@@ -122,5 +141,8 @@ def run(typed):
     return {"status": status, "said": said.getvalue(), "waits": mode.waits}
 
 
-_setup_privateuseone_for_python_backend("far", Module())
-print(json.dumps([run(typed) for typed in json.loads(Path(sys.argv[1]).read_text())]))
+if __name__ == "__main__":
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+    _setup_privateuseone_for_python_backend("far", Module())
+    print(json.dumps([run(typed) for typed in json.loads(Path(sys.argv[1]).read_text())]))
