@@ -30,17 +30,17 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from test_strangers_files import BYTES, MEMORY, PROMPT, TEXT, UNET, VAE, VIDEO, WEIGHTS, make
+from test_strangers_files import BYTES, MEMORY, PROMPT, SCHEDULER, TEXT, UNET, VAE, VIDEO, WEIGHTS, make
 
 LONGEST = 2000  # characters of an error
 SECONDS = 30  # that one file may take
 HOWS = ("read", "refused", "unclear", "wrong")  # the last two are what is looked for
 INDEX = "m.safetensors.index.json"
 FILES = (
-    "weights.safetensors", "weights.ckpt", INDEX, UNET, VIDEO, VAE, TEXT, f"vae/{WEIGHTS}", BYTES, "clip/vocab.json",
-    "clip/merges.txt", "clip/special_tokens_map.json", "lora.safetensors", "adapter_config.json", "record.json",
-    "pair.json", "arms.json", "prompts.jsonl", "prompts.csv", "prompts.txt", "clip.png", "clip.gif", "clip.webp",
-    "clip.mp4",
+    "weights.safetensors", "weights.ckpt", INDEX, UNET, VIDEO, VAE, TEXT, SCHEDULER, f"vae/{WEIGHTS}", BYTES,
+    "clip/vocab.json", "clip/merges.txt", "clip/special_tokens_map.json", "lora.safetensors", "adapter_config.json",
+    "record.json", "pair.json", "arms.json", "prompts.jsonl", "prompts.csv", "prompts.txt", "clip.png", "clip.gif",
+    "clip.webp", "clip.mp4",
 )  # fmt: skip
 
 
@@ -77,6 +77,7 @@ def reader(folder: Path) -> Callable[[str], object]:
     from ivmix.models.prompts import read_prompts
     from ivmix.pair import load_pair
     from ivmix.requests import read_requests
+    from ivmix.swaps import Swaps
 
     warnings.simplefilter("ignore")
     model = TextToVideo.from_pair(folder / "sound")
@@ -104,6 +105,8 @@ def reader(folder: Path) -> Callable[[str], object]:
                     model.record(request.prompt, frames=1)
             case "clip":
                 read_clip(path, limit=3)
+            case "image/scheduler/scheduler_config":
+                load_pair(folder, swaps=Swaps(image_model=str(folder / "image")))
             case _:
                 TextToVideo(load_pair(folder)).record(PROMPT)
 

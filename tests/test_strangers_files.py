@@ -31,7 +31,11 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 UNET, VAE, TEXT = "image/unet/config.json", "vae/config.json", "text/config.json"
 VIDEO, BYTES = "video/unet/config.json", "bytes/tokenizer.json"
+SCHEDULER = "image/scheduler/scheduler_config.json"
 DEEP = b"[" * 100_000
+BETAS = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02,
+         "num_train_timesteps": 1000, "prediction_type": "epsilon", "trained_betas": None,
+         "rescale_betas_zero_snr": False}  # fmt: skip
 DROP = object()  # as a change: the entry is taken out
 
 Change = bytes | Mapping[str, Any] | Callable[[Path], object]
@@ -65,6 +69,8 @@ def make(folder: Path) -> None:
     video = m.UNetConfig(**{**vars(image), "temporal": m.MotionConfig(2, 4)})
     m.save_folder(m.UNet(image), folder / "image" / "unet")
     m.save_folder(m.UNet(video), folder / "video" / "unet")
+    (folder / SCHEDULER).parent.mkdir()
+    (folder / SCHEDULER).write_text(json.dumps(BETAS))
     m.save_folder(m.VAE(m.VAEConfig(3, 3, 4, (8,), 1, 4)), folder / "vae")
     m.save_folder(m.CLIPText(m.CLIPTextConfig(len(WORDS) + 2, 8, 16, 1, 2, 8)), folder / "text")
     m.Tokenizer.from_words(WORDS, 8).save(folder / "tokenizer")
@@ -573,9 +579,29 @@ def resize(path: Path, width: int) -> None:
     path.write_bytes(raw)
 
 
+SCHEDULER_CASES = {
+    "scheduler no JSON": Case(SCHEDULER, b"{", "is not JSON"),
+    "scheduler a list": Case(SCHEDULER, b"[]", "holds a JSON list"),
+    "scheduler deep": Case(SCHEDULER, DEEP, "is not JSON"),
+    "betas unknown": Case(SCHEDULER, {"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'"),
+    "betas text": Case(SCHEDULER, {"beta_start": "0.1"}, "beta_start is '0.1'"),
+    "betas past 1": Case(SCHEDULER, {"beta_end": 2}, "beta"),
+    "betas negative": Case(SCHEDULER, {"beta_start": -0.1}, "beta"),
+    "betas listed as text": Case(SCHEDULER, {"trained_betas": ["a"]}, "trained_betas"),
+    "betas listed of none": Case(SCHEDULER, {"trained_betas": []}, "trained_betas"),
+    "betas listed nested": Case(SCHEDULER, {"trained_betas": [[0.1]]}, "trained_betas"),
+    "timesteps nought": Case(SCHEDULER, {"num_train_timesteps": 0}, "num_train_timesteps"),
+    "timesteps astronomical": Case(SCHEDULER, {"num_train_timesteps": 10**9}, "num_train_timesteps"),
+    "timesteps text": Case(SCHEDULER, {"num_train_timesteps": "1000"}, "num_train_timesteps"),
+    "prediction unknown": Case(SCHEDULER, {"prediction_type": "noise"}, "prediction_type is 'noise'"),
+    "prediction a list": Case(SCHEDULER, {"prediction_type": ["epsilon"]}, "prediction_type"),
+    "zero SNR text": Case(SCHEDULER, {"rescale_betas_zero_snr": "yes"}, "rescale_betas_zero_snr"),
+}
+
+
 CASES = (
-    WEIGHT_CASES | CONFIG_CASES | TOKENIZER_CASES | LORA_CASES | RECORD_CASES | PAIR_CASES | ARMS_CASES | PROMPT_CASES
-    | CLIP_CASES
+    WEIGHT_CASES | CONFIG_CASES | SCHEDULER_CASES | TOKENIZER_CASES | LORA_CASES | RECORD_CASES | PAIR_CASES
+    | ARMS_CASES | PROMPT_CASES | CLIP_CASES
 )  # fmt: skip
 
 
@@ -600,6 +626,8 @@ def command(file: str) -> list[str]:
             return [*sample, PROMPT, "--pair", ".", "--strength", "1", "--init", file]
         case name if name.startswith("bytes"):
             return [*sample, "a", "--pair", ".", "--tokenizer", "bytes"]
+        case "image/scheduler/scheduler_config":
+            return [*sample, PROMPT, "--pair", ".", "--image-model", "image"]
         case _:
             return [*sample, PROMPT, "--pair", "."]
 
