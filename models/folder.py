@@ -17,6 +17,7 @@ SAFETENSORS, PICKLES = ".safetensors", (".ckpt", ".pth", ".pt", ".bin")
 LARGEST_JSON = 2**24  # bytes; a tokenizer is the largest that is met, of two or three megabytes
 DEEPEST_JSON = 32  # levels; six are met, and Python's own functions give up at a thousand
 LONGEST_WHOLE = 20  # digits of a whole number; 2**64 has as many
+LONGEST_FILE_NAME = 255  # bytes of a file's name, as file systems have it
 LARGEST_SIZE = 10**9  # of any number in a config
 
 
@@ -125,7 +126,8 @@ def shards(index: Path) -> list[Path]:
         raise ValueError(f"{index} has no weight_map of tensor names to file names")
     files = sorted(set(where.values()))
     for file in files:
-        if file != Path(file).name or not file.isprintable() or not file.endswith((SAFETENSORS, *PICKLES)):
+        name = file == Path(file).name and file.isprintable() and len(file.encode()) <= LONGEST_FILE_NAME
+        if not (name and file.endswith((SAFETENSORS, *PICKLES))):
             raise ValueError(f"{index} points to {file[:200]!r}: expected the name of a weight file beside it")
     return [index.parent / file for file in files]
 
