@@ -216,8 +216,9 @@ WEIGHT_CASES = {
     "an index of numbers": Case("m.safetensors.index.json", b'{"weight_map": {"a": 1}}', "has no weight_map"),
     "an index of no file": Case("m.safetensors.index.json", b'{"weight_map": {"a": "b.ckpt"}}', r"no file .*b\.ckpt"),
     "an index with a NUL": Case("m.safetensors.index.json", b'{"weight_map": {"a": "\\u0000.ckpt"}}', "points to"),
-    "an index of long names": Case("m.safetensors.index.json", b'{"weight_map": {"a": "' + b"x" * 300 + b'.ckpt"}}',
-                                   "points to 'xxx"),  # fmt: skip
+    "an index of long names": Case(
+        "m.safetensors.index.json", b'{"weight_map": {"a": "' + b"x" * 300 + b'.ckpt"}}', "points to 'xxx"
+    ),
     "an index twice": Case("m.safetensors.index.json", b'{"weight_map": {"a": "b", "a": "b"}}', "occurs twice"),
     "an index that disagrees": Case(
         "m.safetensors.index.json", b'{"weight_map": {"z": "weights.safetensors"}}', "disagree about 2 tensors"
