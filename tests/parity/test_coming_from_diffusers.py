@@ -316,15 +316,16 @@ def read(pipe: Any, prompt: str, **options: Any) -> Tensor:
     return features
 
 
-def read_here(model: TextToVideo, prompt: str, clip_skip: int = 1) -> Tensor:
+def read_here(model: TextToVideo, prompt: str, clip_skip: int = 1, raw: bool = False) -> Tensor:
     side = model.pair.video
-    return encode_prompts(side.tokenizer, side.text_encoder, [prompt], clip_skip)
+    return encode_prompts(side.tokenizer, side.text_encoder, [prompt], clip_skip, raw)
 
 
 @pytest.mark.slow
 def test_d14_brackets_are_weights_here_and_text_there(folders: Path, diffusers: ModuleType, agree: Any) -> None:
     pipe, model, text = animatediff(diffusers), pair("animatediff"), "a (red:1.3) circle"
     agree(read_here(model, r"a \(red:1.3\) circle"), read(pipe, text))
+    agree(read_here(model, text, raw=True), read(pipe, text))
     assert not torch.allclose(read_here(model, text), read(pipe, text))
 
 
