@@ -189,7 +189,7 @@ def load_pair(
         raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")
     own, folder, source = describe(name_or_folder)
     dtype = find_dtype(dtype, device, own.get("dtype"))
-    asked = Hub()
+    asked, swaps = Hub(), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
     raw = swapped(own, swaps, asked)
     loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}
     files = fetch_all(raw, [lora for lora, _ in loras.values()], asked)

@@ -111,8 +111,9 @@ def choose(names: Collection[str], part: str, variant: str | None, where: object
     there = sorted(name for name in here if name.startswith(STEMS))
     if variant is None and len(there) == 1 and re.fullmatch(r"\w+\.\w+\.(safetensors|bin)", there[0]):
         return prefix + there[0]
+    what = (f" for {part}" if part else "") + (f", variant {variant}" if variant else "")
     raise FileNotFoundError(
-        f"{where} holds no weight file for {part}{f', variant {variant}' if variant else ''}: expected "
+        f"{where} holds no weight file{what}: expected "
         f"{' or '.join(sorted(name for name in weight_names(variant)['safetensors'] if 'index' not in name))}"
         + (f"; of another variant there are {', '.join(there[:5])}" if there else "")
     )
@@ -143,7 +144,8 @@ def check_is_file(path: Path) -> None:
 def read_json(path: Path, infinities: bool = False) -> dict[str, Any]:
     """A JSON object from disk, or one clear error: FileNotFoundError, or ValueError for anything unreadable.
 
-    `infinities`: Infinity and NaN, which are no JSON, are read as numbers, as Python writes them.
+    `infinities`: Infinity and NaN, which are no JSON, are read as numbers, as Python writes them, and so diffusers
+    (lambda_min_clipped of DPM-Solver's scheduler_config.json).
     """
     raw = read_value(path, infinities)
     if not isinstance(raw, dict):

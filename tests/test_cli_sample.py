@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ivmix.cli import main
 from ivmix.description import EMBEDDED
@@ -282,6 +283,30 @@ def test_other_weights_or_another_version_than_the_records_are_said(run, tmp_pat
     assert "the record is of ivmix 0.0.1" in said
     changed = "another diffusion_pytorch_model.safetensors and config.json of video/unet: the clip differs"
     assert f"the record was drawn with {changed}" in said
+
+
+@pytest.mark.filterwarnings("default")
+def test_other_weights_in_place_of_the_pairs_are_said_wherever_the_record_is_read(run, tmp_path, monkeypatch):
+    model = shutil.copytree(EMBEDDED["sprites"] / "image", tmp_path / "model")
+    run("a.webp", RED, "--image-model", "model", *QUICK, "--quiet")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "the record" not in run("b.webp", "--from", "../a.webp.json", "--quiet")[1]
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: 2 * value for name, value in load_file(weights).items()}, weights)
+    said = run("c.webp", "--from", "../a.webp.json", "--quiet")[1]
+    assert f"the record was drawn with another {weights.name} of {model / 'unet'}: the clip differs" in said
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_pair_that_reads_other_files_than_the_record_is_said(run, tmp_path):
+    pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair")
+    run("a.webp", RED, "--pair", str(pair), *QUICK, "--quiet")
+    (pair / "vae").rename(pair / "decoder")
+    (pair / "pair.json").write_text((pair / "pair.json").read_text().replace('"vae"', '"decoder"').replace(
+        '"decoder":', '"vae":'))  # fmt: skip
+    said = run("b.webp", "--from", "a.webp.json", "--quiet")[1]
+    assert "the record was drawn with diffusion_pytorch_model.safetensors and config.json of vae, which" in said
 
 
 @pytest.mark.filterwarnings("default")
