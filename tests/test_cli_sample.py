@@ -167,6 +167,18 @@ def test_resume_draws_only_what_is_missing_or_asks_for_something_else(run, tmp_p
     assert said.count("makes it again") == 3
 
 
+def test_resume_draws_a_clip_in_the_batch_that_it_would_have_had(run, tmp_path):
+    command = ["out.webp", RED, BLUE, RED, *QUICK, "--quiet", "--batch-size", "2"]
+    run(*command)
+    before, made = [(tmp_path / f"out-00{k}.webp").read_bytes() for k in range(3)], record(tmp_path / "out-001.webp")
+    for name in ("out-001.webp", "out-002.webp"):
+        (tmp_path / name).unlink()
+    assert run(*command, "--resume") == (0, "")
+    assert [(tmp_path / f"out-00{k}.webp").read_bytes() for k in range(3)] == before
+    assert record(tmp_path / "out-001.webp") | {"seconds": 0} == made | {"seconds": 0}
+    assert made["batch_places"] == [1]
+
+
 def test_a_killed_run_of_several_clips_goes_on_where_it_stopped(tmp_path):
     command = [sys.executable, "-m", "ivmix", "sample", "--prompts", "p.txt", "-o", "out.webp", *QUICK, "--resume"]
     (tmp_path / "p.txt").write_text("\n".join([RED] * 200))
