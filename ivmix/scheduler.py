@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from ivmix.models.folder import parse_json, printable, read_json
+from ivmix.models.folder import parse_json, printable, read_json, short
 from ivmix.solvers import Schedule
 from ivmix.typed import whole
 
@@ -147,7 +147,7 @@ def read_file(
     told = None if entry is None else {"v": "v", **PREDICTIONS}.get(entry)
     if entry is not None and told is None:
         raise ValueError(
-            f"{file}: its metadata's modelspec.prediction_type is {printable(repr(entry), 60)}, expected v or epsilon; "
+            f"{file}: its metadata's modelspec.prediction_type is {short(entry)}, expected v or epsilon; "
             + remedy("prediction")
         )
     marked = "v" if "v_pred" in keys else None

@@ -217,6 +217,12 @@ def printable(text: object, most: int = 600) -> str:
     return line + (" …" if len(whole) > most else "")
 
 
+def short(value: object, most: int = 60) -> str:
+    """A value as Python writes it, control characters escaped, the rest cut off."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}…"
+
+
 def check_config(config: Any) -> None:
     """Raises ValueError for an entry of a config, a dataclass, that is not of its type, or a number that is none.
 
@@ -225,7 +231,7 @@ def check_config(config: Any) -> None:
     for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if not _fits(value, hint):
-            raise ValueError(f"{name} is {printable(repr(value), 60)}, expected {_expected(hint)}")
+            raise ValueError(f"{name} is {short(value)}, expected {_expected(hint)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -257,12 +263,12 @@ def check_entries(raw: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raises ValueError naming the first entry of `raw` that is there and not as expected."""
     for name, value in expected.items():
         if name in raw and raw[name] != value:
-            raise ValueError(f"{name} is {printable(repr(raw[name]), 60)}, only {value!r} is supported")
+            raise ValueError(f"{name} is {short(raw[name])}, only {value!r} is supported")
 
 
 def one_number(raw: Mapping[str, Any], name: str) -> Any:
     """`raw[name]`, where a list with one value a level is accepted if they are all the same."""
     values = raw[name] if isinstance(raw[name], list) else [raw[name]]
     if not values or any(value != values[0] for value in values):
-        raise ValueError(f"{name} is {printable(repr(raw[name]), 60)}, only one number for all levels is supported")
+        raise ValueError(f"{name} is {short(raw[name])}, only one number for all levels is supported")
     return values[0]
