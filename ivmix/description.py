@@ -15,9 +15,9 @@ once. `motion` (AnimateDiff's modules for a spatial UNet), `motion_norm` (whose 
 "diffusers": `ivmix.models.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip`
 (the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
 a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `dtype` (what the
-networks run in on an accelerator unless the caller says: float32), `about` and `authors` (what the paper's authors ran
-and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge" beside
-pair.json, if there is one), and `files` (what is known of sources) may be missing.
+networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors` (what the paper's
+authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge"
+beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
 
 The public pairs say float16, not bfloat16: it is what their files come in and what their authors' codes run in, its
 rounding error is an eighth of the other's, and every GPU and MPS compute in it. Its smaller range is no matter to them:
@@ -33,9 +33,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from ivmix.models.folder import printable, read_json
 from ivmix.models.temporal import MotionNorm
 from ivmix.sampling import sampling
-from ivmix.scheduler import (
-    Prediction,
-)
+from ivmix.scheduler import Prediction
 from ivmix.solvers import Schedule
 from ivmix.typed import check, short, whole
 

@@ -189,7 +189,7 @@ def _group_limits() -> Iterator[int]:
             _, controllers, group = line.split(":", 2)
             if controllers and "memory" not in controllers.split(","):
                 continue
-            name = "memory/{}/memory.limit_in_bytes" if controllers else "{}/memory.max"
+            root, name = ("memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
             for place in (PurePosixPath(group), *PurePosixPath(group).parents):
                 with suppress(OSError, ValueError):  # a container may not see its own group; "max" is no limit
-                    yield int(Path("/sys/fs/cgroup", name.format(str(place).strip("/"))).read_text())
+                    yield int(Path("/sys/fs/cgroup", root, *place.parts[1:], name).read_text())

@@ -37,7 +37,7 @@ from ivmix.models.temporal import MotionNorm
 from ivmix.models.tokenizer import EOS
 from ivmix.parts import fetch_all, fitting, pinned, read_from
 from ivmix.record import Read, Trained
-from ivmix.scheduler import in_words
+from ivmix.scheduler import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.network import Forward, enlargement
 from ivmix.swaps import Swaps, swapped
@@ -54,7 +54,7 @@ class Side:
     text_encoder: CLIPText
     tokenizer: Tokenizer
     schedule: Schedule
-    prediction: Any  # "epsilon", "x0", "v" or "flow"
+    prediction: Prediction
     source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
     fps: float | None  # what a network that asks for it is told
     clip_skip: int  # the text encoder's layer that is read, counted from the end
@@ -189,7 +189,7 @@ def load_pair(
         raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")
     own, folder, source = describe(name_or_folder)
     dtype = find_dtype(dtype, device, own.get("dtype"))
-    asked = Hub()
+    asked, swaps = Hub(), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
     raw = swapped(own, swaps, asked)
     loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}
     files = fetch_all(raw, [lora for lora, _ in loras.values()], asked)

@@ -13,16 +13,14 @@ from ivmix.models.hub import Hub, MissingError, cache
 from ivmix.models.load import matching
 from ivmix.models.sources import locate, sha256
 from ivmix.record import Read
-from ivmix.scheduler import CONFIG
-
-
-def sources(raw: Mapping[str, Any]) -> set[str]:
-    """All that a description names to be read."""
-    sides = (raw["image"], raw["video"])
-    return {raw["vae"], *(side[part] for side in sides for part in (*PARTS, "motion") if part in side)}
-
 
 Files = dict[tuple[str, str], Local]  # of a part and its source
+
+
+def named(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """All that a description names to be read: parts and their sources."""
+    sides = (raw["image"], raw["video"])
+    return [("vae", raw["vae"]), *((part, side[part]) for side in sides for part in (*PARTS, "motion") if part in side)]
 
 
 def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files:
@@ -31,13 +29,13 @@ def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files
 
     Raises one FileNotFoundError that names all that the hub and its cache lack.
     """
-    wanted = {("vae", raw["vae"]): None}
-    for side in (raw["image"], raw["video"]):
-        wanted |= {(part, side[part]): None for part in (*PARTS, "motion") if part in side}
+    wanted = named(raw)
+    known_already = {"pair", "option", *(source for _, source in wanted)}
+    said = [file for side in (raw["image"], raw["video"]) for file in side["from"].values()]
+    wanted += [("scheduler", file) for file in said if file not in known_already]
+    wanted += [("lora", lora) for lora in loras]
     found, missing, commands = Files(), list[MissingError](), list[str]()
-    said = [file for side in (raw["image"], raw["video"]) for file in side.get("from", {}).values()]
-    wanted |= {("scheduler", file): None for file in said if file.endswith(("/scheduler", CONFIG))}
-    for part, source in (*wanted, *(("lora", lora) for lora in loras)):
+    for part, source in dict.fromkeys(wanted):
         if not source.startswith("hub:"):
             found[part, source] = locate(source, part)
             continue
@@ -61,7 +59,7 @@ def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files
 
 def read_from(files: Iterable[Local], own: Mapping[str, Any], folder: Path) -> dict[str, tuple[Local, ...]]:
     """What was read, by source; a pair's own files by their place in its folder, wherever that is."""
-    shipped = sources(own)
+    shipped = {source for _, source in named(own)}
     found: dict[str, tuple[Local, ...]] = {}
     for local in files:
         name = local.source

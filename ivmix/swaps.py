@@ -94,7 +94,8 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> d
         held[name] = contents(model, asked, swaps.drop)
         if "unet" not in held[name]:
             hint = "; AnimateDiff's modules are --motion" if "motion" in held[name] else ""
-            found = ", ".join(held[name]) or _nothing(model, asked, swaps.drop)
+            problem = inspect(on_this_machine(model, asked), swaps.drop).problem if not held[name] else None
+            found = ", ".join(held[name]) or f"nothing known: {problem}"
             raise ValueError(f"{name} model {model}: expected a UNet, found {found}{hint}")
         new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}
         if "text_encoder" in held[name]:
@@ -118,12 +119,12 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> d
         if clip_skip is not None:
             new[name]["clip_skip"] = clip_skip
         half = name == "video" and "motion" in raw["video"] and "motion" in new["video"]
-        new[name] |= trained(name, new[name], swaps, held.get(name), half, asked)
+        new[name] |= trained(name, new[name], swaps, held.get(name, {}), half, asked)
     return new
 
 
 def trained(
-    name: str, entry: Mapping[str, Any], swaps: Swaps, held: Mapping[str, str] | None, half: bool, asked: Hub
+    name: str, entry: Mapping[str, Any], swaps: Swaps, held: Mapping[str, str], half: bool, asked: Hub
 ) -> dict[str, Any]:
     """Prediction and schedule of a side, and where each is "from": the "pair", a file that the swapped model brings, or
     an "option". A warning says which of them that model leaves open.
@@ -138,7 +139,7 @@ def trained(
     origin = dict.fromkeys(values, "pair") | dict.fromkeys(given, "option")
     needed = values.keys() - given.keys() | ({"schedule"} if given.get("schedule") == ZERO_SNR else set())
     if model is not None and needed:
-        said = said_by(model, held or {}, needed, asked, swaps.drop)
+        said = said_by(model, held, needed, asked, swaps.drop)
         told = said.told(entry["schedule"])
         schedule = told.pop("schedule", values["schedule"]) if half else values["schedule"]
         if schedule != values["schedule"] and schedule["kind"] not in NAMED and "schedule" not in given:
@@ -150,7 +151,7 @@ def trained(
             _warn(f"{name} model {model} does not say its {' and '.join(lacking)}: taken to be the pair's, {used}; say "
                   f"otherwise by {' and '.join(f'--{name}-{part}' for part in lacking)}")  # fmt: skip
         values |= told
-        origin = origin | dict.fromkeys(told.keys() - given.keys(), said.file)
+        origin |= dict.fromkeys(told.keys() - given.keys(), said.file)
     if "prediction" in given:
         values["prediction"] = check_prediction(given["prediction"], f"{name}_prediction")
     if "schedule" in given:
@@ -165,11 +166,11 @@ def said_by(
     if (scheduler := held.get("scheduler")) is not None:
         if scheduler.startswith("hub:"):
             return replace(read_scheduler(asked.fetch(scheduler, "scheduler").weights, needed), file=scheduler)
-        return read_scheduler(absolute(CONFIG, scheduler), needed)
+        return read_scheduler(Path(scheduler, CONFIG), needed)
     if model not in held.values():  # a pipeline without one
         return Said(model)
     found = inspect(on_this_machine(model, asked), drop)
-    return read_file(absolute(model), found.metadata, found.keys, needed)
+    return read_file(model, found.metadata, found.keys, needed)
 
 
 def _warn(text: str) -> None:
@@ -186,11 +187,6 @@ def contents(model: str, asked: Hub, drop: Sequence[str] = ()) -> dict[str, str]
     elif (Path(model) / "unet").is_dir():
         return {part: str(Path(model) / part) for part in (*PARTS, "vae", "scheduler") if (Path(model) / part).is_dir()}
     return {part.name: model for part in inspect(on_this_machine(model, asked), drop).parts}
-
-
-def _nothing(model: str, asked: Hub, drop: Sequence[str]) -> str:
-    """Why a file holds nothing known."""
-    return f"nothing known: {inspect(on_this_machine(model, asked), drop).problem}"
 
 
 def on_this_machine(model: str, asked: Hub) -> str | Local:

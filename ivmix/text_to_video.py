@@ -218,8 +218,9 @@ class TextToVideo:
                 try:
                     run, z = self._sample(job, rows, on_step)
                     first = record.batch_places[rows[0]]
-                    drawn.append(z[first : first + len(set(rows))])
-                    shown.append(self._decode(job, drawn[-1]))
+                    wanted = slice(first, first + len(set(rows)))
+                    drawn.append(z[wanted])
+                    shown.append(self._decode(job, z)[wanted])
                 except NotFiniteError as error:
                     raise self._blame(error) from None
                 except (MemoryError, RuntimeError) as error:
@@ -286,12 +287,10 @@ class TextToVideo:
         sources = None if source_prompt is None else one_each("source_prompt", source_prompt, b, prompts)
         for side, others in ((pair.image, image_negatives), (pair.video, negatives)):
             read_words(side.tokenizer, [*prompts, *others, *(sources or ())], raw_prompts)  # before the first batch
-        if image_negative_prompt is not None and "image" not in sampling.models:
-            warnings.warn(f"image_negative_prompt has no effect: sampler {sampling.name!r} runs the video model alone",
-                          stacklevel=3)  # fmt: skip
-        if image_frames is not None and "image" not in sampling.models:
-            warnings.warn(f"image_frames has no effect: sampler {sampling.name!r} runs the video model alone",
-                          stacklevel=3)  # fmt: skip
+        for name, value in (("image_negative_prompt", image_negative_prompt), ("image_frames", image_frames)):
+            if value is not None and "image" not in sampling.models:
+                message = f"{name} has no effect: sampler {sampling.name!r} runs the video model alone"
+                warnings.warn(message, stacklevel=3)
 
         schedules = sampling.schedules(pair.image.schedule, pair.video.schedule)
         schedule = schedules[sampling.lead == "video"]

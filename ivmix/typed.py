@@ -6,6 +6,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from ivmix.models.folder import printable
+from ivmix.models.folder import short as short
 from ivmix.solvers.checks import count
 
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null",
@@ -68,11 +69,6 @@ def describe(hint: Any) -> str:
     if kind is dict or is_typeddict(hint):
         return "an object"
     return NAMES.get(NoneType if hint is None else hint, str(hint))
-
-
-def short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def whole(name: str, value: Any, least: int, most: int | None = None, otherwise: str = "") -> int:

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ivmix.models.folder import PICKLES, SAFETENSORS, check_is_file, parse_json, printable, read_json, shards
+from ivmix.models.folder import PICKLES, SAFETENSORS, check_is_file, parse_json, printable, read_json, shards, short
 
 LARGEST_HEADER = 2**24  # bytes; the largest public file here needs a quarter of a million, LoRAs add tags in millions
 LARGEST_PICKLE = 2**21  # bytes without the tensors': 147 a tensor, so seven times Stable Diffusion's with its averages
@@ -115,7 +115,7 @@ def _check_names(names: Iterable[Any]) -> None:
         raise ValueError(f"it holds {len(names):,} tensors, more than {MOST_TENSORS:,}")
     for name in names:
         if not isinstance(name, str):
-            raise ValueError(f"it names a tensor {printable(repr(name), 60)}, expected text")
+            raise ValueError(f"it names a tensor {short(name)}, expected text")
         if not name.isprintable() or len(name) > LONGEST_NAME:
             raise ValueError(f"{printable(name, 60)} is no name of a tensor: expected up to {LONGEST_NAME} characters")
 

@@ -112,8 +112,9 @@ def choose(names: Collection[str], part: str, variant: str | None, where: object
     there = sorted(name for name in here if name.startswith(STEMS))
     if variant is None and len(there) == 1 and re.fullmatch(r"\w+\.\w+\.(safetensors|bin)", there[0]):
         return prefix + there[0]
+    what = (f" for {part}" if part else "") + (f", variant {variant}" if variant else "")
     raise FileNotFoundError(
-        f"{where} holds no weight file for {part}{f', variant {variant}' if variant else ''}: expected "
+        f"{where} holds no weight file{what}: expected "
         f"{' or '.join(sorted(name for name in weight_names(variant)['safetensors'] if 'index' not in name))}"
         + (f"; of another variant there are {', '.join(there[:5])}" if there else "")
     )
@@ -145,7 +146,8 @@ def check_is_file(path: Path) -> None:
 def read_json(path: Path, infinities: bool = False) -> dict[str, Any]:
     """A JSON object from disk, or one clear error: FileNotFoundError, or ValueError for anything unreadable.
 
-    `infinities`: Infinity and NaN, which are no JSON, are read as numbers, as Python writes them.
+    `infinities`: Infinity and NaN, which are no JSON, are read as numbers, as Python writes them, and so diffusers
+    (lambda_min_clipped of DPM-Solver's scheduler_config.json).
     """
     raw = read_value(path, infinities)
     if not isinstance(raw, dict):
@@ -217,6 +219,12 @@ def printable(text: object, most: int = 600) -> str:
     return line + (" …" if len(whole) > most else "")
 
 
+def short(value: object, most: int = 60) -> str:
+    """A value as Python writes it, control characters escaped, the rest cut off."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}…"
+
+
 def check_config(config: Any) -> None:
     """Raises ValueError for an entry of a config, a dataclass, that is not of its type, or a number that is none.
 
@@ -225,7 +233,7 @@ def check_config(config: Any) -> None:
     for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if not _fits(value, hint):
-            raise ValueError(f"{name} is {printable(repr(value), 60)}, expected {_expected(hint)}")
+            raise ValueError(f"{name} is {short(value)}, expected {_expected(hint)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -257,12 +265,12 @@ def check_entries(raw: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raises ValueError naming the first entry of `raw` that is there and not as expected."""
     for name, value in expected.items():
         if name in raw and raw[name] != value:
-            raise ValueError(f"{name} is {printable(repr(raw[name]), 60)}, only {value!r} is supported")
+            raise ValueError(f"{name} is {short(raw[name])}, only {value!r} is supported")
 
 
 def one_number(raw: Mapping[str, Any], name: str) -> Any:
     """`raw[name]`, where a list with one value a level is accepted if they are all the same."""
     values = raw[name] if isinstance(raw[name], list) else [raw[name]]
     if not values or any(value != values[0] for value in values):
-        raise ValueError(f"{name} is {printable(repr(raw[name]), 60)}, only one number for all levels is supported")
+        raise ValueError(f"{name} is {short(raw[name])}, only one number for all levels is supported")
     return values[0]

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ivmix.models.folder import PICKLES, SAFETENSORS, Local, choose, shards
@@ -16,7 +16,6 @@ from ivmix.models.folder import PICKLES, SAFETENSORS, Local, choose, shards
 TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
 SCHEDULER = "scheduler_config.json"
 BUSY = (408, 429, 500, 502, 503, 504)  # answers that another try may better
-PAUSES = (1, 2)  # seconds before the next tries
 MAIN = "main"
 
 
@@ -32,7 +31,7 @@ class Place:
         return f"hub:{self.repo}{self.path and '/' + self.path}{'@' + self.revision if self.revision else ''}"
 
     def __truediv__(self, name: str) -> "Place":
-        return Place(self.repo, self.prefix + name, self.revision)
+        return replace(self, path=self.prefix + name)
 
     @property
     def prefix(self) -> str:
@@ -90,6 +89,7 @@ class Hub:
     answers: dict[tuple[str, str | None], Answer] = field(default_factory=dict)
     gone: Exception | None = None  # why the hub cannot be reached
     said: set[str] = field(default_factory=set)
+    pauses: tuple[float, ...] = (1, 2)  # seconds before a busy hub is asked again
 
     def fetch(self, source: str, part: str, variant: str | None = None, strict: bool = True) -> Local:
         """The files of one part that `source` names, on this machine.
@@ -148,7 +148,7 @@ class Hub:
 
         if self.gone is not None:
             return Answer(cached(place), self.gone)
-        for pause in (*PAUSES, None):
+        for pause in (*self.pauses, None):
             try:
                 info = huggingface_hub.HfApi().model_info(
                     place.repo, revision=place.revision, files_metadata=True, timeout=20
@@ -172,7 +172,7 @@ class Hub:
         commit which the revision names."""
         import huggingface_hub
 
-        here = folder(place.repo) / "snapshots" / snapshot.commit
+        here = stored(place, snapshot)
         missing = {name: snapshot.sizes[name] for name in names if not (here / name).is_file()}
         if missing:
             self._say(announcement(place, missing))
@@ -223,11 +223,13 @@ def files_of(place: Place, names: Mapping[str, object], part: str, variant: str 
     chosen = place.prefix + choose(here, part, variant, place)
     config = str(PurePosixPath(chosen).with_name("config.json"))
     if config not in names:
-        raise FileNotFoundError(f"{place} holds no {config}: name a single file, such as {place}/{chosen}")
+        raise FileNotFoundError(
+            f"{place} holds no {config}: name a single file, such as {replace(place, path=chosen)}"
+        )
     if not chosen.endswith(".json"):
         return [chosen, config]
-    stem, _, rest = chosen.partition(".")  # an index, and shards called stem[.variant]-00001-of-00002.extension
-    extension = "bin" if ".bin." in f".{rest}" else "safetensors"
+    index = PurePosixPath(chosen).name  # of shards called stem[.variant]-00001-of-00002.extension
+    stem, extension = chosen.removesuffix(index) + index.partition(".")[0], "bin" if ".bin." in index else "safetensors"
     shard = re.compile(rf"{re.escape(stem)}(\.[\w-]+?)?-\d+-of-\d+\.{extension}")
     of_variant = f".{variant}" if variant else ""
     return [chosen, config, *(n for n in names if (m := shard.fullmatch(n)) and (m[1] or "") == of_variant)]
@@ -237,7 +239,7 @@ def guess(place: Place, part: str, variant: str | None) -> list[str]:
     """What to download of a repository that nobody knows, by the names that such files have."""
     if PurePosixPath(place.path).suffix in (SAFETENSORS, *PICKLES, ".json"):
         return [place.path]
-    below = place.prefix or ("" if part == "motion" else f"{part}/")  # an adapter has a repository to itself
+    below = place.prefix or ("" if part in ("", "motion") else f"{part}/")  # an adapter has a repository to itself
     stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
     weights = "config.json", f"{stem}{'.' + variant if variant else ''}.safetensors"
     return [below + name for name in {"tokenizer": TOKENIZER[1:], "scheduler": (SCHEDULER,)}.get(part, weights)]
@@ -255,6 +257,10 @@ def cache() -> str:
 def folder(repo: str) -> Path:
     """Where the cache keeps a repository: snapshots/<commit>/<files>, and refs/<revision>, a file with a commit."""
     return Path(cache(), f"models--{repo.replace('/', '--')}")
+
+
+def stored(place: Place, snapshot: Snapshot) -> Path:
+    return folder(place.repo) / "snapshots" / snapshot.commit
 
 
 def ref(place: Place) -> str | None:
@@ -291,14 +297,14 @@ def _listed(root: Path) -> dict[str, int | None]:
 
 def check_whole(place: Place, snapshot: Snapshot, names: Sequence[str]) -> None:
     """FileNotFoundError where the cache lacks shards that an index among `names` points to."""
-    index = folder(place.repo) / "snapshots" / snapshot.commit / names[0]
+    index = stored(place, snapshot) / names[0]
     lacking = [path.name for path in shards(index) if not path.is_file()] if ".index." in index.name else []
     if lacking:
         raise FileNotFoundError(f"{place}: the cache lacks {', '.join(lacking)}")
 
 
 def local(source: str, place: Place, snapshot: Snapshot, names: Sequence[str], variant: str | None) -> Local:
-    here = folder(place.repo) / "snapshots" / snapshot.commit
+    here = stored(place, snapshot)
     files = tuple(here / name for name in names)
     root = here / place.path
     return Local(source, root.parent if root in files else root, files, variant, snapshot.commit)

@@ -72,7 +72,7 @@ def inspect(source: Source, drop: Sequence[str] = ()) -> Inspection:
     `drop` are patterns of keys that are left out besides, as in `load_unet`. Raises FileNotFoundError or ValueError for
     what is no readable file of weights; a file in an unknown layout, or one that lacks keys, is reported and no error.
     """
-    path = source if isinstance(source, Path) else Path(str(source))
+    path = Path(str(source))
     if not path.is_dir():
         path = locate(source, "").weights
     else:

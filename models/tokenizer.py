@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 from torch import Tensor
 
-from ivmix.models.folder import LARGEST_JSON, printable, read_json
+from ivmix.models.folder import LARGEST_JSON, printable, read_json, short
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 SHOWN = 400  # characters of a cut-off end that its warning shows
@@ -59,7 +59,7 @@ class Tokenizer:
         if begin is None or end is None:
             raise ValueError(f"the tokenizer knows no {BOS!r} or no {EOS!r}: it is not a CLIP-style tokenizer")
         if filler is None:
-            raise ValueError(f"the tokenizer does not know its own padding token {_short(pad)}")
+            raise ValueError(f"the tokenizer does not know its own padding token {short(pad)}")
         self.bos, self.eos, self.pad = begin, end, filler
         self.largest = max(backend.get_vocab().values())  # id
         if max_length < 2:
@@ -136,7 +136,7 @@ class Tokenizer:
         """
         prompt = "".join(pieces) if prompt is None else prompt
         if len(prompt) > LONGEST_TEXT:
-            raise ValueError(f"the prompt {_short(prompt)} has {len(prompt):,} characters: expected {LONGEST_TEXT:,}")
+            raise ValueError(f"the prompt {short(prompt)} has {len(prompt):,} characters: expected {LONGEST_TEXT:,}")
         room = self.max_length - 2
         ids, owners, cut = list[int](), list[int](), ""
         for number, piece in enumerate(pieces):
@@ -153,7 +153,7 @@ class Tokenizer:
         """All tokens of a piece of a prompt, and the character each begins at."""
         if self.words:
             self._check_words(text, prompt)
-        with refusing(f"the prompt {_short(prompt)} is not text the tokenizer can read"):
+        with refusing(f"the prompt {short(prompt)} is not text the tokenizer can read"):
             encoding = self.backend.encode(text, add_special_tokens=False)
         return encoding.ids, [start for start, _ in encoding.offsets]
 
@@ -163,7 +163,7 @@ class Tokenizer:
         unknown = [word for word in words if word not in known]
         if unknown:
             raise ValueError(
-                f"the prompt {_short(prompt)} has words outside the vocabulary: {_short(' '.join(unknown))}; "
+                f"the prompt {short(prompt)} has words outside the vocabulary: {short(' '.join(unknown))}; "
                 f"the words known are: {', '.join(self.vocabulary)}"
             )
 
@@ -189,9 +189,9 @@ def checked(raw: Mapping[str, Any]) -> dict[str, Any]:
     model = raw.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") not in MODELS:
         kind = model.get("type") if isinstance(model, dict) else model
-        raise ValueError(f"its model is {_short(kind)}, expected {' or '.join(MODELS)}")
+        raise ValueError(f"its model is {short(kind)}, expected {' or '.join(MODELS)}")
     if model.get("dropout"):
-        raise ValueError(f"its model has dropout {_short(model['dropout'])}, which would draw tokens at random")
+        raise ValueError(f"its model has dropout {short(model['dropout'])}, which would draw tokens at random")
     growth = 1
     for stage in [*stages(raw.get("normalizer")), *stages(raw.get("pre_tokenizer"))]:
         pattern = stage.get("pattern")
@@ -211,7 +211,7 @@ def stages(raw: Any) -> list[dict[str, Any]]:
         return []
     kind = raw.get("type") if isinstance(raw, dict) else raw
     if not isinstance(raw, dict) or kind not in STAGES:
-        raise ValueError(f"a text would go through {_short(kind)}: expected one of {', '.join(STAGES)}")
+        raise ValueError(f"a text would go through {short(kind)}: expected one of {', '.join(STAGES)}")
     inner = raw.get("normalizers", raw.get("pretokenizers", [])) if kind == "Sequence" else []
     return [raw, *(stage for one in (inner if isinstance(inner, list) else [inner]) for stage in stages(one))]
 
@@ -222,7 +222,7 @@ def check_pattern(pattern: str) -> None:
     atoms = re.sub(r"\\[pP]\{[^}]*\}|\\[^0-9kg]|\[(?:\\.|[^\]\\])*\]", "x", pattern)
     loops = max(len(re.findall(r"[*+]|\{\d*,\d*\}", part)) for part in atoms.split("|"))
     if loops > 1 or re.search(r"\)[*+?{]|\}[*+{]|\\|\(\?[^=!:<i]|\(\*", atoms):
-        raise ValueError(f"its regular expression {_short(pattern)} may search for ever")
+        raise ValueError(f"its regular expression {short(pattern)} may search for ever")
 
 
 def special_tokens(folder: Path) -> dict[str, AddedToken]:
@@ -236,7 +236,7 @@ def special_tokens(folder: Path) -> dict[str, AddedToken]:
         entry = value if isinstance(value, dict) else {"content": value}
         content = entry.get("content")
         if not isinstance(content, str):
-            raise ValueError(f"{folder}: {token} is {_short(value)}, expected text")
+            raise ValueError(f"{folder}: {token} is {short(value)}, expected text")
         options = {k: bool(entry.get(k)) for k in ("single_word", "lstrip", "rstrip", "normalized")}
         tokens[token] = AddedToken(content, special=True, **options)
     return tokens
@@ -258,18 +258,12 @@ def clip_backend(model: models.BPE) -> Backend:
 
 def check_strings(prompts: Sequence[str]) -> None:
     if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise ValueError(f"prompts is {_short(prompts)}: expected a list of strings, one a row")
+        raise ValueError(f"prompts is {short(prompts)}: expected a list of strings, one a row")
 
 
 def warn_cut(rows: Sequence[Row]) -> None:
     """One warning for each text that did not fit; raised from one place always, Python shows it once."""
     for cut, room in {row.cut: len(row.ids) - 2 for row in rows if row.cut}.items():
         number = f" ({len(cut.split())} words)" if len(cut) > SHOWN else ""
-        message = f"a prompt is longer than the {room} tokens that are read; cut off: {_short(cut, SHOWN)}{number}"
+        message = f"a prompt is longer than the {room} tokens that are read; cut off: {short(cut, SHOWN)}{number}"
         warnings.warn(message, stacklevel=1)
-
-
-def _short(text: object, limit: int = 60) -> str:
-    """Quoted, control characters escaped, cut to `limit`."""
-    text = text if isinstance(text, str) else repr(text)
-    return repr(text if len(text) <= limit else text[: limit - 3] + "...")

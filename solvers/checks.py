@@ -46,7 +46,7 @@ def check_number(name: str, value: Any, expected: str, fits: Callable[[Any], boo
     """
     try:
         good = not isinstance(value, str | bytes) and math.isfinite(value) and fits(value)
-    except TypeError:
+    except (TypeError, OverflowError):  # a whole number past all floats
         good = False
     if not good:
         raise ValueError(f"{name}: got {value!r}, expected {expected}")

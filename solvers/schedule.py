@@ -52,7 +52,7 @@ class Schedule:
     config: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.path not in _PATHS:
+        if not isinstance(self.path, str) or self.path not in _PATHS:
             raise ValueError(f"path: got {self.path!r}, expected one of {', '.join(map(repr, _PATHS))}")
         for name in ("timesteps", "alpha", "sigma_vp"):
             values = torch.as_tensor(getattr(self, name), dtype=torch.float64, device="cpu").detach()
@@ -150,11 +150,14 @@ class Schedule:
         for name, value in options.items():
             if name in _NUMBERS:
                 check_number(name, value, "a finite number")
+                options[name] = float(value)
             elif name == "levels" or (name == "timesteps" and kind != "table"):
                 options[name] = whole(name, value, 2, _MOST)
             elif name not in ("of", "path"):
-                for one in value if isinstance(value, list) else [value]:
+                values = value if isinstance(value, list) else [value]
+                for one in values:
                     check_number(name, one, "a list of finite numbers")
+                options[name] = [float(one) for one in values]
         if kind == "zero_terminal_snr":
             return cls.from_config(options["of"]).zero_terminal_snr()
         if kind == "fading":

@@ -31,6 +31,10 @@ for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]
 os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{PORT}", "HF_HOME": HOME, "HF_HUB_DISABLE_XET": "1",
                "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
 
+# Tests compare bits, batches and memory of the CPU: a GPU is not seen, unless those that need one are asked for.
+if not os.environ.get("IVMIX_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: they share the cores, and so do the commands they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)

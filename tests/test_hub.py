@@ -124,6 +124,10 @@ def test_shards_are_downloaded_with_their_index(local_hub, copy, pipeline):
     local_hub.publish("owner/name", copy)
     assert same(load_vae("hub:owner/name"), load_vae(pipeline))
     assert shard in downloads(local_hub)
+    (copy.parent / "versions").mkdir()
+    copy.rename(copy.parent / "versions" / "v1.5")
+    local_hub.publish("owner/versions", copy.parent / "versions")
+    assert same(load_vae("hub:owner/versions/v1.5"), load_vae(pipeline))
     local_hub.stop()
     next(hub.folder("owner/name").rglob(Path(shard).name)).unlink()
     with pytest.raises(MissingError, match=r"vae/config\.json"):  # an index alone is no weights
@@ -145,6 +149,12 @@ def test_a_revision_is_what_is_read_with_and_without_a_network(revision, local_h
     assert same(load_unet(source), load_unet(other))
     with pytest.raises(MissingError, match=r"hf download owner/name .* --revision v3"):
         Hub().fetch("hub:owner/name@v3", "unet")  # which another revision's files are not
+
+
+def test_what_a_repository_says_of_its_training_is_pinned_with_its_revision(local_hub, pipeline):
+    commit = local_hub.publish("owner/name", pipeline, revision="v2")
+    read = load_pair("sprites", "cpu", swaps=Swaps("hub:owner/name@v2")).files["hub:owner/name/scheduler@v2"]
+    assert (read["commit"], list(read["files"])) == (commit, ["scheduler_config.json"])
 
 
 def test_a_repository_brings_the_parts_that_it_has_and_the_pair_the_others(local_hub, copy, tmp_path):
@@ -185,8 +195,14 @@ def test_a_repository_without_what_is_asked_for_says_what_it_has(local_hub, copy
     local_hub.publish("owner/name", copy)
     with pytest.raises(FileNotFoundError, match=r"holds no such folder or file, only .*v1-5\.safetensors"):
         load_unet("hub:owner/name/video")
-    with pytest.raises(FileNotFoundError, match=r"no unet/config.json: name a single file, such as hub:owner/name/"):
+    with pytest.raises(FileNotFoundError, match=f"no unet/config.json: .*, such as hub:owner/name/{UNET[0]}$"):
         load_unet("hub:owner/name/unet")
+    with pytest.raises(FileNotFoundError, match="hub:owner/name holds no weight file: expected"):
+        inspect("hub:owner/name")
+    local_hub.stop()
+    shutil.rmtree(hub.folder("owner/name"), ignore_errors=True)
+    with pytest.raises(MissingError, match=r"hf download owner/name config\.json diffusion_pytorch_model\.safe"):
+        inspect("hub:owner/name")
 
 
 @pytest.mark.parametrize(
@@ -235,8 +251,8 @@ def test_the_command_that_a_missing_file_is_answered_with_brings_it(local_hub, p
     assert "\n" not in str(caught.value)
     (command,) = re.findall(r"run `(hf download [^`]*)`", str(caught.value))
     local_hub.start()
-    hf = shutil.which("hf", path=str(Path(sys.executable).parent)) or "hf"
-    subprocess.run([hf, *command.split()[1:]], check=True, capture_output=True)
+    hf = [sys.executable, "-m", "huggingface_hub.cli.hf"]
+    subprocess.run([*hf, *command.split()[1:]], check=True, capture_output=True)
     local_hub.stop()
     assert same(load_unet("hub:owner/name"), load_unet(pipeline))
 
@@ -278,17 +294,16 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_was(local_hub, tmp_path):
     assert re.search(r" bytes=[1-9]\d*-$", second)
 
 
-def test_a_busy_hub_is_asked_again_and_then_left_for_the_cache(local_hub, pipeline, capsys, monkeypatch):
-    monkeypatch.setattr(hub, "PAUSES", (0.01, 0.01))
-    commit = local_hub.publish("owner/name", pipeline)
+def test_a_busy_hub_is_asked_again_and_then_left_for_the_cache(local_hub, pipeline, capsys):
+    commit, soon = local_hub.publish("owner/name", pipeline), (0.01, 0.01)
     local_hub.fail("^GET /api", 503)
-    assert Hub().fetch("hub:owner/name", "unet").commit == commit
+    assert Hub(pauses=soon).fetch("hub:owner/name", "unet").commit == commit
     assert len(local_hub.asked("^GET /api")) == 2
     local_hub.fail("^GET /api", 429, times=6)
-    assert Hub().fetch("hub:owner/name", "unet").commit == commit
+    assert Hub(pauses=soon).fetch("hub:owner/name", "unet").commit == commit
     assert "429" in capsys.readouterr().err
     with pytest.raises(MissingError, match=r"429 Too Many Requests.*lacks vae/config\.json"):
-        Hub().fetch("hub:owner/name", "vae")
+        Hub(pauses=soon).fetch("hub:owner/name", "vae")
 
 
 def test_what_the_hub_refuses_is_said_with_where_to_go(local_hub, pipeline, monkeypatch):
@@ -351,11 +366,11 @@ def published(local_hub: LocalHub, pipeline: Path, tmp_path: Path, monkeypatch: 
 PAIR = ["sample", "a red cat runs", "--pair", "animatediff", "--frames", "3", "--size", "16x16", "--steps", "4"]
 
 
-def offline(*arguments: str) -> str:
-    """`ivmix` without a network: what it said."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-m", "ivmix", *arguments], capture_output=True, text=True, env=environment,
-                          check=False)  # fmt: skip
+def offline(*commands: list[str]) -> str:
+    """`ivmix` without a network, command after command in one process: what they said."""
+    program = f"from ivmix.cli import main; raise SystemExit(max(main(typed) for typed in {commands!r}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
+                          env=os.environ | {"HF_HUB_OFFLINE": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -378,8 +393,10 @@ def test_a_public_pair_samples_with_a_network_and_without_to_the_same_bytes(publ
     assert sorted(published.requests) == sorted(f"GET /api/models/{repo}" for repo in (SD, ADAPTER))
     published.stop()
     assert main([*PAIR, "-o", "gone.gif", "--quiet"]) == 0
-    assert "of the cache is read" not in offline(*PAIR, "-o", "offline.gif", "--quiet")
-    assert "the record" not in offline("sample", "--from", "online.gif.json", "-o", "again.gif")
+    said = offline([*PAIR, "-o", "offline.gif", "--quiet"], ["sample", "--from", "online.gif.json", "-o", "again.gif"])
+    assert "again.gif.json makes it again" in said
+    assert "of the cache is read" not in said
+    assert "the record" not in said
     clips = [Path(f"{name}.gif").read_bytes() for name in ("online", "warm", "gone", "offline", "again")]
     assert len(set(clips)) == 1
 

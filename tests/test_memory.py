@@ -1,9 +1,11 @@
 """Memory known before it is taken: what cannot fit is refused at once, what does fit never."""
 
+import shutil
 import subprocess
 import sys
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +30,7 @@ from ivmix.pair import load_pair
 
 @pytest.fixture(scope="module")
 def pair():
-    return load_pair("sprites")
+    return load_pair("sprites", "cpu")
 
 
 def test_a_size_beyond_the_machine_is_refused_with_what_it_needs_and_what_there_is(pair):
@@ -125,7 +127,7 @@ from pathlib import Path
 from ivmix.memory import decoder_activations
 from ivmix.pair import load_pair
 torch.set_num_threads(1)
-vae = load_pair("sprites").vae
+vae = load_pair("sprites", "cpu").vae
 def resident(name):
     return 1024 * int(re.search(rf"{name}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 with torch.no_grad():
@@ -135,6 +137,21 @@ with torch.no_grad():
     vae.decode_images(torch.randn(1, 4, 96, 96))
 print(decoder_activations(vae.config, 1, 96, 96, torch.float32), resident("VmHWM") - before)
 """
+
+
+CONTAINER = "mount -t tmpfs tmpfs /sys/fs/cgroup && echo 123456789 > /sys/fs/cgroup/memory.max && exec "
+MEMORY = "import torch; from ivmix.memory import device_memory; print(device_memory(torch.device('cpu')))"
+
+
+def test_a_container_s_limit_is_what_there_is():
+    """As a container sees it: its own group is the root, with a limit."""
+    apart = ["unshare", "--mount", "sh", "-c", f'{CONTAINER} "$0" -c "$1"', sys.executable, MEMORY]
+    if not shutil.which("unshare") or "0::" not in Path("/proc/self/cgroup").read_text():
+        pytest.skip("needs unshare, and groups of the second version")
+    done = subprocess.run(apart, capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("mounting needs root")
+    assert done.stdout == "123456789\n", done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

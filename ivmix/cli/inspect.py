@@ -76,9 +76,10 @@ def run(options: argparse.Namespace) -> int:
 def scheduler(path: "Path") -> dict[str, Any]:
     """What a scheduler_config.json says of training, in this package's words, and of sampling, in its own. `problem` is
     why it cannot be said, else None."""
-    from ivmix.scheduler import read_config, read_scheduler, sampling_facts
+    from ivmix.models.folder import read_json
+    from ivmix.scheduler import read_scheduler, sampling_facts
 
-    raw, problem = read_config(path), None
+    raw, problem = read_json(path, infinities=True), None
     try:
         said = read_scheduler(path)
         trained = {"prediction": said.prediction, "schedule": said.schedule}

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,9 @@ def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
 
 def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
     """What was given in place of a pair's models, in the form of `ivmix.swaps.Swaps`."""
-    names = ("image_model", "video_model", "motion", "vae", "tokenizer", "clip_skip", "image_clip_skip", "motion_norm",
-             "image_prediction", "image_schedule", "video_prediction", "video_schedule", "drop")  # fmt: skip
-    given = {name: getattr(options, name) for name in names}
+    from ivmix.swaps import Swaps
+
+    given = {field.name: getattr(options, field.name) for field in fields(Swaps)}
     for side in ("image_lora", "video_lora"):
         given[side] = [*(options.lora or ()), *(getattr(options, side) or ())]
     for name, value in given.items():

@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ivmix.description import EMBEDDED, PUBLIC, describe
-    from ivmix.parts import sources
+    from ivmix.parts import named
 
     blocks = []
     for name in (*EMBEDDED, *PUBLIC):
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
             weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
             lines += [f"  embedded, {weights / 1e6:.1f} MB, {raw['licence']}", f"  {folder}"]
         else:
-            pinned = all("@" in source for source in sources(raw) if source.startswith("hub:"))
+            pinned = all("@" in source for _, source in named(raw) if source.startswith("hub:"))
             lines += [
                 f"  {raw['authors']}",
                 f"  {raw['licence']}{'' if pinned else '; no revision is pinned: the newest is taken'}",

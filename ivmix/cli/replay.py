@@ -60,7 +60,8 @@ def warn_of_changes(record: Record, wanted: Record) -> None:
 
 
 def _warn_of_file(source: str, read: Read, now: Read | None) -> None:
-    if now is None or now == read:
+    if now is None:
+        _warn(f"was drawn with {' and '.join(read['files'])} of {source}, which is not read now: the clip may differ")
         return
     changed = [name for name in read["files"] if read["files"][name] != now["files"].get(name)]
     commits = "" if now["commit"] == read["commit"] else f" (commit {read['commit']}, now {now['commit']})"

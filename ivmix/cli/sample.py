@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,13 +115,15 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"{which}{error}") from None
     if kept.record is not None:
         warn_of_changes(kept.record, wanted[0])
+    there = set[str]()
     if options.resume:
-        jobs = [job for job, record in zip(jobs, wanted, strict=True) if not is_there(record, job[1])]
-        for _, path in jobs:
-            check_outputs(path, not options.no_clobber)
-        if not options.quiet and len(jobs) < len(wanted):
-            say(f"{len(wanted) - len(jobs)} of {len(wanted)} clips are there already")
-    draw(jobs, model, call, options, kept)
+        there = {path for path, record in zip(paths, wanted, strict=True) if is_there(record, path)}
+        for path in paths:
+            if path not in there:
+                check_outputs(path, not options.no_clobber)
+        if not options.quiet and there:
+            say(f"{len(there)} of {len(paths)} clips are there already")
+    draw(jobs, there, model, call, options, kept)
 
 
 def load_kept(options: argparse.Namespace, kept: "Kept") -> "TextToVideo":
@@ -172,13 +174,14 @@ def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -
 
 
 def draw(
-    jobs: Sequence[tuple["Request", str]], model: "TextToVideo", call: dict[str, Any], options: argparse.Namespace,
-    kept: "Kept",
+    jobs: Sequence[tuple["Request", str]], there: Collection[str], model: "TextToVideo", call: dict[str, Any],
+    options: argparse.Namespace, kept: "Kept",
 ) -> None:  # fmt: skip
-    """Draws and writes the clips, a batch at a time: of the size given, a record's, or what the device holds."""
+    """Draws and writes the clips, a batch at a time: of the size given, a record's, or what the device holds. Batches
+    are cut as if none was `there`, so that a run that goes on draws what it would have drawn."""
     from ivmix.result import record_path
 
-    if not jobs:
+    if len(there) == len(jobs):
         return
     size, place = options.batch_size or "auto", None
     if kept.record is not None and options.batch_size is None:
@@ -192,11 +195,15 @@ def draw(
         say(f"the record's clip was one of {size}: as many run, so that it is the same (--batch-size 1: it alone)")
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
+        if all(path in there for _, path in batch):
+            continue
         if not options.quiet and len(jobs) > len(batch):
             say(f"clip {start + 1} of {len(jobs)}")
         result = model(**arguments([r for r, _ in batch], model), **call, batch_size=size, place=place,
                        progress=not options.quiet)  # fmt: skip
         for clip, (_, path) in zip(result, batch, strict=True):
+            if path in there:
+                continue
             clip.save(path, fps=options.fps, upscaled=not options.no_upscale, clobber=not options.no_clobber)
             if not options.quiet:
                 say(summary(path, record_path(path), clip, enlarged=not options.no_upscale))

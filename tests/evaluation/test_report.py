@@ -168,7 +168,7 @@ ARMS = [{"label": name, "options": {"sampler": name, "steps": 3}} for name in ("
 def evaluate(folder, *options) -> int:
     arms = folder.parent / "arms.json"
     arms.write_text(json.dumps(ARMS))
-    size = ["--clips", "4", "--seeds", "2", "--batch-size", "4", "--references", "16"]
+    size = ["--clips", "2", "--seeds", "2", "--batch-size", "2", "--references", "16"]
     return main(["evaluate", "-o", str(folder), "--arms", str(arms), *size, "--quiet", *options])
 
 
@@ -185,11 +185,11 @@ def test_from_the_command_to_report_and_pictures(tmp_path, capsys, monkeypatch):
     assert [line.split("|")[1].strip() for line in said.out.splitlines()[2:]] == [
         "crisp clips", "crisp clips, autoencoded", "degraded clips", "degraded clips, autoencoded", "ddim", "composite",
     ]  # fmt: skip
-    assert "4 clips a repeat for 256 features" in said.err
+    assert "2 clips a repeat for 256 features" in said.err
     names = {"clips.png", "cost.png", "distances.png", "report.json", "report.md", "scores.png"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names | {"parts"}
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert (report["clips"], report["repeats"], report["references"], report["baseline"]) == (4, 2, 16, "ddim")
+    assert (report["clips"], report["repeats"], report["references"], report["baseline"]) == (2, 2, 16, "ddim")
     crisp, autoencoded, degraded, _, ddim, composite = report["arms"]
     assert crisp["columns"]["motion"]["mean"] == 1.0
     assert degraded["columns"]["watermark"]["mean"] == pytest.approx(1, abs=0.1)

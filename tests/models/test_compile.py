@@ -533,7 +533,7 @@ def test_torch_compile_is_left_alone_by_autograd(
 # --- on CUDA --------------------------------------------------------------------------------------------------------
 
 
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="records CUDA graphs: needs a CUDA device")
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="records CUDA graphs: needs a GPU and IVMIX_TEST_GPU=1")
 
 
 @cuda

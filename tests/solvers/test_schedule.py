@@ -143,6 +143,9 @@ def test_the_gap_below_an_infinite_level_is_refused():
         (lambda: Schedule(torch.zeros(2), torch.ones(2), torch.tensor([1.0, 2.0])), "timesteps"),
         (lambda: Schedule.from_config({"kind": "squared"}), "kind"),
         (lambda: Schedule.from_config({"kind": "linear", "n": 3}), "unknown keys"),
+        (lambda: Schedule.from_config({"kind": "linear", "beta_end": 10**400}), "beta_end: got 1000"),
+        (lambda: Schedule.from_config({"kind": "alpha_bar", "alpha_bar": [0.9, 10**20]}), "alpha"),
+        (lambda: Schedule(torch.arange(2), torch.tensor([1, 0.5]), torch.tensor([0.1, 0.5]), []), r"path: got \[\]"),
     ],
 )
 def test_bad_schedules_are_refused(build, name):
