@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ivmix.models.folder import PICKLES, SAFETENSORS, Local, choose, shards
@@ -189,7 +189,8 @@ class Hub:
 
     def _tell_cached(self, place: Place, snapshot: Snapshot, fault: Exception) -> None:
         if type(fault).__name__ != "OfflineModeIsEnabled" or snapshot.commit not in (place.revision, ref(place)):
-            self._say(f"hub:{place.repo}: commit {snapshot.commit} of the cache is read ({reason(place, fault)})")
+            whole = replace(place, path="")
+            self._say(f"{whole}: commit {snapshot.commit} of the cache is read ({reason(place, fault)})")
 
     def _say(self, text: str) -> None:
         if text not in self.said:
@@ -237,7 +238,7 @@ def guess(place: Place, part: str, variant: str | None) -> list[str]:
     """What to download of a repository that nobody knows, by the names that such files have."""
     if PurePosixPath(place.path).suffix in (SAFETENSORS, *PICKLES, ".json"):
         return [place.path]
-    below = place.prefix or ("" if part == "motion" else f"{part}/")  # an adapter has a repository to itself
+    below = place.prefix or ("" if part in ("", "motion") else f"{part}/")  # these have a repository to themselves
     stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
     weights = "config.json", f"{stem}{'.' + variant if variant else ''}.safetensors"
     return [below + name for name in {"tokenizer": TOKENIZER[1:], "scheduler": (SCHEDULER,)}.get(part, weights)]
@@ -329,7 +330,8 @@ def reason(place: Place, error: Exception) -> str:
 def announcement(place: Place, missing: Mapping[str, int | None]) -> str:
     known = [size for size in missing.values() if size is not None]
     size = f"{sum(known) / 1e6:,.1f} MB" if len(known) == len(missing) else "of unknown size"
-    return f"downloading {', '.join(missing)} ({size}) from {address(place.repo)}"
+    revision = f" at {place.revision}" if place.revision else ""
+    return f"downloading {', '.join(missing)} ({size}) from {address(place.repo)}{revision}"
 
 
 def _few(names: Mapping[str, object], shown: int = 8) -> str:
