@@ -70,6 +70,8 @@ class Side:
     def announcement(self) -> str:
         """The same in one line."""
         told = {"prediction": self.prediction, "schedule": in_words(self.schedule.to_config())}
+        if len(set(self.source.values())) == 1:
+            return f"{self.name} model: prediction {' on '.join(told.values())} ({self.source['schedule']})"
         said = (f"{value} ({self.source[name]})" for name, value in told.items())
         return f"{self.name} model: prediction {' on '.join(said)}"
 

@@ -1,5 +1,6 @@
 """What a caller puts in place of a pair's own models, and what these say of themselves: a description rewritten."""
 
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
@@ -28,6 +29,7 @@ from ivmix.scheduler import (
 )
 from ivmix.typed import check, check_keys
 
+REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
 SOURCES = ("image_model", "video_model", "motion", "vae", "tokenizer", "image_lora", "video_lora")  # of `Swaps`
 
 
@@ -87,6 +89,7 @@ class Swaps:
 def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> dict[str, Any]:
     """A description with the caller's models in place of its own, and in each side's "from" what says its prediction
     and schedule. Raises ValueError for a model without a part, or one whose files say what cannot be."""
+    check_there(swaps)
     new, held, asked = deepcopy(dict(raw)), dict[str, dict[str, str]](), asked or Hub()
     for name, model in (("image", swaps.image_model), ("video", swaps.video_model)):
         if model is None:
@@ -120,6 +123,16 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> d
         half = name == "video" and "motion" in raw["video"] and "motion" in new["video"]
         new[name] |= trained(name, new[name], swaps, held.get(name), half, asked)
     return new
+
+
+def check_there(swaps: Swaps) -> None:
+    """FileNotFoundError for a model that is neither on this machine nor said to be on the hub."""
+    for name in ("image_model", "video_model", "motion", "vae", "tokenizer"):
+        source = getattr(swaps, name)
+        if source is not None and not source.startswith("hub:") and not Path(source).exists():
+            meant = re.fullmatch(f"(?:https?://[^/]+/)?({REPOSITORY})/?", source)
+            hint = f"; a repository of the hub is hub:{meant[1]}" if meant else ""
+            raise FileNotFoundError(f"{name}: no file or folder {source}{hint}")
 
 
 def trained(
@@ -189,8 +202,9 @@ def contents(model: str, asked: Hub, drop: Sequence[str] = ()) -> dict[str, str]
 
 
 def _nothing(model: str, asked: Hub, drop: Sequence[str]) -> str:
-    """Why a file holds nothing known."""
-    return f"nothing known: {inspect(on_this_machine(model, asked), drop).problem}"
+    """Why a file holds nothing known, and what may help."""
+    problem = inspect(on_this_machine(model, asked), drop).problem or "all that it holds is left out"
+    return f"nothing known: {problem}; --drop PATTERN (drop= in Python) leaves out keys that are no network's"
 
 
 def on_this_machine(model: str, asked: Hub) -> str | Local:
