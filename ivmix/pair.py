@@ -40,7 +40,7 @@ from ivmix.record import Read, Trained
 from ivmix.scheduler import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.network import Forward, enlargement
-from ivmix.swaps import Swaps, swapped
+from ivmix.swaps import Swaps, check_there, swapped
 
 N = TypeVar("N", UNet, CLIPText)
 
@@ -70,6 +70,8 @@ class Side:
     def announcement(self) -> str:
         """The same in one line."""
         told = {"prediction": self.prediction, "schedule": in_words(self.schedule.to_config())}
+        if len(set(self.source.values())) == 1:
+            return f"{self.name} model: prediction {' on '.join(told.values())} ({self.source['schedule']})"
         said = (f"{value} ({self.source[name]})" for name, value in told.items())
         return f"{self.name} model: prediction {' on '.join(said)}"
 
@@ -189,6 +191,7 @@ def load_pair(
         raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")
     own, folder, source = describe(name_or_folder)
     dtype = find_dtype(dtype, device, own.get("dtype"))
+    check_there(swaps)
     asked, swaps = Hub(), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
     raw = swapped(own, swaps, asked)
     loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}

@@ -1,5 +1,6 @@
 """What a caller puts in place of a pair's own models, and what these say of themselves: a description rewritten."""
 
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
@@ -28,6 +29,7 @@ from ivmix.scheduler import (
 )
 from ivmix.typed import check, check_keys
 
+REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
 SOURCES = ("image_model", "video_model", "motion", "vae", "tokenizer", "image_lora", "video_lora")  # of `Swaps`
 
 
@@ -94,8 +96,7 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> d
         held[name] = contents(model, asked, swaps.drop)
         if "unet" not in held[name]:
             hint = "; AnimateDiff's modules are --motion" if "motion" in held[name] else ""
-            problem = inspect(on_this_machine(model, asked), swaps.drop).problem if not held[name] else None
-            found = ", ".join(held[name]) or f"nothing known: {problem}"
+            found = ", ".join(held[name]) or nothing_known(model, asked, swaps.drop)
             raise ValueError(f"{name} model {model}: expected a UNet, found {found}{hint}")
         new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}
         if "text_encoder" in held[name]:
@@ -121,6 +122,16 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> d
         half = name == "video" and "motion" in raw["video"] and "motion" in new["video"]
         new[name] |= trained(name, new[name], swaps, held.get(name, {}), half, asked)
     return new
+
+
+def check_there(swaps: Swaps) -> None:
+    """FileNotFoundError for a model that is neither on this machine nor said to be on the hub."""
+    for name in ("image_model", "video_model", "motion", "vae", "tokenizer"):
+        source = getattr(swaps, name)
+        if source is not None and not source.startswith("hub:") and not Path(source).exists():
+            meant = re.fullmatch(f"(?:https?://[^/]+/)?({REPOSITORY})/?", source)
+            hint = f"; a repository of the hub is hub:{meant[1]}" if meant else ""
+            raise FileNotFoundError(f"{name}: no file or folder {source}{hint}")
 
 
 def trained(
@@ -187,6 +198,12 @@ def contents(model: str, asked: Hub, drop: Sequence[str] = ()) -> dict[str, str]
     elif (Path(model) / "unet").is_dir():
         return {part: str(Path(model) / part) for part in (*PARTS, "vae", "scheduler") if (Path(model) / part).is_dir()}
     return {part.name: model for part in inspect(on_this_machine(model, asked), drop).parts}
+
+
+def nothing_known(model: str, asked: Hub, drop: Sequence[str]) -> str:
+    """Why a file holds no network, and what may help."""
+    problem = inspect(on_this_machine(model, asked), drop).problem or "all that it holds is left out"
+    return f"nothing known: {problem}; --drop PATTERN (drop= in Python) leaves out keys that are no network's"
 
 
 def on_this_machine(model: str, asked: Hub) -> str | Local:

@@ -47,7 +47,7 @@ def check_keys(raw: Mapping[str, Any], known: Mapping[str, Any], needed: Collect
             raise ValueError(f"{where}: unknown entry {short(name)}; {meant(name, known)}")
     for name in known:
         if name in needed and name not in raw:
-            raise ValueError(f"{where} lacks the entry {name!r}")
+            raise ValueError(f"{where}: it lacks the entry {name!r}")
 
 
 def meant(name: str, known: Iterable[str]) -> str:

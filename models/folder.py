@@ -112,11 +112,13 @@ def choose(names: Collection[str], part: str, variant: str | None, where: object
     there = sorted(name for name in here if name.startswith(STEMS))
     if variant is None and len(there) == 1 and re.fullmatch(r"\w+\.\w+\.(safetensors|bin)", there[0]):
         return prefix + there[0]
+    others = there or sorted(name for name in names if name.endswith((SAFETENSORS, *PICKLES)))
+    hint = f"{'of another variant there are' if there else 'or name one of'} {', '.join(others[:5])}"
     what = (f" for {part}" if part else "") + (f", variant {variant}" if variant else "")
     raise FileNotFoundError(
         f"{where} holds no weight file{what}: expected "
         f"{' or '.join(sorted(name for name in weight_names(variant)['safetensors'] if 'index' not in name))}"
-        + (f"; of another variant there are {', '.join(there[:5])}" if there else "")
+        + (f"; {hint}" if others else "")
     )
 
 

@@ -189,7 +189,8 @@ class Hub:
 
     def _tell_cached(self, place: Place, snapshot: Snapshot, fault: Exception) -> None:
         if type(fault).__name__ != "OfflineModeIsEnabled" or snapshot.commit not in (place.revision, ref(place)):
-            self._say(f"hub:{place.repo}: commit {snapshot.commit} of the cache is read ({reason(place, fault)})")
+            whole = replace(place, path="")
+            self._say(f"{whole}: commit {snapshot.commit} of the cache is read ({reason(place, fault)})")
 
     def _say(self, text: str) -> None:
         if text not in self.said:
@@ -335,7 +336,8 @@ def reason(place: Place, error: Exception) -> str:
 def announcement(place: Place, missing: Mapping[str, int | None]) -> str:
     known = [size for size in missing.values() if size is not None]
     size = f"{sum(known) / 1e6:,.1f} MB" if len(known) == len(missing) else "of unknown size"
-    return f"downloading {', '.join(missing)} ({size}) from {address(place.repo)}"
+    revision = f" at {place.revision}" if place.revision else ""
+    return f"downloading {', '.join(missing)} ({size}) from {address(place.repo)}{revision}"
 
 
 def _few(names: Mapping[str, object], shown: int = 8) -> str:

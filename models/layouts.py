@@ -206,6 +206,7 @@ EXTRAS = drop(  # what a file may hold besides, dropped on purpose
     "embedding_manager.{rest}", "denoiser.{sigmas|log_sigmas}", "cond_stage_model.logit_scale",  # merges' and trainers'
     "{v_pred|ztsnr}",  # empty: they say what the model predicts, and of its schedule
 )  # fmt: skip
+XL = "conditioner.embedders."
 STRANGERS = {  # motion modules that read more than noise: how other keys of their files begin
     "conv_in.": "PIA, which continues a given image",
     "img_encoder.": "AnimateLCM-I2V, which continues a given image",
@@ -227,6 +228,8 @@ class Found:
 
 def find(keys: Collection[str]) -> dict[str, Found]:
     """The parts of a file by name. Raises LayoutError, with the nearest layout and the first keys unknown to it."""
+    if any(key.startswith(XL) for key in keys):
+        raise LayoutError(f"its {XL}* says that it is Stable Diffusion XL or of its kind: not supported")
     behind: dict[str, list[str]] = {}
     for key in keys:
         behind.setdefault(next((prefix for prefix in PREFIXES if key.startswith(prefix)), ""), []).append(key)

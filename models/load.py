@@ -152,7 +152,8 @@ class Weights:
         except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             what = f"{self.path} does not tell its config ({reason})"
-            raise ValueError(f"{what}: give config=, a {kind.__name__}") from None
+            remedy = f"give config=, a {kind.__name__}, or put it into a folder with its config.json"
+            raise ValueError(f"{what}: {remedy}") from None
 
 
 def read(part: str, source: Source, variant: str | None, drop: Sequence[str] = ()) -> Weights:

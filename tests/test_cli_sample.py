@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from ivmix.cli import main
 from ivmix.description import EMBEDDED
+from ivmix.devices import find_device
 from ivmix.media import read_clip, to_frames, write_video
 from ivmix.sprites.world import degrade, random_scenes, render
 
@@ -152,6 +153,17 @@ def test_a_record_of_a_device_that_is_not_here_says_how_to_draw_it_and_is_drawn_
     assert said.count("\n") == 1
     assert run("again.webp", "--from", "far.json", "--quiet", "--device", "cpu") == (0, "")
     assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "out.webp").read_bytes()
+    half = json.loads((tmp_path / "far.json").read_text()) | {"dtype": "float16"}
+    (tmp_path / "half.json").write_text(json.dumps(half))
+    if find_device("auto").type == "cpu":
+        said = run("again.webp", "--from", "half.json", "--quiet")[1]
+        assert said.endswith("to a rounding, and --dtype float32, as float16 is slow on a CPU\n")
+
+
+def test_a_clip_in_place_of_its_record_is_told_which_that_is(run):
+    run("out.webp", RED, *QUICK, "--quiet")
+    said = run("again.webp", "--from", "out.webp")[1]
+    assert said.endswith("error: out.webp is the clip: expected its record, out.webp.json\n")
 
 
 def test_resume_draws_only_what_is_missing_or_asks_for_something_else(run, tmp_path):

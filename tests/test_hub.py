@@ -135,7 +135,7 @@ def test_shards_are_downloaded_with_their_index(local_hub, copy, pipeline):
 
 
 @pytest.mark.parametrize("revision", ["v2", "refs/pr/5", "commit"])
-def test_a_revision_is_what_is_read_with_and_without_a_network(revision, local_hub, pipeline, other):
+def test_a_revision_is_what_is_read_with_and_without_a_network(revision, local_hub, pipeline, other, capsys):
     local_hub.publish("owner/name", pipeline)
     commit = local_hub.publish("owner/name", other, revision="v2" if revision == "commit" else revision)
     source = f"hub:owner/name@{commit if revision == 'commit' else revision}"
@@ -145,7 +145,9 @@ def test_a_revision_is_what_is_read_with_and_without_a_network(revision, local_h
         source.replace("@", "/vae@")
     )
     local_hub.stop()
+    assert f"from {os.environ['HF_ENDPOINT']}/owner/name at {hub.parse(source).revision}\n" in capsys.readouterr().err
     assert Hub().fetch(source, "unet").commit == commit
+    assert f"{source}: commit {commit} of the cache" in capsys.readouterr().err
     assert same(load_unet(source), load_unet(other))
     with pytest.raises(MissingError, match=r"hf download owner/name .* --revision v3"):
         Hub().fetch("hub:owner/name@v3", "unet")  # which another revision's files are not
@@ -197,7 +199,7 @@ def test_a_repository_without_what_is_asked_for_says_what_it_has(local_hub, copy
         load_unet("hub:owner/name/video")
     with pytest.raises(FileNotFoundError, match=f"no unet/config.json: .*, such as hub:owner/name/{UNET[0]}$"):
         load_unet("hub:owner/name/unet")
-    with pytest.raises(FileNotFoundError, match="hub:owner/name holds no weight file: expected"):
+    with pytest.raises(FileNotFoundError, match=r"hub:owner/name holds no weight file: .*; or name one of text_enc"):
         inspect("hub:owner/name")
     local_hub.stop()
     shutil.rmtree(hub.folder("owner/name"), ignore_errors=True)
@@ -255,6 +257,14 @@ def test_the_command_that_a_missing_file_is_answered_with_brings_it(local_hub, p
     subprocess.run([*hf, *command.split()[1:]], check=True, capture_output=True)
     local_hub.stop()
     assert same(load_unet("hub:owner/name"), load_unet(pipeline))
+
+
+def test_a_network_that_is_a_repository_of_its_own_is_asked_for_by_its_files_names(local_hub, pipeline):
+    local_hub.publish("owner/bare", pipeline / "unet")
+    huggingface_hub.hf_hub_download("owner/bare", "config.json")  # the cache knows of it, and lacks the weights
+    local_hub.stop()
+    with pytest.raises(MissingError, match=r"`hf download owner/bare config\.json diffusion_pytorch_model\.safe"):
+        contents("hub:owner/bare", Hub())
 
 
 def test_a_branch_whose_commit_is_not_whole_in_the_cache_gives_way_to_the_newest_that_is(

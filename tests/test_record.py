@@ -67,5 +67,5 @@ def test_every_entry_but_the_last_is_needed(record, tmp_path):
     whole = record.to_dict()
     for name in whole.keys() - {"cancelled"}:
         (tmp_path / "a.json").write_text(json.dumps({n: v for n, v in whole.items() if n != name}))
-        with pytest.raises(ValueError, match=f"lacks the entry '{name}'"):
+        with pytest.raises(ValueError, match=f"`ivmix sample`: it lacks the entry '{name}'"):
             read_record(tmp_path / "a.json")

@@ -46,7 +46,7 @@ BAD = [
     ("a.csv", f"prompt,seed\n{RED},1.5\n", "line 2: seed is '1.5'"),
     ("a.csv", f"prompt,seed\n{RED}\n", "line 2: 2 cells|line 2: .* cells, expected 2"),
     ("a.csv", f"prompt\n{RED},5\n", "line 2: 2 cells, expected 1"),
-    ("a.csv", "prompt,seed\n,5\n", "line 2 lacks the entry 'prompt'"),
+    ("a.csv", "prompt,seed\n,5\n", "line 2: it lacks the entry 'prompt'"),
     ("a.csv", 'prompt\n"a red\n', "line 2: unexpected end of data|line 3: unexpected end of data"),
     ("a.jsonl", "{", "line 1: not JSON"),
     ("a.jsonl", "[" * 100_000, "line 1: not JSON"),

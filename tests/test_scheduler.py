@@ -335,10 +335,30 @@ def test_a_stray_key_of_a_single_file_is_named_where_no_unet_is_found(tmp_path: 
     network = UNet(UNetConfig(block_out_channels=(32, 32), attention_levels=(True, False)))
     network.register_buffer("stray", torch.zeros(1))
     file = single(tmp_path / "a.safetensors", network, markers=("v_pred", "ztsnr"))
-    with pytest.raises(ValueError, match=r"expected a UNet, found nothing known: .*not: stray"):
+    with pytest.raises(ValueError, match=r"expected a UNet, found nothing known: .*not: stray; --drop PATTERN"):
         sides(Swaps(image_model=file))
     image, _ = sides(Swaps(image_model=file, drop=("stray",)))
     assert image["prediction"] == "v"
+
+
+@pytest.mark.parametrize(
+    ("swaps", "message"),
+    [
+        (Swaps(image_model="o/n"), "image_model: no file .* o/n; a repository of the hub is hub:o/n$"),
+        (Swaps(vae="https://huggingface.co/o/n/"), r"vae: no file .*; a repository of the hub is hub:o/n$"),
+        (Swaps(motion="/nowhere/mm.ckpt"), r"motion: no file or folder /nowhere/mm\.ckpt$"),
+        (Swaps(tokenizer="a/b/c"), "tokenizer: no file or folder a/b/c$"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named_with_its_option_and_what_may_be_meant(swaps: Swaps, message: str) -> None:
+    with pytest.raises(FileNotFoundError, match=message):
+        load_pair("sprites", swaps=swaps)
+
+
+def test_a_file_of_which_all_is_left_out_says_so(tmp_path: Path) -> None:
+    save_file({"betas": torch.zeros(3)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="expected a UNet, found nothing known: all that it holds is left out"):
+        sides(Swaps(image_model=str(tmp_path / "a.safetensors")))
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -356,8 +376,8 @@ def test_the_command_says_what_was_taken_from_where_and_its_record_makes_it_agai
     file = pipeline / "scheduler" / "scheduler_config.json"
     words = "scaled_linear (0.00085 to 0.012), zero terminal SNR"
     assert said == [
-        f"image model: prediction v ({file}) on {words} ({file})",
-        f"video model: prediction v (option) on {words} (option)",
+        f"image model: prediction v on {words} ({file})",
+        f"video model: prediction v on {words} (option)",
     ]
     record = json.loads((tmp_path / "out.webp.json").read_text())
     assert record["models"]["video"] == {

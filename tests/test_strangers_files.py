@@ -519,7 +519,7 @@ ARMS_CASES = {
     "arms an object": Case("arms.json", b"{}", "expected a JSON list of the form"),
     "no arms": Case("arms.json", b"[]", "expected at least one sampler"),
     "arm a number": Case("arms.json", b"[3]", "arm 0 is 3, expected an object"),
-    "arm without label": Case("arms.json", b'[{"options": {}}]', "arm 0 lacks the entry 'label'"),
+    "arm without label": Case("arms.json", b'[{"options": {}}]', "arm 0: it lacks the entry 'label'"),
     "arm of another entry": Case("arms.json", b'[{"label": "a", "option": {}}]', "did you mean 'options'"),
     "label of no letters": Case("arms.json", b'[{"label": "?", "options": {}}]', "expected a label of 1 to 100"),
     "label twice": Case("arms.json", b'[{"label": "a", "options": {}}, {"label": "A", "options": {}}]', "differ more"),

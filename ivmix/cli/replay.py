@@ -7,6 +7,7 @@ from typing import Any
 
 from ivmix.record import Read, Record, Trained, read_record
 from ivmix.requests import Request
+from ivmix.result import record_path
 from ivmix.scheduler import in_words
 
 
@@ -23,6 +24,9 @@ class Kept:
 
 def recall(path: Path) -> Kept:
     """Reads the record of an earlier run. Raises ValueError for a file that is none, or one that no file can repeat."""
+    beside = record_path(path)
+    if path.suffix != ".json" and beside.is_file():
+        raise ValueError(f"{path} is the clip: expected its record, {beside}")
     record = read_record(path)
     if record.latents is not None:
         raise ValueError(f"{path}: the clip began from noise given in Python (latents), which no record holds")

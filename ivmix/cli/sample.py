@@ -134,7 +134,11 @@ def load_kept(options: argparse.Namespace, kept: "Kept") -> "TextToVideo":
         try:
             find_device(kept.record.device)
         except ValueError as error:
-            raise ValueError(f"{options.record}: {error}. --device auto draws it on what is, to a rounding") from None
+            slow = find_device("auto").type == "cpu" and kept.record.dtype in ("float16", "bfloat16")
+            faster = f", and --dtype float32, as {kept.record.dtype} is slow on a CPU" if slow else ""
+            raise ValueError(
+                f"{options.record}: {error}. --device auto draws it on what is, to a rounding{faster}"
+            ) from None
     model: TextToVideo = load_model(options, kept.model)
     return model
 

@@ -81,7 +81,7 @@ BROKEN = {
     "{}": r"expected a JSON list of the form \[.*, got a dict",
     "[]]": "is not JSON",
     "[3]": "arm 0 is 3, expected an object",
-    '[{"label": "a"}]': "arm 0 lacks the entry 'options'",
+    '[{"label": "a"}]': "arm 0: it lacks the entry 'options'",
     '[{"label": 1, "options": {}}]': "arm 0: label is 1, expected text",
     '[{"label": "a", "options": []}]': r"arm 0: options is \[\], expected an object",
     '[{"label": "a", "options": {}, "steps": 3}]': "arm 0: unknown entry 'steps'",

@@ -254,6 +254,12 @@ def test_an_unknown_key_names_itself_and_the_nearest_layout(manifest: Manifest) 
         find(shapes)
 
 
+def test_stable_diffusion_xl_is_named(manifest: Manifest) -> None:
+    shapes = single_file(manifest, "sd15_unet_ldm") | {"conditioner.embedders.1.model.ln_final.bias": (1280,)}
+    with pytest.raises(LayoutError, match=r"^its conditioner\.embedders\.\* says that it is Stable Diffusion XL"):
+        find(shapes)
+
+
 def test_a_list_cut_short_says_which_key_would_tell_it(manifest: Manifest) -> None:
     shapes, _ = manifest("modelscope_unet_orig")
     del shapes["input_blocks.0.1.norm.weight"]
