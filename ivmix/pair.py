@@ -19,6 +19,7 @@ from ivmix.models import (
     CLIPTextConfig,
     Condition,
     LoRA,
+    MotionConfig,
     Tokenizer,
     UNet,
     compile_network,
@@ -36,7 +37,7 @@ from ivmix.models.sources import Source, locate
 from ivmix.models.temporal import MotionNorm
 from ivmix.models.tokenizer import EOS
 from ivmix.parts import fetch_all, fitting, pinned, read_from
-from ivmix.record import Read, Trained
+from ivmix.record import Read, RunAs
 from ivmix.scheduler import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.network import Forward, enlargement
@@ -62,13 +63,18 @@ class Side:
     call: Compiled  # of the UNet
 
     @property
-    def trained(self) -> Trained:
-        """What the model was trained on, and what says so."""
-        return {"prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source)}
+    def run_as(self) -> RunAs:
+        """What the model is taken for, and what says so: all that decides its predictions beside its files."""
+        temporal = self.unet.config.temporal
+        norm = ("diffusers" if temporal.joint_norm else "authors") if isinstance(temporal, MotionConfig) else None
+        return {
+            "prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source),
+            "clip_skip": self.clip_skip, "fps": self.fps, "latent_size": self.latent_size, "motion_norm": norm,
+        }  # fmt: skip
 
     @property
     def announcement(self) -> str:
-        """The same in one line."""
+        """Prediction and schedule in one line."""
         told = {"prediction": self.prediction, "schedule": in_words(self.schedule.to_config())}
         if len(set(self.source.values())) == 1:
             return f"{self.name} model: prediction {' on '.join(told.values())} ({self.source['schedule']})"

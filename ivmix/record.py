@@ -39,7 +39,11 @@ class Read(TypedDict):
     files: dict[str, Pin]
 
 
-Trained = TypedDict("Trained", {"prediction": str, "schedule": dict[str, Any], "from": dict[str, str]})
+# What a model was run as, and where prediction and schedule are said to be so; the rest is as in pair.json.
+RunAs = TypedDict("RunAs", {
+    "prediction": str, "schedule": dict[str, Any], "from": dict[str, str], "clip_skip": int, "fps": float | None,
+    "latent_size": int | None, "motion_norm": str | None,
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Record:
     """All that reproduces a result, and what it cost. What is a list has one entry a clip.
 
     `pair` is a name or a folder, `swaps` what was put in place of its models, `models` what image and video model were
-    taken to predict and on which schedule, `files` what was read of every source, those in the pair's folder by their
+    run as, `files` what was read of every source, those in the pair's folder by their
     place in it. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given
     instead of the seeds' own. Prompts are as they were read, white space cleaned; `raw_prompts` says that their
     brackets are text. `batch_sizes` and `batch_places` say how many clips ran together and which of them each was, from
@@ -58,7 +62,7 @@ class Record:
     torch: str
     pair: str
     swaps: dict[str, Any]
-    models: dict[str, Trained]
+    models: dict[str, RunAs]
     files: dict[str, Read]
     compile: str
     prompts: list[str]

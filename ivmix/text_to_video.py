@@ -324,7 +324,7 @@ class TextToVideo:
             torch=torch.__version__,
             pair=pair.source,
             swaps=pair.swaps.to_dict(),
-            models={side.name: side.trained for side in pair.sides},
+            models={side.name: side.run_as for side in pair.sides},
             files=pair.files,
             compile=pair.compile,
             prompts=prompts,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -334,14 +333,15 @@ def test_a_pair_that_reads_other_files_than_the_record_is_said(run, tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_pair_that_says_another_prediction_than_the_record_is_said(run, tmp_path):
+def test_a_pair_that_says_another_of_its_models_than_the_record_is_said(run, tmp_path):
     pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair")
     run("a.webp", RED, "--pair", str(pair), *QUICK, "--quiet")
     raw = json.loads((pair / "pair.json").read_text())
-    raw["video"]["prediction"] = "x0"
+    raw["video"]["prediction"], raw["image"]["latent_size"] = "x0", 32
     (pair / "pair.json").write_text(json.dumps(raw))
     said = run("b.webp", "--from", "a.webp.json", "--quiet")[1]
-    assert re.search(r"the record was drawn with the video model taken for v on .*, which is now x0 on", said)
+    assert "the record was drawn with prediction v of the video model, now x0: the clip differs" in said
+    assert "the record was drawn with latent_size None of the image model, now 32: the clip differs" in said
 
 
 def test_a_record_of_what_only_python_had_says_so(run, tmp_path):

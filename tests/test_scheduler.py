@@ -27,6 +27,7 @@ SD15 = {"_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "sca
         "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
         "trained_betas": None, "clip_sample": False}  # fmt: skip
 SCALED = {"kind": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timesteps": 1000}
+PLAIN = {"clip_skip": 1, "fps": None, "latent_size": None, "motion_norm": None}  # what a record says besides
 ZERO = {"kind": "zero_terminal_snr", "of": SCALED}
 V_ZERO = SD15 | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True,
                  "timestep_spacing": "trailing"}  # fmt: skip
@@ -136,9 +137,10 @@ def test_a_swapped_pipeline_is_what_its_own_scheduler_says(pipeline: Path) -> No
     assert result.latents.isfinite().all()
     file = str(pipeline / "scheduler" / "scheduler_config.json")
     assert json.loads(json.dumps(result.record.models)) == {
-        "image": {"prediction": "v", "schedule": ZERO, "from": {"prediction": file, "schedule": file}},
-        "video": {"prediction": "v", "schedule": SCALED, "from": {"prediction": "pair", "schedule": "pair"}},
-    }
+        "image": {"prediction": "v", "schedule": ZERO, "from": {"prediction": file, "schedule": file}, **PLAIN},
+        "video": {"prediction": "v", "schedule": SCALED, "from": {"prediction": "pair", "schedule": "pair"}, **PLAIN,
+                  "motion_norm": "diffusers"},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "zigzag", "composite", "mixture", "image", "freeinit", "zsampling"])
@@ -381,7 +383,8 @@ def test_the_command_says_what_was_taken_from_where_and_its_record_makes_it_agai
     ]
     record = json.loads((tmp_path / "out.webp.json").read_text())
     assert record["models"]["video"] == {
-        "prediction": "v", "schedule": ZERO, "from": {"prediction": "option", "schedule": "option"},
+        "prediction": "v", "schedule": ZERO, "from": {"prediction": "option", "schedule": "option"}, **PLAIN,
+        "motion_norm": "diffusers",
     }  # fmt: skip
     sample("--from", "out.webp.json", "-o", "again.webp")
     assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "out.webp").read_bytes()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ivmix.record import Read, Record, Trained, read_record
+from ivmix.record import Read, Record, read_record
 from ivmix.requests import Request
 from ivmix.result import record_path
 from ivmix.scheduler import in_words
@@ -53,10 +53,12 @@ def warn_of_changes(record: Record, wanted: Record) -> None:
     if all(getattr(record, name) == getattr(wanted, name) for name in ("pair", "swaps")):
         for source, read in record.files.items():
             _warn_of_file(source, read, wanted.files.get(source))
-        for name in record.models:
-            if record.models[name] != wanted.models[name]:
-                _warn(f"was drawn with the {name} model taken for {_taken(record.models[name])}, which is now "
-                      f"{_taken(wanted.models[name])}: the clip differs")  # fmt: skip
+        for name, model in record.models.items():
+            for entry in ("prediction", "schedule", "clip_skip", "fps", "latent_size", "motion_norm"):
+                was, now = model[entry], wanted.models[name][entry]
+                if was != now:
+                    said = [in_words(value) if isinstance(value, dict) else value for value in (was, now)]
+                    _warn(f"was drawn with {entry} {said[0]} of the {name} model, now {said[1]}: the clip differs")
     if record.video and wanted.video and record.video["path"] == wanted.video["path"] and record.video != wanted.video:
         _warn(f"began from a video at {record.video['path']} that shows something else now: the clip differs")
     if record.cancelled:
@@ -71,10 +73,6 @@ def _warn_of_file(source: str, read: Read, now: Read | None) -> None:
     commits = "" if now["commit"] == read["commit"] else f" (commit {read['commit']}, now {now['commit']})"
     if changed:
         _warn(f"was drawn with another {' and '.join(changed)} of {source}{commits}: the clip differs")
-
-
-def _taken(model: Trained) -> str:
-    return f"{model['prediction']} on {in_words(model['schedule'])}"
 
 
 def _warn(text: str) -> None:
