@@ -43,7 +43,7 @@ def read_prompt(prompt: str) -> str:
 def one_each(name: str, given: Texts | None, count: int, default: Texts) -> list[str]:
     """`count` texts, cleaned, from one for all or one each. ValueError for another number of them."""
     texts = default if given is None else given
-    texts = [texts] * count if isinstance(texts, str) else list(texts)
+    texts = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else [texts] * count
     if len(texts) != count or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{name} is {short(texts)}: expected one text, or {count}, one a prompt")
     return [clean(text, name) for text in texts]

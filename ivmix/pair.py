@@ -192,6 +192,8 @@ def load_pair(
     An image model that is the video model's spatial half is that half: one set of weights, seen without its temporal
     layers.
     """
+    if not isinstance(swaps, Swaps):
+        raise TypeError(f"swaps: got {swaps!r}, expected a Swaps, of ivmix.swaps")
     device = find_device(device)
     if compile not in get_args(Mode):
         raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")

@@ -1,6 +1,7 @@
 """What a call of `TextToVideo` returns, and how it is kept."""
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def numbered(path: StrPath, count: int) -> list[str]:
     >>> numbered("out.mp4", 2), numbered("frames/", 2), numbered("out.mp4", 1)
     (['out-000.mp4', 'out-001.mp4'], ['frames-000/', 'frames-001/'], ['out.mp4'])
     """
-    text = str(path)
+    text = os.fspath(path)
     if count == 1:
         return [text]
     slash = "/" if text.endswith("/") else ""

@@ -44,7 +44,8 @@ class Swaps:
 
     What a model predicts and on which schedule is what its files say (`ivmix.scheduler`), or what is said here: a
     schedule by name ("scaled_linear", "linear", or "zero-snr": the model's own, rescaled), as a mapping or its JSON, or
-    as a scheduler_config.json. `drop` are patterns (fnmatch) of keys to leave out of the files of weights.
+    as a scheduler_config.json. `drop` are patterns (fnmatch) of keys to leave out of the files of weights. A value of
+    another type is a ValueError.
     """
 
     image_model: str | None = None
@@ -63,6 +64,13 @@ class Swaps:
     video_schedule: str | dict[str, Any] | None = None
     drop: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            several = hint == tuple[str, ...]
+            value = list(value) if several and isinstance(value, tuple | list) else value
+            check(value, list[str] if several else hint, f"swaps: {name}")
+
     def to_dict(self) -> dict[str, Any]:
         """What is swapped and nothing else, as plain JSON; paths absolute, so that it holds in any folder."""
 
@@ -78,10 +86,7 @@ class Swaps:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Swaps":
         """What `to_dict` wrote. ValueError for anything else."""
-        hints = get_type_hints(cls)
-        check_keys(raw, hints, set(), "swaps")
-        for name, value in raw.items():
-            check(value, list[str] if hints[name] == tuple[str, ...] else hints[name], f"swaps: {name}")
+        check_keys(raw, get_type_hints(cls), set(), "swaps")
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
         return cls(**values)
 

@@ -55,7 +55,7 @@ from ivmix.solvers import (
 from ivmix.solvers.ivmixed import inside
 from ivmix.solvers.legs import progress
 from ivmix.swaps import Swaps
-from ivmix.typed import whole
+from ivmix.typed import short, whole
 
 STRENGTH = 0.5  # of video to video, unless given: the share of the steps that is played
 
@@ -263,6 +263,8 @@ class TextToVideo:
             batch_size = whole("batch_size", batch_size, 1, otherwise=", or \"auto\"")
         if sampling is not None and options:
             raise ValueError(f"give either sampling or the options {', '.join(options)}, not both")
+        if sampling is not None and not isinstance(sampling, Sampling):
+            raise ValueError(f"sampling is {short(sampling)}: expected a Sampling, or its options alone")
         sampling = sampling or read_sampling(pair.defaults, options, KEYWORDS)
 
         own = pair.frames, pair.height, pair.width

@@ -41,6 +41,13 @@ def test_it_is_a_sequence_of_clips_with_records_of_their_own(result):
             result[beyond]
 
 
+def test_a_clip_is_not_saved_under_the_word_none(result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match="not NoneType"):
+        result.save(None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_clip_is_saved_with_the_record_that_makes_it_again(model, result, tmp_path):
     assert result[0].save(tmp_path / "a.webp", upscaled=False) == [tmp_path / "a.webp"]
     assert np.array_equal(read_clip(tmp_path / "a.webp").frames, result.frames[0])

@@ -278,7 +278,7 @@ def test_what_the_user_says_is_not_read_from_a_file_that_cannot_say_it(pipeline:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"image_prediction": "v_prediction"}, "image_prediction is 'v_prediction', expected epsilon or x0 or v or fl"),
+        ({"image_prediction": "v_prediction"}, "image_prediction is 'v_prediction', expected 'epsilon' or 'x0' or 'v'"),
         ({"image_schedule": "karras"}, "image_schedule is 'karras', expected scaled_linear, linear, zero-snr, JSON, o"),
         ({"video_schedule": "{"}, "video_schedule is not JSON"),
         ({"video_schedule": '{"kind": "linear", "beta": 1}'}, "video_schedule: linear: got unknown keys"),
@@ -291,6 +291,21 @@ def test_what_the_user_says_wrong_is_one_line(given: dict, message: str) -> None
     with pytest.raises(ValueError, match=message) as caught:
         sides(Swaps(**given))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"image_model": Path("sd15")}, r"swaps: image_model is PosixPath\('sd15'\), expected text or null"),
+        ({"video_lora": "style.safetensors"}, "swaps: video_lora is 'style.safetensors', expected a list, each text"),
+        ({"drop": "optimizer.*"}, r"swaps: drop is 'optimizer\.\*', expected a list"),
+        ({"image_schedule": 5}, "swaps: image_schedule is 5, expected text or an object or null"),
+        ({"clip_skip": "1"}, "swaps: clip_skip is '1', expected a whole number or null"),
+    ],
+)
+def test_a_swap_of_another_type_is_refused_by_name(given: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Swaps(**given)
 
 
 def test_a_schedule_that_fades_has_no_zero_terminal_snr() -> None:

@@ -377,6 +377,15 @@ def test_a_device_or_dtype_that_cannot_be_had_is_one_short_line(model, arguments
         assert len(str(caught.value)) < 200
 
 
+def test_what_is_of_another_type_is_refused_by_name(model):
+    with pytest.raises(TypeError, match=r"swaps: got \{'vae': 'x'\}, expected a Swaps"):
+        TextToVideo.from_pair("sprites", swaps={"vae": "x"})
+    with pytest.raises(ValueError, match=r"sampling is .*'ddim'.*: expected a Sampling"):
+        model(PROMPTS[0], sampling={"sampler": "ddim"})
+    with pytest.raises(ValueError, match=r"negative_prompt is \[3\]: expected one text"):
+        model(PROMPTS[0], negative_prompt=3)
+
+
 def test_weights_that_are_not_finite_are_named(model):
     broken = TextToVideo.from_pair("sprites")
     broken.pair.image.unet.conv_in.weight[0, 0, 0, 0] = float("nan")
