@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
 import torch
@@ -183,11 +184,13 @@ def load_pair(
     dtype: torch.dtype | str = "auto",
     swaps: Swaps = Swaps(),  # noqa: B008 - immutable
     compile: Mode = "off",
+    commits: Mapping[str, str] = MappingProxyType({}),
 ) -> Pair:
     """Loads every network of a pair; what is named twice is loaded once. Raises ValueError or FileNotFoundError.
 
     `device` "auto" is the accelerator, where there is one, `dtype` "auto" there the pair's own, on the CPU float32
-    (`ivmix.devices`). `compile` is how UNets are called (`compile_network`).
+    (`ivmix.devices`). `compile` is how UNets are called (`compile_network`). `commits` are those to read of
+    repositories that are named without one, as a record has them (`Record.commits`); what cannot be had is the newest.
 
     An image model that is the video model's spatial half is that half: one set of weights, seen without its temporal
     layers.
@@ -200,7 +203,7 @@ def load_pair(
     own, folder, source = describe(name_or_folder)
     dtype = find_dtype(dtype, device, own.get("dtype"))
     check_there(swaps)
-    asked, swaps = Hub(), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
+    asked, swaps = Hub(commits), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
     raw = swapped(own, swaps, asked)
     loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}
     files = fetch_all(raw, [lora for lora, _ in loras.values()], asked)

@@ -7,6 +7,7 @@ from typing import Any, TypedDict, get_args, get_type_hints
 from ivmix.devices import DTYPES, dtype_name
 from ivmix.models.compile import Mode
 from ivmix.models.folder import printable, read_json
+from ivmix.models.hub import parse
 from ivmix.models.prompts import clean
 from ivmix.sampling import sampling
 from ivmix.swaps import Swaps
@@ -97,6 +98,12 @@ class Record:
         own = {name: getattr(self, name)[clips] for name in LISTS if getattr(self, name) is not None}
         share = len(own["prompts"]) / len(self.prompts)
         return replace(self, **own, seconds=round(self.seconds * share, 3))
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """The hub's commit of every repository that is named without one."""
+        named = {source: read["commit"] for source, read in self.files.items() if "@" not in source}
+        return {parse(source).repo: commit for source, commit in named.items() if commit is not None}
 
     @property
     def lost(self) -> str | None:

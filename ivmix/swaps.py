@@ -202,7 +202,20 @@ def contents(model: str, asked: Hub, drop: Sequence[str] = ()) -> dict[str, str]
             return {part: str(place / part) for part in held}
     elif (Path(model) / "unet").is_dir():
         return {part: str(Path(model) / part) for part in (*PARTS, "vae", "scheduler") if (Path(model) / part).is_dir()}
-    return {part.name: model for part in inspect(on_this_machine(model, asked), drop).parts}
+    parts = {part.name: model for part in inspect(on_this_machine(model, asked), drop).parts}
+    return parts | (scheduler_beside(model, asked) if "unet" in parts else {})
+
+
+def scheduler_beside(unet: str, asked: Hub) -> dict[str, str]:
+    """The scheduler of the pipeline that a UNet's folder lies in, if it does."""
+    if unet.startswith("hub:"):
+        place = parse(unet)
+        pipeline = replace(place, path=place.path.rpartition("/")[0])
+        inside = f"/{place.path}".endswith("/unet") and f"scheduler/{CONFIG}" in asked.names(str(pipeline))
+        return {"scheduler": str(pipeline / "scheduler")} if inside else {}
+    folder = Path(unet).absolute()
+    inside = folder.name == "unet" and (folder.parent / "scheduler" / CONFIG).is_file()
+    return {"scheduler": str(folder.parent / "scheduler")} if inside else {}
 
 
 def nothing_known(model: str, asked: Hub, drop: Sequence[str]) -> str:

@@ -2,10 +2,11 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -127,10 +128,11 @@ class TextToVideo:
         dtype: torch.dtype | str = "auto",
         swaps: Swaps = Swaps(),  # noqa: B008 - immutable
         compile: Mode = "off",
+        commits: Mapping[str, str] = MappingProxyType({}),
     ) -> "TextToVideo":
         """Loads a pair by name, or any folder with a pair.json; see `ivmix.pair.load_pair`."""
         try:
-            return cls(load_pair(name_or_folder, device, dtype, swaps, compile))
+            return cls(load_pair(name_or_folder, device, dtype, swaps, compile, commits))
         except (MemoryError, RuntimeError) as error:
             error.add_note(f"loading pair {str(name_or_folder)!r}")
             raise

@@ -84,8 +84,12 @@ def parse(source: str) -> Place:
 
 @dataclass
 class Hub:
-    """The hub as one run sees it: asked once for each repository, and no more once it cannot be reached."""
+    """The hub as one run sees it: asked once for each repository, and no more once it cannot be reached.
 
+    Of a repository that is named without a revision, that of `commits` is read, if it can be had.
+    """
+
+    commits: Mapping[str, str] = field(default_factory=dict)  # by repository
     answers: dict[tuple[str, str | None], Answer] = field(default_factory=dict)
     gone: Exception | None = None  # why the hub cannot be reached
     said: set[str] = field(default_factory=set)
@@ -99,7 +103,7 @@ class Hub:
         that `variant`, and says so. Raises ValueError for a source that is none, FileNotFoundError with the repository,
         the files and what to do for anything that cannot be had.
         """
-        place = parse(source)
+        place = self.place(source)
         answer = self.ask(place)
         refusal: FileNotFoundError | None = None
         for kind in (variant,) if strict else dict.fromkeys((variant, None)):
@@ -127,7 +131,7 @@ class Hub:
     def names(self, source: str) -> list[str]:
         """What the repository holds below a source, by name; where the hub does not answer, as far as the cache knows.
         Raises FileNotFoundError where neither knows the repository."""
-        place = parse(source)
+        place = self.place(source)
         answer = self.ask(place)
         for snapshot in answer.snapshots:
             return [name.removeprefix(place.prefix) for name in snapshot.sizes if name.startswith(place.prefix)]
@@ -135,6 +139,14 @@ class Hub:
         raise FileNotFoundError(
             f"{place} cannot be had ({reason(place, answer.fault)}), and the cache {cache()} holds nothing of it"
         )
+
+    def place(self, source: str) -> Place:
+        """What a source names, at the commit that is wanted of it."""
+        place = parse(source)
+        if place.revision is None and (commit := self.commits.get(place.repo)) is not None:
+            exact = replace(place, revision=commit)
+            return exact if self.ask(exact).snapshots else place
+        return place
 
     def ask(self, place: Place) -> Answer:
         """What there is of a repository at a revision. Never raises for a hub that does not answer."""

@@ -28,6 +28,8 @@ def locate(source: Source, part: str, variant: str | None = None) -> Local:
     if not place.exists():
         raise FileNotFoundError(f"no file or folder {place}")
     if part == "tokenizer":  # which looks itself for what it needs
+        if (place / part).is_dir() and not any((place / name).is_file() for name in hub.TOKENIZER):
+            place = place / part
         return Local(str(source), place, tuple(path for name in hub.TOKENIZER if (path := place / name).is_file()))
     if part == "scheduler":
         return Local(str(source), place.parent, (place,))

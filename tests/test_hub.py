@@ -159,13 +159,17 @@ def test_what_a_repository_says_of_its_training_is_pinned_with_its_revision(loca
     assert (read["commit"], list(read["files"])) == (commit, ["scheduler_config.json"])
 
 
-def test_a_repository_brings_the_parts_that_it_has_and_the_pair_the_others(local_hub, copy, tmp_path):
+def test_a_repository_brings_the_parts_that_it_has_and_the_pair_the_others(local_hub, pipeline, copy, tmp_path):
     for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
         shutil.rmtree(copy / part)
     local_hub.publish("owner/unet-only", copy)
     local_hub.publish("owner/bare", copy / "unet")
     assert contents("hub:owner/unet-only", Hub()) == {"unet": "hub:owner/unet-only/unet"}
     assert contents("hub:owner/bare", Hub()) == {"unet": "hub:owner/bare"}
+    local_hub.publish("owner/whole", pipeline)
+    assert contents("hub:owner/whole/unet@main", Hub()) == {
+        "unet": "hub:owner/whole/unet@main", "scheduler": "hub:owner/whole/scheduler@main",
+    }  # fmt: skip
     pair = describe("animatediff")[0]
     for model in ("unet-only", "bare"):
         new = swapped(pair, Swaps(f"hub:owner/{model}", f"hub:owner/{model}"))
@@ -412,10 +416,28 @@ def test_a_public_pair_samples_with_a_network_and_without_to_the_same_bytes(publ
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_repository_that_moved_since_a_record_was_written_is_said(published, other, capsys):
+def test_a_record_is_made_again_from_its_commits_wherever_the_repositories_have_moved(published, other, capsys):
+    main([*PAIR, "-o", "a.gif", "--quiet"])
+    published.publish(SD, other)
+    published.requests.clear()
+    assert main(["sample", "--from", "a.gif.json", "-o", "cached.gif", "--quiet"]) == 0
+    assert len(published.requests) == 2  # of the commits, which are in the cache
+    shutil.rmtree(hub.folder(SD))
+    capsys.readouterr()
+    assert main(["sample", "--from", "a.gif.json", "-o", "downloaded.gif", "--quiet"]) == 0
+    assert "the record" not in capsys.readouterr().err
+    assert main([*PAIR, "-o", "moved.gif", "--quiet"]) == 0
+    first, cached, downloaded, moved = (Path(f"{n}.gif").read_bytes() for n in ("a", "cached", "downloaded", "moved"))
+    assert first == cached == downloaded != moved
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_commit_of_a_record_that_is_gone_is_said(published, other, capsys):
     main([*PAIR, "-o", "a.gif", "--quiet"])
     before = published.repositories[SD].revisions["main"]
     now = published.publish(SD, other)
+    del published.repositories[SD].commits[before]
+    shutil.rmtree(hub.folder(SD))
     capsys.readouterr()
     assert main(["sample", "--from", "a.gif.json", "-o", "b.gif", "--quiet"]) == 0
     said = capsys.readouterr().err

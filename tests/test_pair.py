@@ -226,6 +226,10 @@ def test_a_tokenizer_alone_serves_both_models(pipeline, modules, tmp_path):
     for side in (pair.image, pair.video):
         assert side.tokenizer(["a"])[0, 1] == 1 + len(WORDS)  # the last of the words, behind begin and end
     assert Swaps.from_dict(json.loads(json.dumps(swaps.to_dict()))) == swaps
+    (tmp_path / "whole").mkdir()
+    shutil.move(tmp_path / "words", tmp_path / "whole" / "tokenizer")
+    within = load_pair("animatediff", swaps=replace(swaps, tokenizer=str(tmp_path / "whole")))
+    assert within.image.tokenizer(["a"]).tolist() == pair.image.tokenizer(["a"]).tolist()
 
 
 def test_clip_skip_is_of_a_side_and_can_be_given_for_both_or_for_the_image_model(copy):

@@ -143,6 +143,12 @@ def test_a_swapped_pipeline_is_what_its_own_scheduler_says(pipeline: Path) -> No
     }  # fmt: skip
 
 
+def test_a_unet_s_own_folder_is_what_the_scheduler_beside_it_says(pipeline: Path) -> None:
+    image, _ = sides(Swaps(image_model=str(pipeline / "unet")))
+    assert (image["prediction"], image["schedule"]) == ("v", ZERO)
+    assert image["from"]["schedule"] == str(pipeline / "scheduler" / "scheduler_config.json")
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "zigzag", "composite", "mixture", "image", "freeinit", "zsampling"])
 def test_both_models_at_zero_terminal_snr_sample_by_every_sampler(sampler: str) -> None:
     zero = {"image_prediction": "v", "image_schedule": "zero-snr", "video_schedule": "zero-snr"}

@@ -139,7 +139,9 @@ def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = Non
     kept = kept or {}
     named = named_model(options, kept)
     swaps = Swaps.from_dict({**kept.get("swaps", {}), **given_swaps(options)})
-    model = TextToVideo.from_pair(named["pair"], named["device"], named["dtype"], swaps, named["compile"])
+    model = TextToVideo.from_pair(
+        named["pair"], named["device"], named["dtype"], swaps, named["compile"], kept.get("commits", {})
+    )
     for side in model.pair.sides:
         if any(source != "pair" for source in side.source.values()):
             say(side.announcement)

@@ -17,7 +17,7 @@ class Kept:
 
     requests: list[Request] = field(default_factory=list)
     call: dict[str, Any] = field(default_factory=dict)  # sizes, tile, the video it began from
-    model: dict[str, Any] = field(default_factory=dict)  # pair, what is swapped in it, device, dtype, compile
+    model: dict[str, Any] = field(default_factory=dict)  # pair, what is swapped in it, device, dtype, compile, commits
     sampling: dict[str, Any] = field(default_factory=dict)  # in the form of a pair's defaults
     record: Record | None = None
 
@@ -40,7 +40,7 @@ def recall(path: Path) -> Kept:
     names = ("frames", "height", "width", "vae_tile", "image_frames", "strength", "raw_prompts")
     call = {name: getattr(record, name) for name in names}
     call["video"] = None if record.video is None else record.video["path"]
-    model = {name: getattr(record, name) for name in ("pair", "device", "dtype", "compile", "swaps")}
+    model = {name: getattr(record, name) for name in ("pair", "device", "dtype", "compile", "swaps", "commits")}
     options = dict(record.sampling)
     name = options.pop("sampler", None)
     return Kept(requests, call, model, {"sampler": name, str(name): options}, record)
