@@ -53,7 +53,7 @@ def ours(model: TextToVideo, schedule: Schedule, **options: Any) -> tuple[Trajec
     states: list[Tensor] = []
     result = model(
         PROMPTS, negative_prompt=NEGATIVE, seed=SEEDS, frames=FRAMES, height=HEIGHT, width=WIDTH, steps=STEPS,
-        callback=lambda step, total, run: states.append(run.x), **options,
+        batch_size=len(PROMPTS), callback=lambda step, total, run: states.append(run.x), **options,
     )  # fmt: skip
     sigmas = schedule.grid(STEPS, options["spacing"])[1:-1]
     latents = [schedule.alpha_at(sigma) * x for sigma, x in zip(sigmas, states, strict=False)]
