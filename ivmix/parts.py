@@ -41,7 +41,7 @@ def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files
             continue
         known = raw.get("files", {}).get(source, {})
         try:
-            found[part, source] = asked.fetch(source, part, known.get("variant"), strict=False)
+            found[part, source] = asked.fetch(source, part, known.get("variant"), fall_back=True)
         except MissingError as error:
             size = known.get("bytes")
             missing.append(error)

@@ -95,18 +95,18 @@ class Hub:
     said: set[str] = field(default_factory=set)
     pauses: tuple[float, ...] = (1, 2)  # seconds before a busy hub is asked again
 
-    def fetch(self, source: str, part: str, variant: str | None = None, strict: bool = True) -> Local:
+    def fetch(self, source: str, part: str, variant: str | None = None, fall_back: bool = False) -> Local:
         """The files of one part that `source` names, on this machine.
 
         `part` is "unet", "vae", "text_encoder", "motion", "lora", "scheduler", or "tokenizer". Downloads what the cache
-        lacks, after saying on stderr what and from where. `strict=False` takes the plain file where there is none of
-        that `variant`, and says so. Raises ValueError for a source that is none, FileNotFoundError with the repository,
+        lacks, after saying on stderr what and from where. `fall_back` takes the plain file where there is none of that
+        `variant`, and says so. Raises ValueError for a source that is none, FileNotFoundError with the repository,
         the files and what to do for anything that cannot be had.
         """
         place = self.place(source)
         answer = self.ask(place)
         refusal: FileNotFoundError | None = None
-        for kind in (variant,) if strict else dict.fromkeys((variant, None)):
+        for kind in dict.fromkeys((variant, None)) if fall_back else (variant,):
             for snapshot in answer.snapshots:
                 try:
                     names = files_of(place, snapshot.sizes, part, kind)

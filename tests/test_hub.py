@@ -187,11 +187,11 @@ def test_a_variant_that_is_not_there_is_an_error_or_where_the_pair_names_it_the_
     with pytest.raises(FileNotFoundError, match="no weight file for unet, variant fp16"):
         Hub().fetch("hub:owner/name", "unet", "fp16")
     said = f"hub:owner/name: {UNET[0]} is read, in place of a file of variant fp16, which the"
-    found = Hub().fetch("hub:owner/name", "unet", "fp16", strict=False)
+    found = Hub().fetch("hub:owner/name", "unet", "fp16", fall_back=True)
     assert (found.variant, found.weights.name) == (None, "diffusion_pytorch_model.safetensors")
     assert f"{said} repository does not hold" in capsys.readouterr().err
     local_hub.stop()
-    assert Hub().fetch("hub:owner/name", "unet", "fp16", strict=False) == found
+    assert Hub().fetch("hub:owner/name", "unet", "fp16", fall_back=True) == found
     assert f"{said} cache does not hold" in capsys.readouterr().err
 
 
