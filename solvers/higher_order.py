@@ -45,7 +45,7 @@ class HigherOrder(Solver):
     clip, is the trapezoidal rule with eps(0) = 0, evaluated at `sigma_next`; with "euler" it is the identity.
 
     `time` is what a step is taken in: "sigma", or "flow", s = sigma/(1 + sigma); then sigma = inf, which is s = 1, is a
-    level like others, and in "sigma" a step from there is Euler's and none leads there. None: "flow" for a run from or
+    level like others, and in "sigma" a step from or to there is Euler's. None: "flow" for a run from or
     to inf (a rectified flow, zero terminal SNR), else "sigma".
     """
 
@@ -70,11 +70,11 @@ class HigherOrder(Solver):
         """As every solver's, but for the ends."""
         sigma, end = level(sigma), level(sigma_next).item()
         begin = sigma.item()
-        if begin == end:
+        if begin == end < math.inf:
             return x, memory
         past = memory if isinstance(memory, Past) else None
         flow = self._in_flow_time(begin, end, past)
-        if not flow and (math.isinf(begin) or math.isinf(end)):
+        if math.inf in (begin, end) and (not flow or 0 in (begin, end) or begin == end):
             return super().step(denoise, x, sigma, end, None, noise)
         if begin == 0:
             return self._leave(denoise, x, end), None
@@ -95,7 +95,7 @@ class HigherOrder(Solver):
             return 0
         if sigma == 0:
             return int(self.end == "ab2")
-        euler = sigma_next == 0 or (self.time == "sigma" and math.isinf(sigma))
+        euler = sigma_next == 0 or (self.time == "sigma" and math.inf in (sigma, sigma_next))
         return 1 if euler else self.stages
 
     def on(self, levels: list[float]) -> Solver:

@@ -205,7 +205,8 @@ def playable(legs: Iterable[Leg], reach: Reach | None) -> bool:
     for leg in legs:
         if leg.network is not None and leg.network in reach:
             low, high = reach[leg.network]
-            told = [leg.told] if leg.solver.stages == 1 or leg.target == 0 else [leg.told, leg.target]
+            several = leg.solver.cost(leg.source, leg.target) > 1
+            told = [leg.told, leg.target] if several else [leg.told]
             if not all(low <= level <= high for level in told):
                 return False
     return True

@@ -45,22 +45,25 @@ class Solver:
         """From `x` at `sigma` to the state at `sigma_next`, in either direction.
 
         `x` has any shape. `memory` is what the last step returned, None at the first. `noise(sigma, sigma_next)` draws
-        unit normals of x's shape for stochastic solvers. A step to 0 returns x0; one from inf, where x is z, returns
-        x0 + sigma_next·z; one from 0, where x is x0 and eps = 0, returns x and evaluates nothing; one of length 0 is
-        the identity. ValueError for a step up to inf.
+        unit normals of x's shape for stochastic solvers. A step to 0 returns x0, one to inf eps; one from inf, where x
+        is z, returns x0 + sigma_next·z; one from 0, where x is x0 and eps = 0, returns x and evaluates nothing; one of
+        length 0 is the identity. ValueError for a step between 0 and inf.
         """
         sigma, end = level(sigma), level(sigma_next).item()
         begin = sigma.item()
-        if math.isinf(end):
-            raise ValueError(f"sigma_next: got inf, which {type(self).__name__} cannot step to; end at a finite level")
-        if begin == 0:
+        if begin == 0 and not math.isinf(end):
             self.check_upward(begin, end)
             return x, None
+        if begin in (0, math.inf) and math.isinf(end):
+            raise ValueError(f"sigma, sigma_next: got {begin:g}, inf; expected a level between 0 and inf to come from")
         x0 = denoise(x, sigma)
         if end == 0:
             return x0, None
         if math.isinf(begin):
             return x0.add(x, alpha=end), None
+        if math.isinf(end):
+            self.check_upward(begin, end)
+            return (x - x0) / begin, None
         return self.advance(denoise, x, x0, begin, end, memory, noise)
 
     def churn_at(self, sigma: Tensor) -> float:
@@ -74,7 +77,7 @@ class Solver:
 
     def cost(self, sigma: float, sigma_next: float) -> int:
         """Evaluations of a step between these levels, once a multistep solver runs."""
-        edge = sigma_next == 0 or math.isinf(sigma)
+        edge = sigma_next == 0 or math.inf in (sigma, sigma_next)
         return 0 if sigma == 0 else 1 if edge else self.stages
 
     def on(self, levels: list[float]) -> "Solver":
