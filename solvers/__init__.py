@@ -23,14 +23,14 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 
 from ivmix.solvers import analytic
 from ivmix.solvers.adaptive import BogackiShampine32, DormandPrince54
-from ivmix.solvers.affine import Affine, Atom, Model, Weight, as_affine
+from ivmix.solvers.affine import Affine, Atom, Model, Output, Weight, as_affine
 from ivmix.solvers.composite import Composite, Progress, composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.editing import invert, noised, tail
 from ivmix.solvers.freeinit import LowPass, freeinit
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided
-from ivmix.solvers.integrate import Field, NotFiniteError, Record, Run, integrate
+from ivmix.solvers.integrate import Evaluation, Field, NotFiniteError, Record, Run, integrate
 from ivmix.solvers.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.legs import Leg, View, plain, planned_nfe
 from ivmix.solvers.mixture import late, mixture
@@ -42,7 +42,7 @@ from ivmix.solvers.multistep import (
     DPMSolverPP3M,
 )
 from ivmix.solvers.network import Network, enlarged, framewise, join_conditions, repeat_rows
-from ivmix.solvers.noise import initial_noise, normal_noise
+from ivmix.solvers.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.official import Official
 from ivmix.solvers.onestep import RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
 from ivmix.solvers.rescale import Rescaled
@@ -70,6 +70,7 @@ __all__ = [
     "DormandPrince54",
     "Euler",
     "EulerAncestral",
+    "Evaluation",
     "Field",
     "Guidance",
     "GuidanceRamp",
@@ -84,8 +85,10 @@ __all__ = [
     "Noise",
     "NotFiniteError",
     "Official",
+    "Output",
     "Progress",
     "Record",
+    "RecordedNoise",
     "Rescaled",
     "Run",
     "SDEDPMSolverPP2M",

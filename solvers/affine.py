@@ -6,7 +6,7 @@ is exactly zero, and runs one batch per network. Since all denoisers of one x an
 to 1 are the same weights of eps and of the score.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Protocol
@@ -63,6 +63,15 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
+class Output:
+    """What one atom predicted, x0 of the state's shape and dtype, and its weight in the combination."""
+
+    atom: Atom
+    weight: Number
+    x0: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Affine:
     """A weighted sum of atoms, called as `affine(x, sigma) -> x0` with x `b c f h w` and sigma 0-d.
 
@@ -107,12 +116,15 @@ class Affine:
 
     def __call__(self, x: Tensor, sigma: float | Tensor, batches: Sequence[Batch] | None = None) -> Tensor:
         """x0 of x's shape and dtype. `batches`: what `batches(sigma)` returned, if it is at hand."""
+        return combine(self.outputs(x, sigma, batches), x)
+
+    def outputs(self, x: Tensor, sigma: float | Tensor, batches: Sequence[Batch] | None = None) -> Iterator[Output]:
+        """What a call with the same arguments adds up: the prediction of every atom of weight other than 0."""
         sigma = level(sigma)
-        total: Tensor | None = None
         for batch in self.batches(sigma) if batches is None else batches:
-            for weight, x0 in zip(batch.weights, batch.model.predict(x, sigma, batch.conditions), strict=True):
-                total = _accumulate(total, weight, x0)
-        return torch.zeros_like(x) if total is None else total
+            predictions = batch.model.predict(x, sigma, batch.conditions)
+            for condition, weight, x0 in zip(batch.conditions, batch.weights, predictions, strict=True):
+                yield Output(Atom(batch.model, condition), weight, x0)
 
     def weights(self, sigma: float | Tensor) -> list[Number]:
         """The weight of every atom at `sigma`, in the order of `terms`."""
@@ -147,6 +159,14 @@ class Affine:
                 batch.conditions.append(atom.condition)
                 batch.weights.append(weight)
         return list(groups.values())
+
+
+def combine(outputs: Iterable[Output], x: Tensor) -> Tensor:
+    """The sum of weight·x0; zeros of `x`'s kind if there are none."""
+    total: Tensor | None = None
+    for output in outputs:
+        total = _accumulate(total, output.weight, output.x0)
+    return torch.zeros_like(x) if total is None else total
 
 
 def evaluate(combinations: Sequence[Affine], x: Tensor, sigma: float | Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -10,26 +10,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ivmix.solvers.affine import Affine, count_rows, value_at
+from ivmix.solvers.affine import Affine, Batch, Output, combine, count_rows, value_at
 from ivmix.solvers.composite import Composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level, like
 from ivmix.solvers.editing import noised
 from ivmix.solvers.guidance import Guided, guide
 from ivmix.solvers.legs import Leg
-from ivmix.solvers.noise import draw
+from ivmix.solvers.noise import RecordedNoise, draw
 from ivmix.solvers.schedule import Schedule
 
 Field = Guided | Composite | Denoiser
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One evaluation of a leg's field, as `integrate` shows it to `watch`; all tensors detached.
+
+    `leg`: the leg's number in the plan, from 0. `x0` is what the field made of the state `x` at the level `told`, both
+    as the leg's view has them. `outputs`: of an `Affine` (and of a `Guided` or `Composite`, which become one), what
+    each atom predicted and with which weight, in the order of evaluation; of other denoisers, which do not say, none.
+    """
+
+    leg: int
+    told: float
+    x: Tensor = field(repr=False)
+    x0: Tensor = field(repr=False)
+    outputs: tuple[Output, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
 class Record:
-    """One leg as it was played: levels its network was told, rows per network, the detached state after it."""
+    """One leg as it was played: its number in the plan, from 0, the levels its network was told, rows per network, the
+    detached state after it, and the detached x0 that it evaluated first, None if it evaluated none."""
 
     leg: Leg
+    number: int
     told: tuple[float, ...]
     forwards: Mapping[str, int]
-    x: Tensor
+    x: Tensor = field(repr=False)
+    x0: Tensor | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -38,8 +57,9 @@ class Run:
 
     `x`: the state, at the level `at`: the target of the last leg played. `nfe`: guided evaluations per network.
     `forwards`: rows per network, cond and uncond counted one by one (a batch of any size is one row). `trace`: one
-    `Record` per leg, if asked for.
-    `cancelled`: whether the callback ended it early.
+    `Record` per leg, if asked for. `cancelled`: whether the callback ended it early. `leg`: the number of the last leg
+    played, from 0. `x0`: a preview without a further evaluation, detached and of x's shape: what the last leg that
+    evaluated a network found first; None before any, and in a run with neither callback nor trace, which keeps none.
     """
 
     x: Tensor = field(repr=False)
@@ -48,9 +68,12 @@ class Run:
     forwards: Mapping[str, int]
     trace: tuple[Record, ...] | None = field(default=None, repr=False)
     cancelled: bool = False
+    leg: int = 0
+    x0: Tensor | None = field(default=None, repr=False)
 
 
 Callback = Callable[[int, int, Run], Any]
+Watch = Callable[[Evaluation], Any]
 
 
 class NotFiniteError(ValueError):
@@ -68,26 +91,28 @@ def integrate(
     legs: Sequence[Leg],
     x: Tensor,
     *,
-    noise: Noise | None = None,
+    noise: Noise | RecordedNoise | None = None,
     schedule: Schedule | None = None,
     callback: Callback | None = None,
     trace: bool = False,
+    watch: Watch | None = None,
 ) -> Run:
     """Plays `legs`, from the state `x` at the first leg's source.
 
     `fields`: one field for every leg, or one for each network that the legs name. A field is a `Guided`, under the
     scale of its leg; a denoiser, whose legs have guidance None; or a `Composite`, whose churn must be its solver's
-    (0 for all deterministic ones). `noise(sigma, sigma_next)` gives unit normals of x's shape to R legs
-    and stochastic solvers (see `normal_noise`). `schedule` relates x to z for legs that act on z or begin a run
-    again (see `Leg`) and is not needed otherwise. `callback(step, total, run)` follows every outer step, `step`
-    counting from 1; returning False cancels.
+    (0 for all deterministic ones). `noise(sigma, sigma_next)` gives unit normals of x's shape to R legs and stochastic
+    solvers (see `normal_noise`, and `RecordedNoise` for what several plans share). `schedule` relates x to z for legs
+    that act on z or begin a run again (see `Leg`) and is not needed otherwise. `callback(step, total, run)` follows
+    every outer step, `step` counting from 1; returning False cancels. `watch(evaluation)` follows every evaluation of a
+    field, with what each network of an `Affine` predicted; nothing of it is kept here.
 
     x `b c f h w` is computed on in at least float32. Nothing waits for the device (adaptive solvers do, once an
     attempt): whether a state was finite is kept there and read once, at the end, when a NaN or inf raises
     `NotFiniteError` naming its step, and the networks that began with one. Autograd is left as the caller set it.
     Multistep memory is kept per (label, network).
     """
-    play = _Player(fields, noise, schedule)
+    play = _Player(fields, noise, schedule, watch, keep=trace or callback is not None)
     _check(legs, play, x)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     play.start = x, legs[0].source
@@ -100,7 +125,7 @@ def integrate(
             x, told, forwards = play(leg, x, at)
             at = leg.target
             if records is not None:
-                records.append(Record(leg, told, forwards, x.detach()))
+                records.append(Record(leg, play.leg, told, forwards, x.detach(), play.x0 if told else None))
         finite.append(x.detach().sum())
         if callback is not None and callback(count, len(steps), play.run(x, at, records)) is False:
             cancelled = count < len(steps)
@@ -112,8 +137,19 @@ def integrate(
 class _Player:
     """Plays single legs and keeps what a run accumulates: counts and multistep memory."""
 
-    def __init__(self, fields: Field | Mapping[str, Field], noise: Noise | None, schedule: Schedule | None) -> None:
+    def __init__(
+        self,
+        fields: Field | Mapping[str, Field],
+        noise: Noise | RecordedNoise | None,
+        schedule: Schedule | None,
+        watch: Watch | None,
+        keep: bool,
+    ) -> None:
         self.fields, self.noise, self.schedule = fields, noise, schedule
+        self.watch, self.keep = watch, keep
+        self.leg = -1  # the number of the leg being played
+        self.x0: Tensor | None = None  # what the last leg with a network evaluated first, if `keep`
+        self.noises: dict[tuple[int, str], Noise] = {}  # of recorded legs
         self.nfe: dict[str, int] = {}
         self.forwards: dict[str, int] = {}
         self.memory: dict[tuple[str, str | None], Any] = {}
@@ -123,6 +159,7 @@ class _Player:
 
     def __call__(self, leg: Leg, x: Tensor, at: float) -> tuple[Tensor, tuple[float, ...], dict[str, int]]:
         """The state after `leg`, the levels that were told and the rows that were spent."""
+        self.leg += 1
         if leg.source != at:
             x = x * self._alpha(at) / self._alpha(leg.source)  # the same z, read at another level
         if leg.network is None:
@@ -132,9 +169,13 @@ class _Player:
         denoise = self._counted(leg, told, forwards)
         lane = leg.label, leg.network
         y, self.memory[lane] = leg.solver.step(
-            denoise, leg.view.enter(x) if leg.view else x, leg.source, leg.target, self.memory.get(lane), self.noise
+            denoise, leg.view.enter(x) if leg.view else x, leg.source, leg.target, self.memory.get(lane), self._of(leg)
         )
-        return leg.view.leave(y, x) if leg.view else y, tuple(told), forwards
+        if leg.view:
+            y = leg.view.leave(y, x)
+            if self.x0 is not None and told:
+                self.x0 = leg.view.leave(self.x0, x.detach())
+        return y, tuple(told), forwards
 
     def field(self, leg: Leg) -> Field:
         if not isinstance(self.fields, Mapping):
@@ -157,7 +198,13 @@ class _Player:
 
     def run(self, x: Tensor, at: float, records: list[Record] | None, cancelled: bool = False) -> Run:
         trace = None if records is None else tuple(records)
-        return Run(x, at, dict(self.nfe), dict(self.forwards), trace, cancelled)
+        return Run(x, at, dict(self.nfe), dict(self.forwards), trace, cancelled, self.leg, self.x0)
+
+    def _of(self, leg: Leg) -> Noise | None:
+        """The noise for `leg`, which a recording gives by step and leg."""
+        if not isinstance(self.noise, RecordedNoise):
+            return self.noise
+        return self.noises.setdefault((leg.step, leg.label), self.noise.of(leg.step, leg.label))
 
     def _counted(self, leg: Leg, told: list[float], forwards: dict[str, int]) -> Denoiser:
         """The leg's denoiser; counts its evaluations and tells the network the leg's level."""
@@ -166,9 +213,12 @@ class _Player:
         def counted(x: Tensor, sigma: Tensor) -> Tensor:
             heard = level(leg.told) if leg.told != leg.source and sigma == leg.source else sigma
             evaluate, cost = denoise, {str(leg.network): 1}
+            outputs: list[Output] = []
             if isinstance(denoise, Affine):
                 batches = denoise.batches(heard)
                 evaluate, cost = partial(denoise, batches=batches), count_rows(batches)
+                if self.watch is not None:
+                    evaluate = partial(_kept, denoise, batches, outputs)
             elif hasattr(denoise, "cost"):  # as a Rescaled
                 cost = denoise.cost(heard)
             for name, rows in cost.items():
@@ -176,12 +226,15 @@ class _Player:
                 self.forwards[name] = self.forwards.get(name, 0) + rows
                 forwards[name] = forwards.get(name, 0) + rows
             told.append(heard.item())
-            if heard is sigma:
-                x0 = evaluate(x, sigma)
-            else:
-                x_heard = x * self._alpha(leg.source) / self._alpha(leg.told)  # the same z, read at the level told
-                x0 = x - sigma * (x_heard - evaluate(x_heard, heard)) / heard
-            x0 = like(x, x0, f"fields[{leg.network!r}]").to(x.dtype)
+            # the same z, read at the level told
+            x_heard = x if heard is sigma else x * self._alpha(leg.source) / self._alpha(leg.told)
+            x0 = like(x, evaluate(x_heard, heard), f"fields[{leg.network!r}]").to(x.dtype)
+            if self.watch is not None:
+                self.watch(Evaluation(self.leg, told[-1], x_heard.detach(), x0.detach(), tuple(outputs)))
+            if heard is not sigma:
+                x0 = x - sigma * (x_heard - x0) / heard
+            if self.keep and len(told) == 1:
+                self.x0 = x0.detach()
             if tuple(cost) not in self.first:
                 self.first[tuple(cost)] = torch.stack([x.detach().sum(), x0.detach().sum()])
             return x0
@@ -189,8 +242,9 @@ class _Player:
         return counted
 
     def _renoise(self, leg: Leg, x: Tensor) -> Tensor:
-        assert self.noise is not None  # _check
-        xi = draw(self.noise, x, level(leg.source), level(leg.target))
+        noise = self._of(leg)
+        assert noise is not None  # _check
+        xi = draw(noise, x, level(leg.source), level(leg.target))
         if leg.keep is not None:
             return self._begin_again(leg, leg.keep, x, xi)
         return x + math.sqrt(leg.target**2 - leg.source**2) * xi
@@ -207,6 +261,13 @@ class _Player:
     def _alpha(self, sigma: float) -> Tensor:
         assert self.schedule is not None  # _check
         return self.schedule.alpha_at(sigma)
+
+
+def _kept(field: Affine, batches: list[Batch], outputs: list[Output], x: Tensor, sigma: Tensor) -> Tensor:
+    """`field(x, sigma, batches)`, which leaves in `outputs` what it added up, detached."""
+    found = list(field.outputs(x, sigma, batches))
+    outputs += [replace(output, x0=output.x0.detach()) for output in found]
+    return combine(found, x)
 
 
 def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:

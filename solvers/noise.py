@@ -2,6 +2,8 @@
 dtype."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from torch import Generator, Tensor
@@ -28,6 +30,43 @@ def normal_noise(seeds: Sequence[int], shape: Sequence[int]) -> Noise:
     """
     generators = [Generator().manual_seed(_seed(seed) ^ _STEPS) for seed in seeds]
     return lambda sigma, sigma_next: _draw(generators, shape)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedNoise:
+    """Noise by step and leg: drawn from `source` the first time that a leg asks, the very same whenever it asks again.
+
+    `draws` holds every draw under (step, label, number): the leg's outer step and label and the draws it had made
+    before; it is data, to be kept, saved or cut. A changed plan (another solver, other guidance, `tail`) played with
+    `RecordedNoise(draws=recorded.draws)` gets the same noise at the same step and leg; what was not recorded is then,
+    without a source, a ValueError.
+
+    >>> recorded = RecordedNoise(normal_noise([0], (4, 8, 2, 2)))
+    >>> first = recorded.of(7, "step")(torch.tensor(2.0), torch.tensor(1.0))
+    >>> again = RecordedNoise(draws=recorded.draws).of(7, "step")(torch.tensor(2.0), torch.tensor(1.5))
+    >>> again is first, list(recorded.draws)
+    (True, [(7, 'step', 0)])
+    """
+
+    source: Noise | None = None
+    draws: dict[tuple[int, str, int], Tensor] = field(default_factory=dict, repr=False)
+
+    def of(self, step: int, label: str) -> Noise:
+        """The noise of one leg in one run: each call gives its next draw."""
+        numbers = count()
+
+        def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
+            key = step, label, next(numbers)
+            if key not in self.draws:
+                if self.source is None:
+                    raise ValueError(
+                        f"noise: draw {key[2]} of leg {label!r} of step {step} was not recorded; give "
+                        "RecordedNoise a source to draw it from"
+                    )
+                self.draws[key] = self.source(sigma, sigma_next)
+            return self.draws[key]
+
+        return noise
 
 
 def draw(noise: Noise | None, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:

@@ -154,18 +154,14 @@ def test_runs_joined_by_hand_any_plan_and_no_memory_between_them(pair):
             z_T = SCHEDULE.alpha[-1] * x0 + SCHEDULE.sigma_vp[-1] * z
             eta = noise(None, None).double()
             x = SCHEDULE.start(low_pass(z_T) + eta - low_pass(eta), SIGMAS[0])
-    run = integrate(
-        pair, freeinit(legs, 3, low_pass), start, noise=normal_noise(seeds, shape), schedule=SCHEDULE
-    )
+    run = integrate(pair, freeinit(legs, 3, low_pass), start, noise=normal_noise(seeds, shape), schedule=SCHEDULE)
     torch.testing.assert_close(run.x, x0, rtol=0, atol=1e-11)  # x is of order 15 at the top
 
 
 def test_a_sample_is_the_same_alone_and_in_a_batch():
     def end(seeds):
         x = SCHEDULE.start(initial_noise(seeds, SHAPE).double(), SIGMAS[0])
-        return integrate(
-            denoise, freeinit(plain(SIGMAS), 3), x, noise=normal_noise(seeds, SHAPE), schedule=SCHEDULE
-        ).x
+        return integrate(denoise, freeinit(plain(SIGMAS), 3), x, noise=normal_noise(seeds, SHAPE), schedule=SCHEDULE).x
 
     torch.testing.assert_close(end([1, 2, 3])[1:2], end([2]), rtol=0, atol=1e-13)
 

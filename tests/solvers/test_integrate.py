@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -13,19 +14,23 @@ from ivmix.solvers import (
     DPMSolverPP2S,
     DPMSolverPP3M,
     Euler,
+    EulerAncestral,
     Guided,
     Heun,
     IVMixed,
     Leg,
     Network,
     NotFiniteError,
+    RecordedNoise,
     Schedule,
+    SDEDPMSolverPP2M,
     UniPC3,
     View,
     integrate,
     normal_noise,
     plain,
     planned_nfe,
+    tail,
 )
 
 SCHEDULE = Schedule.scaled_linear()
@@ -191,6 +196,125 @@ def test_callback_sees_every_outer_step(pair, x):
     assert seen[0][2] == {"image": 2, "video": 3}
     assert seen[-1][2] == run.nfe
     assert not run.cancelled
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP2M()], ids=lambda solver: type(solver).__name__)
+def test_callback_and_trace_see_the_x0_that_each_leg_found_at_its_beginning(solver, pair, x):
+    legs, seen = plain(SIGMAS, 2.0, solver), []
+    run = integrate(pair, legs, x.requires_grad_(), trace=True, callback=lambda *given: seen.append(given[2]))
+    states = [x.detach(), *(record.x for record in run.trace)]
+    for number, (leg, state, record, shown) in enumerate(zip(legs, states, run.trace, seen, strict=False)):
+        expected = pair["video"].at(2.0)(state, leg.source)
+        assert torch.equal(shown.x0, expected)
+        assert record.x0 is shown.x0
+        assert record.number == shown.leg == number
+        assert not shown.x0.requires_grad
+    assert run.x0 is seen[-1].x0
+
+
+def test_a_noise_leg_finds_no_x0_and_leaves_the_last_one_to_be_shown(pair, x):
+    legs, seen = IVMixed("RV-IV", solver=Heun()).legs(SIGMAS), []
+    noise = normal_noise([0, 1], x.shape[1:])
+    run = integrate(pair, legs, x, noise=noise, trace=True, callback=lambda *given: seen.append(given[2]))
+    assert [record.number for record in run.trace] == list(range(len(legs)))
+    assert [record.x0 is None for record in run.trace] == [leg.network is None for leg in legs]
+    up = integrate(pair, [Leg(None, "R up 1", 3.0, 3.0, 5.0, None, Euler(), 0)], x, noise=noise, trace=True)
+    assert up.x0 is up.trace[0].x0 is None
+    last = [record for record in run.trace if record.leg.step == 3][-1]
+    assert seen[3].x0 is last.x0
+    assert seen[3].leg == last.number
+
+
+def test_x0_has_the_states_shape_whatever_a_legs_view_shows_its_network(pair, x):
+    half = View("half", lambda x: x[:, :, ::2], lambda y, x: y.repeat_interleave(2, 2))
+    legs = [replace(leg, view=half) for leg in plain(SIGMAS)]
+    run = integrate(lambda y, sigma: y / 2, legs, x, trace=True)
+    assert torch.equal(run.trace[0].x0, x[:, :, ::2].repeat_interleave(2, 2) / 2)
+
+
+def test_a_run_that_nobody_follows_keeps_no_x0(pair, x):
+    """Beside the state nothing but what solvers remember lives from step to step, and Euler remembers nothing."""
+    kept = []
+
+    def denoise(y, sigma):
+        assert all(x0() is None for x0 in kept[:-1])
+        x0 = y / 2
+        kept.append(weakref.ref(x0))
+        return x0
+
+    assert integrate(denoise, plain(SIGMAS), x).x0 is None
+    assert len(kept) == 8
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun()], ids=lambda solver: type(solver).__name__)
+def test_watching_shows_what_every_network_predicted_and_changes_nothing(solver, pair, x):
+    legs, seen = IVMixed(solver=solver, step_solver=solver, guidance=2.0).legs(SIGMAS), []
+    run = integrate(pair, legs, x, trace=True, watch=seen.append)
+    assert torch.equal(run.x, integrate(pair, legs, x).x)
+    told = [(record.number, level) for record in run.trace for level in record.told]
+    assert [(one.leg, one.told) for one in seen] == told
+    for one in seen:
+        leg = legs[one.leg]
+        guided = pair[leg.network].at(leg.guidance)
+        assert [output.atom for output in one.outputs] == [atom for atom, _ in guided.terms]
+        assert [output.weight for output in one.outputs] == [1 - leg.guidance, leg.guidance]
+        for output in one.outputs:
+            gaussian = output.atom.model.given[output.atom.condition]
+            assert torch.equal(output.x0, gaussian(one.x, one.told))
+        torch.testing.assert_close(one.x0, guided(one.x, one.told), rtol=0, atol=0)
+
+
+def test_watching_a_denoiser_that_is_no_affine_shows_its_x0_alone(x):
+    seen = []
+    integrate(lambda y, sigma: y / 2, plain(SIGMAS), x.requires_grad_(), watch=seen.append)
+    assert torch.equal(seen[0].x0, x.detach() / 2)
+    assert [one.outputs for one in seen] == [()] * 8
+    assert not any(one.x0.requires_grad or one.x.requires_grad for one in seen)
+
+
+def test_recorded_noise_is_the_same_at_the_same_step_and_leg_of_another_plan(pair, x):
+    """Another solver, the end of the plan alone, legs left out: what a leg of a step draws does not depend on them."""
+    recorded = RecordedNoise(normal_noise([0, 1], x.shape[1:]))
+    legs = IVMixed("R-V", step_solver=EulerAncestral(), guidance=2.0).legs(SIGMAS)
+    whole = integrate(pair, legs, x, noise=recorded, trace=True)
+    assert set(recorded.draws) == {(leg.step, leg.label, 0) for leg in legs if leg.network is None} | {
+        (leg.step, leg.label, 0) for leg in legs if leg.label == "step" and leg.target > 0
+    }
+    replayed = RecordedNoise(draws=recorded.draws)
+    begin = next(record for record in reversed(whole.trace) if record.leg.step == 3)
+    end = tail(legs, 0.5)
+    assert torch.equal(integrate(pair, end, begin.x, noise=replayed).x, whole.x)
+    assert torch.equal(integrate(pair, legs, x, noise=recorded).x, whole.x)
+
+
+def test_another_solver_draws_the_recorded_noise(pair, x):
+    """SDE-2M without memory and at churn 1 is ancestral sampling: with the same noise it takes the very same step."""
+    recorded = RecordedNoise(normal_noise([0, 1], x.shape[1:]))
+    integrate(pair, plain(SIGMAS, 2.0, EulerAncestral()), x, noise=recorded)
+    one, other = (plain(SIGMAS, 2.0, solver)[4:5] for solver in (EulerAncestral(), SDEDPMSolverPP2M()))
+    replayed = RecordedNoise(draws=recorded.draws)
+    torch.testing.assert_close(
+        integrate(pair, one, x, noise=replayed).x, integrate(pair, other, x, noise=replayed).x, rtol=0, atol=1e-13
+    )
+
+
+def test_legs_of_one_label_in_one_step_draw_different_noise(x):
+    leg = Leg(None, "R up 1", 3.0, 3.0, 5.0, None, Euler(), 0)
+    recorded = RecordedNoise(normal_noise([0, 1], x.shape[1:]))
+    integrate({}, [leg, replace(leg, told=5.0, source=5.0, target=6.0)], x, noise=recorded)
+    first, second = recorded.draws.values()
+    assert list(recorded.draws) == [(0, "R up 1", 0), (0, "R up 1", 1)]
+    assert not torch.equal(first, second)
+
+
+def test_noise_that_was_not_recorded_is_refused_by_step_and_leg(pair, x):
+    recorded = RecordedNoise(normal_noise([0, 1], x.shape[1:]))
+    legs = plain(SIGMAS, 2.0, EulerAncestral())
+    integrate(pair, legs[:3], x, noise=recorded)
+    with pytest.raises(ValueError, match="noise: draw 0 of leg 'step' of step 3 was not recorded"):
+        integrate(pair, legs, x, noise=RecordedNoise(draws=recorded.draws))
+    with pytest.raises(ValueError, match="noise: got shape"):
+        integrate(pair, legs[:3], x[:1], noise=RecordedNoise(draws=recorded.draws))
 
 
 def test_returning_false_cancels(pair, x):
