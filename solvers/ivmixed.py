@@ -17,7 +17,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ivmix.solvers.checks import whole
+from ivmix.solvers.checks import whole, within
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, scale_at
 from ivmix.solvers.legs import Leg, progress
@@ -205,6 +205,6 @@ def playable(legs: Iterable[Leg], reach: Reach | None) -> bool:
         if leg.network is not None and leg.network in reach:
             low, high = reach[leg.network]
             told = [leg.told] if leg.solver.stages == 1 or leg.target == 0 else [leg.told, leg.target]
-            if not all(low <= level <= high for level in told):
+            if not all(within(level, low, high) for level in told):
                 return False
     return True
