@@ -5,6 +5,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+from torch.func import debug_unwrap
+
 LARGEST = 1e38  # of a scale: what float32 holds
 
 
@@ -44,9 +47,12 @@ def check_number(name: str, value: Any, expected: str, fits: Callable[[Any], boo
     Traceback (most recent call last):
     ValueError: rho: got '7', expected a finite number
     """
+    numbers = [value]
+    if isinstance(value, Tensor) and value.ndim == 0:  # one number, or what a function transform carries in its place
+        numbers = debug_unwrap(value).detach().flatten().tolist()
     try:
-        good = not isinstance(value, str | bytes) and math.isfinite(value) and fits(value)
-    except (TypeError, OverflowError):  # a whole number past all floats
+        good = all(not isinstance(one, str | bytes) and math.isfinite(one) and fits(one) for one in numbers)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # several numbers, or a whole one past all floats
         good = False
     if not good:
         raise ValueError(f"{name}: got {value!r}, expected {expected}")
