@@ -19,31 +19,29 @@ from ivmix.solvers.legs import Leg
 def invert(legs: Sequence[Leg]) -> list[Leg]:
     """The plan that undoes `legs`: each leg backwards, with the guidance it had, the last one first.
 
-    It begins at the lowest level above 0 and ends at the highest finite one: a first leg from inf and a last one to 0
-    have no inverse and are left out, so clean latents are taken for a state at the lowest level (add `noised`'s noise
-    of that level if it is not small). Exact for the ODE, of the solvers' order for a plan; zigzags are undone leg by
+    A leg to 0 becomes one from 0, the level of a clean clip: nothing is evaluated there (`HigherOrder` evaluates at the
+    leg's other end, `Euler` not at all). Exact for the ODE, of the solvers' order for a plan; zigzags are undone leg by
     leg. ValueError for legs that add noise, for solvers that draw it, and for legs that act on z.
 
     >>> import torch
     >>> from ivmix.solvers.legs import plain
-    >>> for leg in invert(plain(torch.tensor([10.0, 1.0, 0.1, 0.0]), guidance=7.5)):
+    >>> for leg in invert(plain(torch.tensor([10.0, 1.0, 0.0]), guidance=7.5)):
     ...     print(leg)
-      0 step      video  0.1 -> 1 +7.5
+      0 step      video  0 -> 1 +7.5
       1 step      video  1 -> 10 +7.5
     """
-    kept = [leg for leg in legs if leg.target > 0 and math.isfinite(leg.source)]
-    at = kept[0].source if kept else 0.0
-    for leg in kept:
+    at = legs[0].source if legs else 0.0
+    for leg in legs:
         name = f"legs: {leg.label!r} of step {leg.step}"
         if leg.network is None or leg.solver.churn_at(level(leg.source)) > 0:
             raise ValueError(f"{name} adds noise and has no inverse; use a deterministic plan")
         if leg.told != leg.source or leg.source != at:
             raise ValueError(f"{name} acts on z, not on the state of the last leg, and has no inverse")
         at = leg.target
-    numbers = {step: number for number, (step, _) in enumerate(groupby(leg.step for leg in reversed(kept)))}
+    numbers = {step: number for number, (step, _) in enumerate(groupby(leg.step for leg in reversed(legs)))}
     return [
         replace(leg, told=leg.target, source=leg.target, target=leg.source, step=numbers[leg.step])
-        for leg in reversed(kept)
+        for leg in reversed(legs)
     ]
 
 

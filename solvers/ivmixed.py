@@ -20,7 +20,7 @@ from torch import Tensor
 from ivmix.solvers.checks import whole
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, scale_at
-from ivmix.solvers.legs import Leg, progress
+from ivmix.solvers.legs import Leg, progress, suited
 from ivmix.solvers.onestep import Euler
 from ivmix.solvers.solver import Solver
 
@@ -124,17 +124,18 @@ class IVMixed:
         check_reach(reach)
         levels: list[float] = check_grid(sigmas).tolist()
         n, plan = len(levels) - 1, []
+        solver, step_solver = suited(self.solver, levels), suited(self.step_solver, levels)
         for i in range(n):
             u = progress(i, n)
             at = min(1.0, (i + 0.5) / (n - 1)) if self.symmetrised and n > 1 else u
             before: list[Leg] = []
             after: list[Leg] = []
             if inside(u, self.interval):
-                before, after = self._zigzag(levels, i, at)
+                before, after = self._zigzag(levels, i, at, solver)
                 if not playable(before + after, reach):
                     before, after = [], []
             step = Leg(
-                "video", "step", levels[i], levels[i], levels[i + 1], scale_at(self.guidance, at), self.step_solver, i
+                "video", "step", levels[i], levels[i], levels[i + 1], scale_at(self.guidance, at), step_solver, i
             )
             if not playable([step], reach):
                 low, high = (reach or {})["video"]
@@ -144,16 +145,16 @@ class IVMixed:
             plan += [*before, step, *after]
         return plan
 
-    def _zigzag(self, levels: list[float], i: int, u: float) -> tuple[list[Leg], list[Leg]]:
+    def _zigzag(self, levels: list[float], i: int, u: float, solver: Solver) -> tuple[list[Leg], list[Leg]]:
         """The mixed legs before and after the ordinary step from level i; none where they would leave the grid, touch
         0 or inf."""
         if not self.symmetrised:
-            return list(self._legs(levels, i, u)), []
+            return list(self._legs(levels, i, u, solver)), []
         # Half steps: even positions are the grid's levels, odd ones the means of neighbours. The second half mirrors
         # the first in the middle of the step: what went from a to b goes from 2i + 1 - b to 2i + 1 - a, last one first.
         halves = [middle for pair in pairwise(levels) for middle in (pair[0], sum(pair) / 2)] + levels[-1:]
         position = {level: p for p, level in enumerate(halves)}
-        before = list(self._legs(halves, 2 * i, u, i))
+        before = list(self._legs(halves, 2 * i, u, solver, i))
         ends = [4 * i + 2 - position[level] for leg in before for level in (leg.source, leg.target)]
         if not ends or min(ends) < 0 or max(ends) >= len(halves):
             return [], []
@@ -171,7 +172,7 @@ class IVMixed:
             for leg in reversed(before)
         ]
 
-    def _legs(self, levels: list[float], i: int, u: float, step: int | None = None) -> Iterator[Leg]:
+    def _legs(self, levels: list[float], i: int, u: float, solver: Solver, step: int | None = None) -> Iterator[Leg]:
         """The mixed legs that begin and end at position i of `levels`."""
         step = i if step is None else step
         up, down = parse_pattern(self.pattern)
@@ -189,12 +190,12 @@ class IVMixed:
             at += shift
             label = f"{letter} {way} {position}"
             if letter == "R":
-                yield Leg(None, label, source, source, target, None, self.solver, step)
+                yield Leg(None, label, source, source, target, None, solver, step)
                 continue
             network = "image" if letter == "I" else "video"
             scale = scale_at(getattr(self, f"{network}_guidance"), u, f"{network}_guidance")
             signed = scale if scale is None or shift > 0 else -scale
-            yield Leg(network, label, source, source, target, signed, self.solver, step)
+            yield Leg(network, label, source, source, target, signed, solver, step)
 
 
 def playable(legs: Iterable[Leg], reach: Reach | None) -> bool:
@@ -204,7 +205,8 @@ def playable(legs: Iterable[Leg], reach: Reach | None) -> bool:
     for leg in legs:
         if leg.network is not None and leg.network in reach:
             low, high = reach[leg.network]
-            told = [leg.told] if leg.solver.stages == 1 or leg.target == 0 else [leg.told, leg.target]
+            several = leg.solver.cost(leg.source, leg.target) > 1
+            told = [leg.told, leg.target] if several else [leg.told]
             if not all(low <= level <= high for level in told):
                 return False
     return True

@@ -86,21 +86,25 @@ def plain(sigmas: Tensor, guidance: Guidance = None, solver: Solver | None = Non
       1 step      video  1 -> 0 +7.5
     """
     levels: list[float] = check_grid(sigmas, direction="any").tolist()
-    n, solver = len(levels) - 1, solver or Euler()
+    n, solver = len(levels) - 1, suited(solver or Euler(), levels)
     return [
         Leg(network, "step", source, source, target, scale_at(guidance, progress(i, n)), solver, i)
         for i, (source, target) in enumerate(pairwise(levels))
     ]
 
 
+def suited(solver: Solver, levels: list[float]) -> Solver:
+    """`solver` as a run on the grid `levels` plays it (`Solver.on`)."""
+    return solver.on(levels) if isinstance(solver, Solver) else solver  # a Leg says what else it is
+
+
 def planned_nfe(legs: Iterable[Leg]) -> dict[str, int]:
-    """Guided evaluations per network that solvers will make; a step to 0 or from inf makes one.
+    """Guided evaluations per network that solvers will make (`Solver.cost`).
 
     Multistep solvers with a `start` make more at first, and adaptive ones are counted as one attempt an interval.
     """
     counts: dict[str, int] = {}
     for leg in legs:
         if leg.network is not None:
-            edge = leg.target == 0 or leg.source == float("inf")
-            counts[leg.network] = counts.get(leg.network, 0) + (1 if edge else leg.solver.stages)
+            counts[leg.network] = counts.get(leg.network, 0) + leg.solver.cost(leg.source, leg.target)
     return counts

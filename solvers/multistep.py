@@ -1,31 +1,34 @@
 """Multistep solvers: they extrapolate what they evaluated at earlier levels; one evaluation a step.
 
-Memory is a tuple of (value, sigma) pairs, newest first: levels rather than step lengths, so that it stays right when
-the steps of one lane do not join end to end, as those of a zigzag's legs. Until it is full, a step is either taken by
-`start` or, without one, by the same family at the order that the memory allows (the ramp).
+Memory is a tuple of (value, level) pairs, newest first: levels (of the solver's time) rather than step lengths, so that
+it stays right when the steps of one lane do not join end to end, as those of a zigzag's legs. Until it is full, a step
+is either taken by `start` or, without one, by the same family at the order that the memory allows (the ramp).
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from ivmix.solvers.denoiser import Denoiser, Noise
-from ivmix.solvers.quadrature import adams, exponential_adams
+from ivmix.solvers.higher_order import HigherOrder
+from ivmix.solvers.quadrature import adams, curvature, exponential_adams
 from ivmix.solvers.solver import Solver, toward
+from ivmix.solvers.stages import combined
 
 Values = tuple[tuple[Tensor, float], ...]
 """What was evaluated and at which sigma, newest first; the levels differ pairwise."""
 
 
 @dataclass(frozen=True)
-class Multistep(Solver):
+class Multistep(HigherOrder):
     """Base of the multistep solvers: a solver adds its facts, `extrapolate` and, if it is not x0, `value`.
 
-    `start`: a one-step solver for the first `window` - 1 steps, whose evaluation at the step's beginning is shared;
-    None: the ramp, of one evaluation a step, whose first step is Euler's. `window`: evaluations that a step uses.
+    `start`: a one-step solver for the first `window` - 1 steps, whose evaluation at the step's beginning is shared, in
+    this solver's time; None: the ramp, of one evaluation a step, whose first step is Euler's. `window`: evaluations
+    that a step uses.
     """
 
     start: Solver | None = None
@@ -34,25 +37,27 @@ class Multistep(Solver):
     stages: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.start is not None and (not isinstance(self.start, Solver) or isinstance(self.start, Multistep)):
             raise ValueError(f"start: got {self.start!r}, expected a one-step solver, such as RK4(), or None")
+        if getattr(self.start, "time", None) is not None:
+            raise ValueError(f"start: got {self.start!r}, expected one without a time: it steps in this solver's")
 
     def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        x0, at = denoise(x, sigma), sigma.item()
-        values = collect((self.value(x, x0, at), at), memory or (), self.window)
+        values = collect((self.value(x, x0), at), memory or (), self.window)
         if self.start is not None and len(values) < self.window:
-            moved, _ = self.start.step(remembering(denoise, x, sigma, x0), x, sigma, sigma_next, None, noise)
+            moved, _ = self.start.advance(denoise, x, x0, at, to, None, noise)
         else:
-            moved = self.extrapolate(x, sigma_next.item(), values)
+            moved = self.extrapolate(x, x0, to, values)
         return moved, values[: self.window - 1]
 
-    def value(self, x: Tensor, x0: Tensor, sigma: float) -> Tensor:
+    def value(self, x: Tensor, x0: Tensor) -> Tensor:
         """What is remembered of an evaluation."""
         return x0
 
-    def extrapolate(self, x: Tensor, sigma_next: float, values: Values) -> Tensor:
+    def extrapolate(self, x: Tensor, x0: Tensor, sigma_next: float, values: Values) -> Tensor:
         """The state at `sigma_next`, from `x` at the newest value's level."""
         raise NotImplementedError
 
@@ -60,19 +65,6 @@ class Multistep(Solver):
 def collect(new: tuple[Tensor, float], values: Values, window: int) -> Values:
     """At most `window` values with `new` as the newest; an old one at the same level is replaced by it."""
     return (new, *(old for old in values if old[1] != new[1]))[:window]
-
-
-def remembering(denoise: Denoiser, x: Tensor, sigma: Tensor, x0: Tensor) -> Denoiser:
-    """`denoise`, which need not be called again for this very `x` at `sigma`."""
-    return lambda y, at: x0 if y is x and at == sigma else denoise(y, at)
-
-
-def weighted(x: Tensor, scale: float, weights: Iterable[float], values: Values) -> Tensor:
-    """scale·x + sum of weight·value."""
-    total = scale * x
-    for weight, (value, _) in zip(weights, values, strict=True):
-        total = total.add(value, alpha=weight)
-    return total
 
 
 def to_middle(sigma_next: float, values: Values) -> Tensor:
@@ -88,7 +80,7 @@ def _ahead(sigma_next: float, sigma: float, sigma_last: float) -> float:
     return math.log(sigma / sigma_next) / (2 * math.log(sigma_last / sigma))
 
 
-def exponential_weights(sigma_next: float, levels: list[float]) -> list[float]:
+def exponential_weights(sigma_next: float, levels: Sequence[float]) -> list[float]:
     """Weights of x0 in a step from levels[0] to `sigma_next`, given it at `levels`: DPM-Solver++'s multistep family.
 
     x' = sigma'/sigma·x + the integral over lam of exp(lam - lam')·x0. One value is held. Two are extrapolated to the
@@ -116,7 +108,7 @@ class DPMSolverPP2M(Multistep):
     order: ClassVar[int] = 2
     window: ClassVar[int] = 2
 
-    def extrapolate(self, x: Tensor, sigma_next: float, values: Values) -> Tensor:
+    def extrapolate(self, x: Tensor, x0: Tensor, sigma_next: float, values: Values) -> Tensor:
         return toward(to_middle(sigma_next, values), x, sigma_next / values[0][1])
 
 
@@ -124,17 +116,28 @@ class DPMSolverPP2M(Multistep):
 class DPMSolverPP3M(Multistep):
     """DPM-Solver++(3M); order 3 in lam = -ln sigma (2 after the ramp), one evaluation.
 
-    The parabola in lam through the last three x0 is integrated exactly: the third order of arXiv 2211.01095,
-    section 4, with its derivatives taken from multistep differences; also the predictor of `UniPC3`. Public codes of
-    the name give the second difference half this weight, which makes them second order (tested).
+    With `weight` "exact" the parabola in lam through the last three x0 is integrated exactly: the third order of arXiv
+    2211.01095, section 4, with its derivatives taken from multistep differences; also the predictor of `UniPC3`.
+    "public" gives the second difference half its weight, as public codes of the name do, which is of second order.
     """
+
+    weight: Literal["exact", "public"] = field(default="exact", kw_only=True)
 
     order: ClassVar[int] = 3
     window: ClassVar[int] = 3
 
-    def extrapolate(self, x: Tensor, sigma_next: float, values: Values) -> Tensor:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight not in ("exact", "public"):
+            raise ValueError(f"weight: got {self.weight!r}, expected 'exact' or 'public'")
+
+    def extrapolate(self, x: Tensor, x0: Tensor, sigma_next: float, values: Values) -> Tensor:
         levels = [sigma for _, sigma in values]
-        return weighted(x, sigma_next / levels[0], exponential_weights(sigma_next, levels), values)
+        weights = exponential_weights(sigma_next, levels)
+        if self.weight == "public" and len(levels) == 3:
+            excess = curvature([math.log(levels[0] / level) for level in levels], math.log(levels[0] / sigma_next))
+            weights = [weight - less / 2 for weight, less in zip(weights, excess, strict=True)]
+        return combined(x, sigma_next / levels[0], weights, (x0 for x0, _ in values))
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,14 @@ class AdamsBashforth(Multistep):
     Source: Hairer, Nørsett and Wanner, Solving Ordinary Differential Equations I, III.1 and III.5.
     """
 
-    def value(self, x: Tensor, x0: Tensor, sigma: float) -> Tensor:
-        return (x - x0) / sigma
+    def value(self, x: Tensor, x0: Tensor) -> Tensor:
+        return x - x0  # sigma·eps
 
-    def extrapolate(self, x: Tensor, sigma_next: float, values: Values) -> Tensor:
+    def extrapolate(self, x: Tensor, x0: Tensor, sigma_next: float, values: Values) -> Tensor:
         sigma = values[0][1]
         weights = adams([level - sigma for _, level in values], sigma_next - sigma)
-        return weighted(x, 1.0, weights, values)
+        new, *old = (weight / level for weight, (_, level) in zip(weights, values, strict=True))
+        return combined(x, 1 + new, [-new, *old], [x0, *(value for value, _ in values[1:])])
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,10 @@ class RecordedNoise:
         return noise
 
 
-def draw(noise: Noise, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+def draw(noise: Noise | None, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
     """Unit normals of x's shape, dtype and device from `noise`; another shape is a ValueError rather than broadcast."""
+    if noise is None:
+        raise ValueError("noise: got None, expected a source of unit normals, such as normal_noise(seeds, shape)")
     xi = noise(sigma, sigma_next).to(x)
     if xi.shape != x.shape:
         raise ValueError(f"noise: got shape {tuple(xi.shape)}, expected the state's, {tuple(x.shape)}")

@@ -5,8 +5,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ivmix.solvers.denoiser import Denoiser, Noise
+from ivmix.solvers.denoiser import Denoiser, Noise, level
+from ivmix.solvers.higher_order import HigherOrder
 from ivmix.solvers.solver import Solver, toward
+from ivmix.solvers.stages import Tableau
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Euler(Solver):
     stages: ClassVar[int] = 1
 
     def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        return toward(denoise(x, sigma), x, sigma_next.item() / sigma.item()), None
+        return toward(x0, x, to / at), None
 
 
 DPMSolverPP1 = Euler
@@ -31,7 +33,19 @@ DPMSolverPP1 = Euler
 
 
 @dataclass(frozen=True)
-class Heun(Solver):
+class RungeKutta(HigherOrder):
+    """Base of the explicit Runge-Kutta methods in the solver's time: a solver adds its `tableau`."""
+
+    tableau: ClassVar[Tableau]
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        return self.tableau.play(denoise, x, x0, at, to).y[-1], None
+
+
+@dataclass(frozen=True)
+class Heun(RungeKutta):
     """Heun's method (the trapezoidal rule with an Euler predictor); order 2, two evaluations.
 
     Source: arXiv 2206.00364, Algorithm 1 without churn.
@@ -39,18 +53,11 @@ class Heun(Solver):
 
     order: ClassVar[int] = 2
     stages: ClassVar[int] = 2
-
-    def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
-    ) -> tuple[Tensor, Any]:
-        slope = (x - denoise(x, sigma)) / sigma
-        end = x + (sigma_next - sigma) * slope
-        slope_end = (end - denoise(end, sigma_next)) / sigma_next
-        return x + (sigma_next - sigma) / 2 * (slope + slope_end), None
+    tableau: ClassVar[Tableau] = Tableau((1.0, 1.0), ((1.0,), (1 / 2, 1 / 2)))
 
 
 @dataclass(frozen=True)
-class Midpoint(Solver):
+class Midpoint(RungeKutta):
     """The explicit midpoint rule in sigma; order 2, two evaluations, the second at (sigma + sigma_next)/2.
 
     Not to be confused with the midpoint in log sigma, which is `DPMSolverPP2S`'s. Source: Hairer, Nørsett and Wanner,
@@ -59,17 +66,11 @@ class Midpoint(Solver):
 
     order: ClassVar[int] = 2
     stages: ClassVar[int] = 2
-
-    def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
-    ) -> tuple[Tensor, Any]:
-        middle = (sigma + sigma_next) / 2
-        y = toward(denoise(x, sigma), x, middle / sigma)
-        return x + (sigma_next - sigma) / middle * (y - denoise(y, middle)), None
+    tableau: ClassVar[Tableau] = Tableau((1 / 2, 1.0), ((1 / 2,), (0.0, 1.0)))
 
 
 @dataclass(frozen=True)
-class RK4(Solver):
+class RK4(RungeKutta):
     """The classical Runge-Kutta method in sigma; order 4, four evaluations: two in the middle, one at sigma_next.
 
     Source: Kutta, 1901; Hairer, Nørsett and Wanner, Solving Ordinary Differential Equations I, table II.1.2.
@@ -77,23 +78,13 @@ class RK4(Solver):
 
     order: ClassVar[int] = 4
     stages: ClassVar[int] = 4
-
-    def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
-    ) -> tuple[Tensor, Any]:
-        def slope(y: Tensor, at: Tensor) -> Tensor:
-            return (y - denoise(y, at)) / at
-
-        step, middle = sigma_next - sigma, (sigma + sigma_next) / 2
-        k1 = slope(x, sigma)
-        k2 = slope(x + step / 2 * k1, middle)
-        k3 = slope(x + step / 2 * k2, middle)
-        k4 = slope(x + step * k3, sigma_next)
-        return x + step / 6 * (k1 + 2 * (k2 + k3) + k4), None
+    tableau: ClassVar[Tableau] = Tableau(
+        (1 / 2, 1 / 2, 1.0, 1.0), ((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+    )
 
 
 @dataclass(frozen=True)
-class DPMSolverPP2S(Solver):
+class DPMSolverPP2S(HigherOrder):
     """DPM-Solver++(2S); order 2 in lam = -ln sigma, two evaluations, the second at lam + r·h; exact in x.
 
     x0 is extrapolated linearly from both to the middle of the step, then held. `r` in (0, 1]: with 1/2 the second
@@ -107,14 +98,14 @@ class DPMSolverPP2S(Solver):
     stages: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.r <= 1:
             raise ValueError(f"r: got {self.r}, expected a share of the step in (0, 1]")
 
     def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        between = sigma_next if self.r == 1 else sigma * (sigma_next / sigma) ** self.r
-        x0 = denoise(x, sigma)
-        x0_between = denoise(toward(x0, x, between / sigma), between)
+        between = to if self.r == 1 else at * (to / at) ** self.r
+        x0_between = denoise(toward(x0, x, between / at), level(between))
         middle = x0_between if self.r == 0.5 else x0 + (x0_between - x0) / (2 * self.r)
-        return toward(middle, x, sigma_next / sigma), None
+        return toward(middle, x, to / at), None

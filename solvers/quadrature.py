@@ -39,6 +39,13 @@ def exponential_adams(nodes: Sequence[float], h: float) -> list[float]:
     return _scaled(nodes, h, [math.factorial(m) * phis[m] for m in range(len(nodes))])
 
 
+def curvature(nodes: Sequence[float], h: float) -> list[float]:
+    """The part of `exponential_adams` with three nodes, of which the first is 0, that is due to the second difference:
+    the integral of exp(t - h)·c·t², c being the parabola's leading coefficient."""
+    moment = 2 * h**3 * phi(-h, 3)[2]
+    return [moment / math.prod(a - b for j, b in enumerate(nodes) if j != i) for i, a in enumerate(nodes)]
+
+
 def phi(z: float, count: int) -> list[float]:
     """phi_1(z), ..., phi_count(z): phi_0 = exp, phi_(k+1)(z) = (phi_k(z) - 1/k!) / z, and 1/k! at z = 0.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ivmix.solvers.affine import Weight, value_at
 from ivmix.solvers.checks import check_number
-from ivmix.solvers.denoiser import Denoiser, Noise
+from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.multistep import collect, to_middle
 from ivmix.solvers.noise import draw
 from ivmix.solvers.solver import Solver, toward
@@ -42,19 +42,20 @@ class DDIM(Solver):
         return float(value_at(self.eta, sigma)) ** 2
 
     def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        if self.churn_at(sigma) == 0:
-            return toward(denoise(x, sigma), x, sigma_next / sigma), None
-        xi = _draw(noise, x, sigma, sigma_next)
-        fresh = self.churn_at(sigma) * (1 - (sigma_next / sigma) ** 2)  # sigma_up² / sigma_next²
+        ratio, churn = to / at, self.churn_at(level(at))
+        if churn == 0:
+            return toward(x0, x, ratio), None
+        self.check_upward(at, to)
+        fresh = churn * (1 - ratio**2)  # sigma_up² / sigma_next²
         if fresh > 1:
             raise ValueError(
-                f"eta: {math.sqrt(self.churn_at(sigma)):g} is too large for a step from {sigma:g} to {sigma_next:g}: "
+                f"eta: {math.sqrt(churn):g} is too large for a step from {at:g} to {to:g}: "
                 "more noise than the level holds; take more steps"
             )
-        down = toward(denoise(x, sigma), x, sigma_next * (1 - fresh).sqrt() / sigma)
-        return down + sigma_next * fresh.sqrt() * xi, None
+        xi = draw(noise, x, level(at), level(to))
+        return toward(x0, x, ratio * math.sqrt(1 - fresh)).add(xi, alpha=to * math.sqrt(fresh)), None
 
 
 def EulerAncestral() -> DDIM:
@@ -92,21 +93,13 @@ class SDEDPMSolverPP2M(Solver):
         return float(value_at(self.churn, sigma))
 
     def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        churn, ratio = self.churn_at(sigma), (sigma_next / sigma).item()
-        xi = _draw(noise, x, sigma, sigma_next) if churn > 0 else None
-        values = collect((denoise(x, sigma), sigma.item()), memory or (), 2)
-        moved = toward(to_middle(sigma_next.item(), values), x, ratio ** (1 + churn))
-        if xi is not None:
-            moved = moved + sigma_next * math.sqrt(1 - ratio ** (2 * churn)) * xi
+        churn, ratio = self.churn_at(level(at)), to / at
+        values = collect((x0, at), memory or (), 2)
+        moved = toward(to_middle(to, values), x, ratio ** (1 + churn))
+        if churn > 0:
+            self.check_upward(at, to)
+            xi = draw(noise, x, level(at), level(to))
+            moved = moved.add(xi, alpha=to * math.sqrt(1 - ratio ** (2 * churn)))
         return moved, values[:1]
-
-
-def _draw(noise: Noise | None, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-    """Unit normals for a step, which must go down."""
-    if sigma_next > sigma:
-        raise ValueError(f"sigma_next: got {sigma_next:g} above {sigma:g}; a stochastic solver only goes down")
-    if noise is None:
-        raise ValueError("noise: got None, expected a source of unit normals, such as normal_noise(seeds, shape)")
-    return draw(noise, x, sigma, sigma_next)

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ivmix.solvers.denoiser import Denoiser, Noise
-from ivmix.solvers.multistep import Multistep, Values, collect, exponential_weights, remembering, weighted
+from ivmix.solvers.multistep import Multistep, Values, collect, exponential_weights
 from ivmix.solvers.quadrature import exponential_adams
+from ivmix.solvers.stages import combined
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,17 @@ class UniPC(Multistep):
     """
 
     def advance(
-        self, denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor, memory: Any, noise: Noise | None
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        at, to = sigma.item(), sigma_next.item()
-        if at == to:
-            return x, memory
-        x0 = denoise(x, sigma)
         past, arrival = memory or ((), None)
         values = collect((x0, at), past, self.window)
         if self.start is not None and len(values) < self.window:
-            moved, _ = self.start.step(remembering(denoise, x, sigma, x0), x, sigma, sigma_next, None, noise)
+            moved, _ = self.start.advance(denoise, x, x0, at, to, None, noise)
             return moved, (values, None)
+        levels, x0s = [level for _, level in values], [x0 for x0, _ in values]
         if arrival == at and all(old != at for _, old in past):
-            x = weighted(x, 1.0, correction(at, past), ((x0, at), *past))
-        levels = [level for _, level in values]
-        return weighted(x, to / at, exponential_weights(to, levels), values), (values, to)
+            x = combined(x, 1.0, correction(at, past), [x0, *(old for old, _ in past)])
+        return combined(x, to / at, exponential_weights(to, levels), x0s), (values, to)
 
 
 def correction(arrival: float, past: Values) -> list[float]:

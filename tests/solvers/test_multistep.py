@@ -1,5 +1,6 @@
 """What is particular to multistep solvers: their memory and their start."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -49,7 +50,7 @@ def test_memory_is_as_short_as_its_window(solver, commuting, x):
     memory, state = None, 14 * x
     for sigma, sigma_next in pairwise(GRID[:-1]):
         state, memory = solver().step(commuting, state, sigma, sigma_next, memory)
-    values = memory[0] if solver in (UniPC2, UniPC3) else memory
+    values = memory.own[0] if solver in (UniPC2, UniPC3) else memory.own
     assert len(values) == (solver.window if solver in (UniPC2, UniPC3) else solver.window - 1)
     assert [level for _, level in values] == GRID[: len(GRID) - 2].flip(0)[: len(values)].tolist()
 
@@ -74,14 +75,15 @@ def test_a_corrector_waits_for_a_step_that_joins(commuting, x):
     """The correction belongs to the state that the last step arrived at."""
     state, memory = UniPC2().step(commuting, 4 * x, 4.0, 3.0)
     apart, _ = UniPC2().step(commuting, state, 2.9, 2.0, memory)
-    expected, _ = DPMSolverPP2M().step(commuting, state, 2.9, 2.0, memory[0])
+    plain_memory = replace(memory, own=memory.own[0])
+    expected, _ = DPMSolverPP2M().step(commuting, state, 2.9, 2.0, plain_memory)
     torch.testing.assert_close(apart, expected, rtol=1e-14, atol=1e-14)
     joined, _ = UniPC2().step(commuting, state, 3.0, 2.0, memory)
-    uncorrected, _ = DPMSolverPP2M().step(commuting, state, 3.0, 2.0, memory[0])
+    uncorrected, _ = DPMSolverPP2M().step(commuting, state, 3.0, 2.0, plain_memory)
     assert (joined - uncorrected).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("start", [DPMSolverPP2M(), "heun", Heun])
+@pytest.mark.parametrize("start", [DPMSolverPP2M(), "heun", Heun, Heun(time="flow")])
 def test_starts_are_one_step_solvers(start):
     with pytest.raises(ValueError, match="start: got"):
         AdamsBashforth4(start=start)

@@ -98,9 +98,11 @@ def third_order(denoise, x, way, second_derivative):
 
 
 @both_ways
-def test_3m(commuting, x, way):
-    """x0(lam) = m + D1·s + D2·s²/2, s = (lam - lam_i)/h, integrated exactly: D2 is twice the second difference."""
-    agree(commuting, DPMSolverPP3M(), x, way, third_order(commuting, x, way, 2.0))
+@pytest.mark.parametrize(("weight", "second_derivative"), [("exact", 2.0), ("public", 1.0)])
+def test_3m(commuting, x, way, weight, second_derivative):
+    """x0(lam) = m + D1·s + D2·s²/2, s = (lam - lam_i)/h, integrated exactly: D2 is twice the second difference, or in
+    public codes once."""
+    agree(commuting, DPMSolverPP3M(weight=weight), x, way, third_order(commuting, x, way, second_derivative))
 
 
 def test_3m_of_public_codes_is_second_order():
@@ -168,8 +170,9 @@ def test_the_predictors_of_unipc_are_dpm_solvers(commuting, x):
     for unified, plain_solver, count in ((UniPC2(), DPMSolverPP2M(), 2), (UniPC3(), DPMSolverPP3M(), 3)):
         levels = [3.0, 4.0, 5.5][:count]
         values = tuple((commuting(level * x, level), level) for level in levels[1:])
-        ours, _ = unified.step(commuting, 3.0 * x, 3.0, 2.0, (values, None))
-        theirs, _ = plain_solver.step(commuting, 3.0 * x, 3.0, 2.0, values)
+        x0 = commuting(3.0 * x, 3.0)
+        ours, _ = unified.advance(commuting, 3.0 * x, x0, 3.0, 2.0, (values, None), None)
+        theirs, _ = plain_solver.advance(commuting, 3.0 * x, x0, 3.0, 2.0, values, None)
         torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-14)
 
 
