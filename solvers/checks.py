@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import debug_unwrap
 
 LARGEST = 1e38  # of a scale: what float32 holds
 # Of a level, relative. A cast to float32 moves one by 6e-8, a cosine schedule computed in float32 its last one by 7e-6;
@@ -50,9 +51,12 @@ def check_number(name: str, value: Any, expected: str, fits: Callable[[Any], boo
     Traceback (most recent call last):
     ValueError: rho: got '7', expected a finite number
     """
+    numbers = [value]
+    if isinstance(value, Tensor) and value.ndim == 0:  # one number, or what a function transform carries in its place
+        numbers = debug_unwrap(value).detach().flatten().tolist()
     try:
-        good = not isinstance(value, str | bytes) and math.isfinite(value) and fits(value)
-    except (TypeError, OverflowError):  # a whole number past all floats
+        good = all(not isinstance(one, str | bytes) and math.isfinite(one) and fits(one) for one in numbers)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # several numbers, or a whole one past all floats
         good = False
     if not good:
         raise ValueError(f"{name}: got {value!r}, expected {expected}")

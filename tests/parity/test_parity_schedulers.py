@@ -55,7 +55,7 @@ def test_a_flow_is_told_the_times_that_the_scheduler_tells(diffusers: ModuleType
 @pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("kind", ["Euler", "Heun", "DPMSolverMultistep", "UniPCMultistep"])
 @pytest.mark.parametrize(
-    "spacing", [*({"timestep_spacing": name} for name in ("trailing", "linspace")), {"use_karras_sigmas": True}], ids=str
+    "spacing", [*({"timestep_spacing": s} for s in ("trailing", "linspace")), {"use_karras_sigmas": True}], ids=str
 )
 def test_their_float32_levels_are_levels_here(betas: str, kind: str, spacing: dict[str, Any], diffusers: Any) -> None:
     """Their ends are off ours by their rounding, up to 7e-6 of the last level of a cosine schedule."""
