@@ -5,7 +5,7 @@ A new sampler is a new class here and a line in `SAMPLERS`.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +26,7 @@ from ivmix.solvers import (
     GuidanceRamp,
     Guided,
     Heun,
+    HigherOrder,
     IVMixed,
     Leg,
     LowPass,
@@ -107,20 +108,27 @@ class Sampling:
 @dataclass(frozen=True, kw_only=True)
 class Solved(Sampling):
     """Options of all samplers with steps of one's own choice: the rule `solver` for the ordinary ones, by name or an
-    instance, and their grid's `spacing`."""
+    instance, their grid's `spacing`, and how a solver of order 2 and more steps to 0, None: as it does by itself
+    (`ivmix.solvers.HigherOrder`)."""
 
     solver: str | Solver = "euler"
     spacing: str = "trailing"
+    end: Literal["ab2", "euler"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.solver, Solver):
             one_of("solver", self.solver, SOLVERS)
         one_of("spacing", self.spacing, SPACINGS)
+        if self.end is not None:
+            one_of("end", self.end, ("ab2", "euler"))
+            if not isinstance(self.rule, HigherOrder):
+                raise ValueError(f"end {self.end!r} has no meaning for solver {self.solver!r}, which ends with Euler's")
 
     @property
     def rule(self) -> Solver:
-        return self.solver if isinstance(self.solver, Solver) else SOLVERS[self.solver]
+        rule = self.solver if isinstance(self.solver, Solver) else SOLVERS[self.solver]
+        return replace(rule, end=self.end) if self.end and isinstance(rule, HigherOrder) else rule
 
     def grid(self, schedule: Schedule) -> Tensor:
         return schedule.grid(self.steps, self.spacing)  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ from ivmix.solvers.editing import invert, noised, tail
 from ivmix.solvers.freeinit import LowPass, freeinit
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided
+from ivmix.solvers.higher_order import HigherOrder
 from ivmix.solvers.integrate import Evaluation, Field, NotFiniteError, Record, Run, integrate
 from ivmix.solvers.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.legs import Leg, View, plain, planned_nfe
@@ -76,6 +77,7 @@ __all__ = [
     "GuidanceRamp",
     "Guided",
     "Heun",
+    "HigherOrder",
     "IVMixed",
     "Leg",
     "LowPass",

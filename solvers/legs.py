@@ -73,11 +73,19 @@ def progress(step: int, n: int) -> float:
     return step / (n - 1) if n > 1 else 0.0
 
 
-def plain(sigmas: Tensor, guidance: Guidance = None, solver: Solver | None = None, network: str = "video") -> list[Leg]:
+def plain(
+    sigmas: Tensor,
+    guidance: Guidance = None,
+    solver: Solver | None = None,
+    network: str = "video",
+    *,
+    lower_order_final: bool = False,
+) -> list[Leg]:
     """One leg per interval of the grid `sigmas` (n + 1,), decreasing (sampling) or increasing (inversion).
 
     `guidance` is a number or a function of progress for a `Guided` field, None for a denoiser. `solver` defaults to
-    Euler.
+    Euler. With `lower_order_final` a multistep solver's last steps fall in order, to 1 at the last: Euler's, as peers
+    of that word do, which steadies high orders in few steps.
 
     >>> import torch
     >>> for leg in plain(torch.tensor([10.0, 1.0, 0.0]), guidance=7.5):
@@ -87,10 +95,11 @@ def plain(sigmas: Tensor, guidance: Guidance = None, solver: Solver | None = Non
     """
     levels: list[float] = check_grid(sigmas, direction="any").tolist()
     n, solver = len(levels) - 1, suited(solver or Euler(), levels)
-    return [
-        Leg(network, "step", source, source, target, scale_at(guidance, progress(i, n)), solver, i)
-        for i, (source, target) in enumerate(pairwise(levels))
-    ]
+    plan = []
+    for i, (source, target) in enumerate(pairwise(levels)):
+        rule = solver.lowered(n - i) if lower_order_final else solver
+        plan.append(Leg(network, "step", source, source, target, scale_at(guidance, progress(i, n)), rule, i))
+    return plan
 
 
 def suited(solver: Solver, levels: list[float]) -> Solver:

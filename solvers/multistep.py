@@ -7,7 +7,7 @@ is either taken by `start` or, without one, by the same family at the order that
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -35,6 +35,7 @@ class Multistep(HigherOrder):
 
     window: ClassVar[int]
     stages: ClassVar[int] = 1
+    lower: ClassVar[type["Multistep"] | None] = None  # the same family with a window shorter by 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +53,13 @@ class Multistep(HigherOrder):
         else:
             moved = self.extrapolate(x, x0, to, values)
         return moved, values[: self.window - 1]
+
+    def lowered(self, order: int) -> Solver:
+        if order == 1:
+            return replace(self, end="euler")
+        if order >= self.window or self.lower is None:
+            return self
+        return self.lower(self.start, end=self.end, time=self.time).lowered(order)
 
     def value(self, x: Tensor, x0: Tensor) -> Tensor:
         """What is remembered of an evaluation."""
@@ -125,6 +133,7 @@ class DPMSolverPP3M(Multistep):
 
     order: ClassVar[int] = 3
     window: ClassVar[int] = 3
+    lower: ClassVar[type[Multistep] | None] = DPMSolverPP2M
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,6 +182,7 @@ class AdamsBashforth3(AdamsBashforth):
 
     order: ClassVar[int] = 3
     window: ClassVar[int] = 3
+    lower: ClassVar[type[Multistep] | None] = AdamsBashforth2
 
 
 @dataclass(frozen=True)
@@ -181,3 +191,4 @@ class AdamsBashforth4(AdamsBashforth):
 
     order: ClassVar[int] = 4
     window: ClassVar[int] = 4
+    lower: ClassVar[type[Multistep] | None] = AdamsBashforth3

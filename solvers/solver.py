@@ -84,6 +84,10 @@ class Solver:
         """This solver as a run on the grid `levels` plays it."""
         return self
 
+    def lowered(self, order: int) -> "Solver":
+        """This solver for a run's last steps, the last but `order` - 1: of its family, of this order at most."""
+        return self
+
     def advance(
         self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
