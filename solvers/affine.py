@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ivmix.solvers.denoiser import Denoiser, level, like
+from ivmix.solvers.denoiser import Denoiser, cast, level, like
 
 Number = float | Tensor
 Weight = Number | Callable[[Tensor], Number]
@@ -235,7 +235,7 @@ class _Opaque:
     reach: tuple[float, float] = (0.0, float("inf"))
 
     def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
-        return [like(x, self.denoise(x, sigma), self.name).to(x.dtype) for _ in conditions]
+        return [cast(like(x, self.denoise(x, sigma), self.name), x.dtype) for _ in conditions]
 
 
 def _accumulate(total: Tensor | None, weight: Number, x0: Tensor) -> Tensor:

@@ -25,12 +25,25 @@ def level(sigma: float | Tensor) -> Tensor:
     >>> level(2)
     tensor(2., dtype=torch.float64)
     """
-    value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+    if isinstance(sigma, float):
+        value = torch.full((), sigma, dtype=torch.float64, device="cpu")  # a third of as_tensor's time
+    else:
+        value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
     if value.ndim:
         raise ValueError(f"sigma: got shape {tuple(value.shape)}, expected one number")
     if not value.item() >= 0:
         raise ValueError(f"sigma: got {value.item():g}, expected a number >= 0")
     return value
+
+
+def number(sigma: float | Tensor) -> float:
+    """`sigma` as a plain number, of what `level` accepts."""
+    return sigma if isinstance(sigma, float) and sigma >= 0 else float(level(sigma).item())
+
+
+def cast(y: Tensor, dtype: torch.dtype) -> Tensor:
+    """`y.to(dtype)`, whose time is an operator's even where it has nothing to do."""
+    return y if y.dtype == dtype else y.to(dtype)
 
 
 def like(x: Tensor, y: Any, name: str) -> Tensor:
