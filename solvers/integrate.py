@@ -1,7 +1,7 @@
 """The only loop: it plays legs."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -214,14 +214,14 @@ class _Player:
         def counted(x: Tensor, sigma: Tensor) -> Tensor:
             heard = sigma if leg.told == leg.source or sigma != leg.source else level(leg.told)
             y = x if heard is sigma else self._reread(x, leg.source, leg.told)
-            outputs: Iterable[Output] | None = None
+            outputs: list[Output] = []
             if isinstance(denoise, Affine):
                 batches = denoise.batches(heard)
                 cost, outputs = count_rows(batches), predict(batches, y, heard)
-                outputs = outputs if self.watch is None else list(outputs)
+                x0 = combine(outputs, y)
             else:
                 cost = denoise.cost(heard) if hasattr(denoise, "cost") else {str(leg.network): 1}  # as a Rescaled
-            x0 = denoise(y, heard) if outputs is None else combine(outputs, y)
+                x0 = denoise(y, heard)
             x0 = cast(like(y, x0, f"fields[{leg.network!r}]"), x.dtype)
             told.append(heard.item())
             for name, rows in cost.items():
@@ -229,7 +229,7 @@ class _Player:
                 self.forwards[name] = self.forwards.get(name, 0) + rows
                 forwards[name] = forwards.get(name, 0) + rows
             if self.watch is not None:
-                shown = tuple(output._replace(x0=output.x0.detach()) for output in outputs or ())
+                shown = tuple(output._replace(x0=output.x0.detach()) for output in outputs)
                 self.watch(Evaluation(self.leg, told[-1], y.detach(), x0.detach(), shown))
             if heard is not sigma:
                 x0 = x.sub(y - x0, alpha=leg.source / leg.told)
