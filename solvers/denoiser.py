@@ -15,30 +15,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ivmix.solvers.checks import real_numbers
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor, Tensor], Tensor]
 
 
 def level(sigma: float | Tensor) -> Tensor:
-    """`sigma` as a 0-d float64 CPU tensor, the form in which denoisers and solvers expect it.
+    """`sigma` as a 0-d float64 CPU tensor, the form in which denoisers expect it; one that requires grad keeps it, as
+    closed forms are differentiable in sigma.
 
     >>> level(2)
     tensor(2., dtype=torch.float64)
     """
     if isinstance(sigma, float):
-        value = torch.full((), sigma, dtype=torch.float64, device="cpu")  # a third of as_tensor's time
+        value = torch.full((), sigma, dtype=torch.float64, device="cpu")  # a third of the other way's time
     else:
-        value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+        value = real_numbers("sigma", sigma)
     if value.ndim:
         raise ValueError(f"sigma: got shape {tuple(value.shape)}, expected one number")
     if not value.item() >= 0:
         raise ValueError(f"sigma: got {value.item():g}, expected a number >= 0")
     return value
-
-
-def number(sigma: float | Tensor) -> float:
-    """`sigma` as a plain number, of what `level` accepts."""
-    return sigma if isinstance(sigma, float) and sigma >= 0 else float(level(sigma).item())
 
 
 def cast(y: Tensor, dtype: torch.dtype) -> Tensor:
