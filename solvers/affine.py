@@ -6,7 +6,7 @@ is exactly zero, and runs one batch per network. Since all denoisers of one x an
 to 1 are the same weights of eps and of the score.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ivmix.solvers.denoiser import Denoiser, level, like
+from ivmix.solvers.denoiser import Denoiser, cast, level, like
 
 Number = float | Tensor
 Weight = Number | Callable[[Tensor], Number]
@@ -176,12 +176,15 @@ def _absent(weight: Number) -> bool:
     return not moving and bool(weight == 0)
 
 
-def predict(batches: Iterable[Batch], x: Tensor, sigma: Tensor) -> Iterator[Output]:
+def predict(batches: Iterable[Batch], x: Tensor, sigma: Tensor) -> list[Output]:
     """What every atom of `batches` predicts, one network call a batch."""
-    for batch in batches:
-        predictions = batch.model.predict(x, sigma, batch.conditions)
-        for atom, weight, x0 in zip(batch.atoms, batch.weights, predictions, strict=True):
-            yield Output(atom, weight, x0)
+    return [
+        Output(atom, weight, x0)
+        for batch in batches
+        for atom, weight, x0 in zip(
+            batch.atoms, batch.weights, batch.model.predict(x, sigma, batch.conditions), strict=True
+        )
+    ]
 
 
 def combine(outputs: Iterable[Output], x: Tensor) -> Tensor:
@@ -235,7 +238,7 @@ class _Opaque:
     reach: tuple[float, float] = (0.0, float("inf"))
 
     def predict(self, x: Tensor, sigma: Tensor, conditions: Sequence[Any]) -> list[Tensor]:
-        return [like(x, self.denoise(x, sigma), self.name).to(x.dtype) for _ in conditions]
+        return [cast(like(x, self.denoise(x, sigma), self.name), x.dtype) for _ in conditions]
 
 
 def _accumulate(total: Tensor | None, weight: Number, x0: Tensor) -> Tensor:

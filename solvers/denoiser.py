@@ -12,6 +12,7 @@ at `sigma = inf` the state is z itself, pure noise of unit variance, everywhere 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ivmix.solvers.checks import real_numbers
@@ -27,12 +28,20 @@ def level(sigma: float | Tensor) -> Tensor:
     >>> level(2)
     tensor(2., dtype=torch.float64)
     """
-    value = real_numbers("sigma", sigma)
+    if isinstance(sigma, float):
+        value = torch.full((), sigma, dtype=torch.float64, device="cpu")  # a third of the other way's time
+    else:
+        value = real_numbers("sigma", sigma)
     if value.ndim:
         raise ValueError(f"sigma: got shape {tuple(value.shape)}, expected one number")
     if not value.item() >= 0:
         raise ValueError(f"sigma: got {value.item():g}, expected a number >= 0")
     return value
+
+
+def cast(y: Tensor, dtype: torch.dtype) -> Tensor:
+    """`y.to(dtype)`, whose time is an operator's even where it has nothing to do."""
+    return y if y.dtype == dtype else y.to(dtype)
 
 
 def like(x: Tensor, y: Any, name: str) -> Tensor:

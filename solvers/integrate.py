@@ -1,7 +1,7 @@
 """The only loop: it plays legs."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -12,7 +12,7 @@ from torch.func import debug_unwrap
 
 from ivmix.solvers.affine import Affine, Output, combine, count_rows, predict, value_at
 from ivmix.solvers.composite import Composite
-from ivmix.solvers.denoiser import Denoiser, Noise, level, like
+from ivmix.solvers.denoiser import Denoiser, Noise, cast, level, like
 from ivmix.solvers.editing import noised
 from ivmix.solvers.guidance import Guided, guide
 from ivmix.solvers.legs import Leg
@@ -213,22 +213,21 @@ class _Player:
 
         def counted(x: Tensor, sigma: Tensor) -> Tensor:
             heard = sigma if leg.told == leg.source or sigma != leg.source else level(leg.told)
-            batches = denoise.batches(heard) if isinstance(denoise, Affine) else ()
+            y = x if heard is sigma else self._reread(x, leg.source, leg.told)
+            outputs: list[Output] = []
             if isinstance(denoise, Affine):
-                cost = count_rows(batches)
+                batches = denoise.batches(heard)
+                cost, outputs = count_rows(batches), predict(batches, y, heard)
+                x0 = combine(outputs, y)
             else:
                 cost = denoise.cost(heard) if hasattr(denoise, "cost") else {str(leg.network): 1}  # as a Rescaled
+                x0 = denoise(y, heard)
+            x0 = cast(like(y, x0, f"fields[{leg.network!r}]"), x.dtype)
+            told.append(heard.item())
             for name, rows in cost.items():
                 self.nfe[name] = self.nfe.get(name, 0) + 1
                 self.forwards[name] = self.forwards.get(name, 0) + rows
                 forwards[name] = forwards.get(name, 0) + rows
-            told.append(heard.item())
-            y = x if heard is sigma else self._reread(x, leg.source, leg.told)
-            outputs: Iterable[Output] = predict(batches, y, heard)
-            if self.watch is not None:
-                outputs = list(outputs)
-            x0 = combine(outputs, y) if isinstance(denoise, Affine) else denoise(y, heard)
-            x0 = like(y, x0, f"fields[{leg.network!r}]").to(x.dtype)
             if self.watch is not None:
                 shown = tuple(output._replace(x0=output.x0.detach()) for output in outputs)
                 self.watch(Evaluation(self.leg, told[-1], y.detach(), x0.detach(), shown))
@@ -236,8 +235,8 @@ class _Player:
                 x0 = x.sub(y - x0, alpha=leg.source / leg.told)
             if self.keep and len(told) == 1:
                 self.x0 = x0.detach()
-            if tuple(cost) not in self.first:
-                self.first[tuple(cost)] = torch.stack([_total(x), _total(x0)])
+            if (networks := tuple(cost)) not in self.first:
+                self.first[networks] = torch.stack([_total(x), _total(x0)])
             return x0
 
         return counted
@@ -248,7 +247,7 @@ class _Player:
         xi = draw(noise, x, level(leg.source), level(leg.target))
         if leg.keep is not None:
             return self._begin_again(leg, leg.keep, x, xi)
-        return x + math.sqrt(leg.target**2 - leg.source**2) * xi
+        return xi if math.isinf(leg.target) else x.add(xi, alpha=math.sqrt(leg.target**2 - leg.source**2))
 
     def _begin_again(self, leg: Leg, keep: Callable[[Tensor], Tensor], x0: Tensor, xi: Tensor) -> Tensor:
         """What `keep` passes of x0 under the run's first noise, and what it stops of a start from fresh noise."""
@@ -284,37 +283,51 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
         raise ValueError(f"x: got dtype {x.dtype}, expected floating point")
     at = legs[0].source
     for leg, source in zip(legs, torch.tensor([leg.source for leg in legs], dtype=torch.float64), strict=True):
-        name = f"leg {leg.label!r} of step {leg.step}"
-        if (leg.source != at or leg.told != leg.source) and play.schedule is None:
-            raise ValueError(
-                f"{name}: source {leg.source:g}, told {leg.told:g}, but the state is at {at:g}; "
-                "legs that act on z need schedule=..."
-            )
+        if leg.source != at or leg.told != leg.source:
+            _check_z(leg, at, play)
         if leg.keep is not None and (play.schedule is None or not legs[0].source > at == 0):
             raise ValueError(
-                f"{name} begins a run again: it needs schedule=..., and a run from above 0 to 0, got "
+                f"{_name(leg)} begins a run again: it needs schedule=..., and a run from above 0 to 0, got "
                 f"{legs[0].source:g} -> {at:g}"
             )
         at = leg.target
         if leg.network is None:
             if play.noise is None:
-                raise ValueError(f"{name} adds fresh noise: pass noise=normal_noise(seeds, shape)")
-            if not leg.target >= leg.source:
-                raise ValueError(f"{name}: fresh noise goes up, got {leg.source:g} -> {leg.target:g}")
+                raise ValueError(f"{_name(leg)} adds fresh noise: pass noise=normal_noise(seeds, shape)")
+            if not leg.target >= leg.source < math.inf:
+                raise ValueError(f"{_name(leg)}: fresh noise goes up, got {leg.source:g} -> {leg.target:g}")
             continue
         play.denoiser(leg)
-        inner = leg.target > 0 and math.isfinite(leg.source)  # at the two ends every solver is Euler's
-        churn = leg.solver.churn_at(source) if inner else 0.0
+        if leg.target == 0 or leg.source in (0, math.inf):  # nothing is drawn at the ends
+            continue
+        churn = leg.solver.churn_at(source)
         if churn > 0 and play.noise is None:
-            raise ValueError(f"{name}: {type(leg.solver).__name__} draws noise: pass noise=normal_noise(seeds, shape)")
+            raise ValueError(
+                f"{_name(leg)}: {type(leg.solver).__name__} draws noise: pass noise=normal_noise(seeds, shape)"
+            )
         field = play.field(leg)
-        if isinstance(field, Composite) and inner:
+        if isinstance(field, Composite):
             wanted = float(value_at(field.churn, source))
             if not math.isclose(wanted, churn, abs_tol=1e-12):
                 raise ValueError(
-                    f"{name}: the composite has churn {wanted:g} (its R legs), but {type(leg.solver).__name__} has "
-                    f"{churn:g}; use SDEDPMSolverPP2M(composite.churn)"
+                    f"{_name(leg)}: the composite has churn {wanted:g} (its R legs), but {type(leg.solver).__name__} "
+                    f"has {churn:g}; use SDEDPMSolverPP2M(composite.churn)"
                 )
+
+
+def _check_z(leg: Leg, at: float, play: _Player) -> None:
+    """A leg that acts on z, with the state at the level `at`."""
+    if play.schedule is None:
+        raise ValueError(
+            f"{_name(leg)}: source {leg.source:g}, told {leg.told:g}, but the state is at {at:g}; "
+            "legs that act on z need schedule=..."
+        )
+    if leg.told != leg.source and not 0 < leg.told < math.inf:
+        raise ValueError(f"{_name(leg)}: got told {leg.told:g}, expected its source or a level between 0 and inf")
+
+
+def _name(leg: Leg) -> str:
+    return f"leg {leg.label!r} of step {leg.step}"
 
 
 def _check_finite(

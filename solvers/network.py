@@ -59,7 +59,7 @@ from torch import Tensor
 
 from ivmix.solvers.affine import Affine, Atom
 from ivmix.solvers.checks import whole
-from ivmix.solvers.denoiser import like
+from ivmix.solvers.denoiser import cast, like
 from ivmix.solvers.schedule import Schedule
 
 Forward = Callable[[Tensor, Tensor, Any], Tensor]
@@ -141,10 +141,12 @@ class Network:
         if self.timesteps == "nearest":
             t = self.schedule.nearest(t)
         dtype, n = self.dtype or x.dtype, len(conditions)
-        z = x.to(dtype, copy=True) if alpha == 0 else (alpha * x).to(dtype)  # never x itself: a network may write on it
+        z = (
+            x.to(dtype, copy=True) if alpha == 0 else cast(alpha * x, dtype)
+        )  # never x itself: a network may write on it
         rows = z if n == 1 else torch.cat([z] * n)
         y = self.forward(rows, t, self.join(tuple(conditions)))
-        y = like(rows, y, f"network {self.name!r}").to(x.dtype)
+        y = cast(like(rows, y, f"network {self.name!r}"), x.dtype)
         return [self._x0(x, y_row, sigma.item(), alpha) for y_row in ((y,) if n == 1 else y.chunk(n))]
 
     def _x0(self, x: Tensor, y: Tensor, sigma: float, alpha: float) -> Tensor:

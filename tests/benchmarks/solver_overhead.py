@@ -1,28 +1,49 @@
 """What sampling costs beside its network: ours against diffusers' schedulers, interleaved in one process.
 
-    python tests/benchmarks/solver_overhead.py [--steps 50] [--repeats 40] [--shape 1 4 16 32 32]
+    python tests/benchmarks/solver_overhead.py [--steps 50] [--repeats 40] [--shapes 1,4,1,8,8 1,4,16,32,32]
 
 Both sides run the same number of steps on the same latents with a network of one multiplication, whose own cost is
-measured too and subtracted. Times are CPU times of the process, one thread: other programs on the machine hardly
-matter. Each round times every side once, in turn; ratios are taken within a round, and their median and quartiles
-shown. "extra" is the most memory that the loop holds at once beyond the latents it was given and the network's output,
-in units of the latents, counted tensor by tensor as operators create them.
+measured too and subtracted. Stochastic solvers draw on one CPU generator on both sides. Times are CPU times of the
+process, one thread: other programs on the machine hardly matter. Each round times every side once, in turn; ratios are
+taken within a round, and their median and quartiles shown. "extra" is the most memory that the loop holds at once
+beyond the latents it was given and the network's output, in units of the latents, counted tensor by tensor as operators
+create them.
 """
 
 import argparse
+import inspect
 import time
 import warnings
 import weakref
 from collections.abc import Callable
+from importlib.metadata import version
 from statistics import median, quantiles
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ivmix.solvers import DPMSolverPP2M, Euler, Network, Schedule, Solver, UniPC2, integrate, plain
+from ivmix.solvers import (
+    DDIM,
+    DPMSolverPP2M,
+    DPMSolverPP3M,
+    Euler,
+    EulerAncestral,
+    Heun,
+    Network,
+    Schedule,
+    SDEDPMSolverPP2M,
+    Solver,
+    UniPC2,
+    UniPC3,
+    integrate,
+    normal_noise,
+    plain,
+)
 
+STOCHASTIC = (DDIM, SDEDPMSolverPP2M)
 SCHEDULE = Schedule.scaled_linear()
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -37,28 +58,32 @@ def ours(solver: Solver, z: Tensor, steps: int) -> Callable[[], Tensor]:
     def run() -> Tensor:
         sigmas = SCHEDULE.grid(steps)
         start = SCHEDULE.start(z, sigmas[0])
-        return integrate(Network(network, SCHEDULE, "epsilon", "video")(None), plain(sigmas, solver=solver), start).x
+        noise = normal_noise([0] * len(z), z.shape[1:]) if isinstance(solver, STOCHASTIC) else None
+        field = Network(network, SCHEDULE, "epsilon", "video")(None)
+        return integrate(field, plain(sigmas, solver=solver), start, noise=noise).x
 
     return run
 
 
-def theirs(scheduler: object, z: Tensor, steps: int) -> Callable[[], Tensor]:
+def theirs(scheduler: Any, z: Tensor, steps: int) -> Callable[[], Tensor]:
     """The loop of diffusers' pipelines, grid included."""
+    draws = "generator" in inspect.signature(scheduler.step).parameters
 
     def run() -> Tensor:
         scheduler.set_timesteps(steps)
         x = z * scheduler.init_noise_sigma
+        options = {"generator": torch.Generator().manual_seed(0)} if draws else {}
         for t in scheduler.timesteps:
             y = network(scheduler.scale_model_input(x, t), t)
-            x = scheduler.step(y, t, x, return_dict=False)[0]
+            x = scheduler.step(y, t, x, return_dict=False, **options)[0]
         return x
 
     return run
 
 
-def bare(z: Tensor, steps: int) -> Callable[[], Tensor]:
+def bare(z: Tensor, evaluations: int) -> Callable[[], Tensor]:
     def run() -> Tensor:
-        for _ in range(steps):
+        for _ in range(evaluations):
             y = network(z, z)
         return y
 
@@ -108,52 +133,64 @@ def timed(run: Callable[[], Tensor]) -> float:
     return time.process_time() - begin
 
 
+def peers() -> dict[str, tuple[Solver, Any]]:
+    """Our solvers, arriving at 0 as diffusers' do, and its schedulers of the same methods."""
+    import diffusers
+
+    common = {**BETAS, "timestep_spacing": "trailing"}
+    multistep = {**common, "final_sigmas_type": "zero"}
+    dpm, unipc = diffusers.DPMSolverMultistepScheduler, diffusers.UniPCMultistepScheduler
+    return {
+        "Euler / DDIM": (Euler(), diffusers.DDIMScheduler(**common, clip_sample=False)),
+        "Euler / EulerDiscrete": (Euler(), diffusers.EulerDiscreteScheduler(**common)),
+        "Heun / HeunDiscrete": (Heun(end="euler"), diffusers.HeunDiscreteScheduler(**common)),
+        "ancestral / EulerAncestral": (EulerAncestral(), diffusers.EulerAncestralDiscreteScheduler(**common)),
+        "2M / DPMSolverMultistep": (DPMSolverPP2M(end="euler"), dpm(**multistep)),
+        "3M / DPMSolverMultistep": (DPMSolverPP3M(end="euler"), dpm(**multistep, solver_order=3)),
+        "UniPC2 / UniPCMultistep": (UniPC2(end="euler"), unipc(**multistep)),
+        "UniPC3 / UniPCMultistep": (UniPC3(end="euler"), unipc(**multistep, solver_order=3)),
+        "SDE-2M / DPMSolverMultistep": (SDEDPMSolverPP2M(), dpm(**multistep, algorithm_type="sde-dpmsolver++")),
+    }
+
+
+def compare(shape: list[int], steps: int, repeats: int) -> None:
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    sides = {
+        name: (ours(solver, z, steps), theirs(scheduler, z, steps), bare(z, solver.stages * (steps - 1) + 1))
+        for name, (solver, scheduler) in peers().items()
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    for one, other, _ in sides.values():
+        timed(one), timed(other)  # warm
+    for _ in range(repeats):
+        for name, (one, other, floor) in sides.items():
+            base = timed(floor)
+            times[name].append((timed(one) - base, timed(other) - base))
+    print(f"\n{shape}")
+    print(f"{'solver':28s} ours µs/step   theirs µs/step   ratio (quartiles)      extra: ours   theirs")
+    for name, (one, other, _) in sides.items():
+        us = [1e6 * median(side) / steps for side in zip(*times[name], strict=True)]
+        ratios = [a / b for a, b in times[name]]
+        low, _, high = quantiles(ratios, n=4)
+        extra = extra_memory(one, z), extra_memory(other, z)
+        print(
+            f"{name:28s} {us[0]:12.1f} {us[1]:16.1f}   {median(ratios):.2f} ({low:.2f} to {high:.2f})   "
+            f"{extra[0]:14.2f} {extra[1]:8.2f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=40)
-    parser.add_argument("--shape", type=int, nargs=5, default=[1, 4, 16, 32, 32], metavar=("b", "c", "f", "h", "w"))
+    parser.add_argument("--shapes", nargs="+", default=["1,4,1,8,8", "1,4,16,32,32"], metavar="b,c,f,h,w")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    import diffusers
-
-    z = torch.randn(given.shape, generator=torch.Generator().manual_seed(0))
-    pairs = {
-        "Euler / DDIM": (Euler(), diffusers.DDIMScheduler(**BETAS, clip_sample=False, timestep_spacing="trailing")),
-        "2M / DPMSolverMultistep": (
-            DPMSolverPP2M(),
-            diffusers.DPMSolverMultistepScheduler(**BETAS, timestep_spacing="trailing", final_sigmas_type="zero"),
-        ),
-        "UniPC2 / UniPCMultistep": (
-            UniPC2(),
-            diffusers.UniPCMultistepScheduler(**BETAS, timestep_spacing="trailing", final_sigmas_type="zero"),
-        ),
-    }
-    sides = {
-        name: (ours(solver, z, given.steps), theirs(scheduler, z, given.steps))
-        for name, (solver, scheduler) in pairs.items()
-    }
-    floor = bare(z, given.steps)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    print(f"torch {torch.__version__}, diffusers {version('diffusers')}, one CPU thread, float32")
     with torch.inference_mode():
-        for one, other in sides.values():
-            timed(one), timed(other)  # warm
-        for _ in range(given.repeats):
-            base = timed(floor)
-            for name, (one, other) in sides.items():
-                times[name].append((timed(one) - base, timed(other) - base))
-        print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, one CPU thread, float32, {given.shape}")
-        print(f"{'solver':26s} ours µs/step   theirs µs/step   ratio (quartiles)      extra: ours   theirs")
-        for name, (one, other) in sides.items():
-            us = [1e6 * median(side) / given.steps for side in zip(*times[name], strict=True)]
-            ratios = [a / b for a, b in times[name]]
-            low, _, high = quantiles(ratios, n=4)
-            extra = extra_memory(one, z), extra_memory(other, z)
-            print(
-                f"{name:26s} {us[0]:12.1f} {us[1]:16.1f}   {median(ratios):.2f} ({low:.2f} to {high:.2f})   "
-                f"{extra[0]:14.2f} {extra[1]:8.2f}"
-            )
+        for shape in given.shapes:
+            compare([int(size) for size in shape.split(",")], given.steps, given.repeats)
 
 
 if __name__ == "__main__":

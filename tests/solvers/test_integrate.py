@@ -27,6 +27,7 @@ from ivmix.solvers import (
     UniPC3,
     View,
     integrate,
+    invert,
     normal_noise,
     plain,
     planned_nfe,
@@ -368,6 +369,34 @@ def test_noise_legs_add_the_variance_between_levels(x):
     run = integrate({}, legs, 0 * x, noise=lambda sigma, sigma_next: torch.ones_like(x))
     assert torch.equal(run.x, 4 * torch.ones_like(x))
     assert run.nfe == {}
+
+
+def test_a_noise_leg_to_infinity_leaves_nothing_of_the_state(x):
+    legs = [Leg(None, "again", 0.0, 0.0, math.inf, None, Euler(), 0)]
+    eta = torch.ones_like(x)
+    assert torch.equal(integrate({}, legs, x, noise=lambda sigma, sigma_next: eta).x, eta)
+    with pytest.raises(ValueError, match="fresh noise goes up, got inf -> inf"):
+        integrate({}, [replace(legs[0], source=math.inf, told=math.inf)], x, noise=lambda sigma, sigma_next: eta)
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), RK4(), DPMSolverPP2M()], ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize("flow", [False, True])
+def test_a_run_begins_at_a_clean_clip(flow, solver, pair, x):
+    """And ends at the first level of the plan that it is the inverse of; nothing is evaluated at 0."""
+    sigmas = Schedule.rectified_flow().grid(8, "shifted-flow") if flow else SIGMAS
+    legs = invert(plain(sigmas, 1.5, solver))
+    run = integrate(pair, legs, x, trace=True)
+    assert (legs[0].source, run.at) == (0.0, sigmas[0])
+    assert 0 not in [level for record in run.trace for level in record.told]
+    assert run.nfe == planned_nfe(legs)
+    assert (run.trace[0].x0 is None) == (not run.trace[0].told)
+
+
+def test_a_level_told_that_no_network_has_is_refused(pair, x):
+    for told in (0.0, math.inf):
+        legs = [replace(plain(SIGMAS, 2.0)[0], told=told)]
+        with pytest.raises(ValueError, match="told"):
+            integrate(pair, legs, x, schedule=SCHEDULE)
 
 
 def test_a_view_holds_for_its_leg_alone(x):
