@@ -35,6 +35,7 @@ from ivmix.models.temporal import MotionNorm
 from ivmix.sampling import sampling
 from ivmix.scheduler import Prediction
 from ivmix.solvers import Schedule
+from ivmix.solvers.foreign import own_words
 from ivmix.typed import check, short, whole
 
 FORMAT = 1
@@ -118,6 +119,7 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
         raw["judge"] = beside(raw.get("judge", "judge"))
     for side in (raw["image"], raw["video"]):
         side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
+        side["schedule"] = own_words(side["schedule"])
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from numbers import Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ from ivmix.solvers import (
 from ivmix.solvers.ivmixed import inside
 from ivmix.solvers.legs import progress
 from ivmix.solvers.official import ENTRIES
+from ivmix.solvers.spacings import Spacing
 from ivmix.typed import short, whole
 
 Plan = tuple[Field | dict[str, Field], list[Leg]]
@@ -68,7 +69,7 @@ SOLVERS: dict[str, Solver] = {
     "unipc3": UniPC3(),
     STOCHASTIC: SDEDPMSolverPP2M(),
 }
-SPACINGS = ("trailing", "leading", "linspace", "karras", "uniform-lam")
+SPACINGS = tuple(name for name in get_args(Spacing) if name != "shifted-flow")  # whose shift is no option here
 
 
 @dataclass(frozen=True, kw_only=True)

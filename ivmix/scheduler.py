@@ -10,21 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
-
 from ivmix.models.folder import parse_json, printable, read_json, short
 from ivmix.solvers import Schedule
-from ivmix.typed import whole
+from ivmix.solvers.foreign import from_diffusers, is_flow, own_words
 
 Prediction = Literal["epsilon", "x0", "v", "flow"]
 ScheduleConfig = dict[str, Any]  # what `Schedule.from_config` reads
 
 CONFIG = "scheduler_config.json"
-MOST_TIMESTEPS = 100_000
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
-BETAS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
-# Entries that change on which levels or times a network was trained, in ways that no schedule here has.
-FIXED = {"snr_shift_scale": 1.0, "timestep_type": "discrete"}
 # Entries about sampling, which change nothing here: they are shown, and never taken.
 SAMPLING = (
     "timestep_spacing", "steps_offset", "set_alpha_to_one", "clip_sample", "thresholding", "final_sigmas_type",
@@ -61,7 +55,7 @@ def read_scheduler(path: Path | str, needed: Collection[str] = ("prediction", "s
     that names the file, the entry and its value for what no schedule here can be."""
     raw = read_json(Path(path), infinities=True)
     found: dict[str, Any] = {}
-    for name, read in (("prediction", _prediction), ("schedule", _schedule)):
+    for name, read in (("prediction", _prediction), ("schedule", lambda raw: checked(from_diffusers(raw)))):
         if name in needed:
             try:
                 found[name] = read(raw)
@@ -79,10 +73,6 @@ def sampling_facts(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {name: raw[name] for name in SAMPLING if raw.get(name) is not None}
 
 
-def is_flow(raw: Mapping[str, Any]) -> bool:
-    return str(raw.get("_class_name", "")).startswith("FlowMatch") or raw.get("use_flow_sigmas") is True
-
-
 def _prediction(raw: Mapping[str, Any]) -> str:
     """"epsilon" where it is left out, as in every class of diffusers that has betas."""
     value = raw.get("prediction_type", "flow_prediction" if is_flow(raw) else "epsilon")
@@ -92,44 +82,6 @@ def _prediction(raw: Mapping[str, Any]) -> str:
         flow = "a rectified flow" if is_flow(raw) else "no rectified flow (use_flow_sigmas)"
         raise ValueError(f"prediction_type is {value!r}, but its schedule is {flow}")
     return PREDICTIONS[value]
-
-
-def _schedule(raw: Mapping[str, Any]) -> ScheduleConfig:
-    for name, value in FIXED.items():
-        if raw.get(name, value) != value:
-            raise ValueError(f"{name} is {raw[name]!r}, only {value!r} can be")
-    timesteps = whole("num_train_timesteps", raw.get("num_train_timesteps", 1000), 2, MOST_TIMESTEPS)
-    if is_flow(raw):
-        described: ScheduleConfig = {"kind": "rectified_flow", "timesteps": timesteps, "t_max": timesteps}
-    elif raw.get("trained_betas") is not None:
-        described = {"kind": "alpha_bar", "alpha_bar": _alpha_bar(raw["trained_betas"])}
-    else:
-        described = _betas(raw, timesteps)
-    zero = raw.get("rescale_betas_zero_snr", False)
-    if not isinstance(zero, bool):
-        raise ValueError(f"rescale_betas_zero_snr is {zero!r}, expected true or false")
-    return checked(zero_snr(described) if zero and not is_flow(raw) else described)
-
-
-def _betas(raw: Mapping[str, Any], timesteps: int) -> ScheduleConfig:
-    named = raw.get("beta_schedule")
-    if not isinstance(named, str) or named not in BETAS:
-        was = "is missing" if "beta_schedule" not in raw else f"is {named!r}"
-        raise ValueError(f"beta_schedule {was}, expected one of {', '.join(BETAS)}")
-    if named == "squaredcos_cap_v2":
-        return {"kind": "cosine", "timesteps": timesteps}
-    if lacking := [name for name in ("beta_start", "beta_end") if name not in raw]:
-        raise ValueError(f"{lacking[0]} is missing, which beta_schedule {named!r} needs")
-    return {"kind": BETAS[named], "beta_start": raw["beta_start"], "beta_end": raw["beta_end"], "timesteps": timesteps}
-
-
-def _alpha_bar(betas: Any) -> list[float]:
-    """The cumulative products of 1 - beta."""
-    numbers = betas if isinstance(betas, list) else []
-    if len(numbers) < 2 or not all(isinstance(b, float | int) and not isinstance(b, bool) for b in numbers):
-        raise ValueError(f"trained_betas is {str(betas)[:60]}, expected a list of numbers")
-    products: list[float] = (1 - torch.tensor([float(b) for b in numbers], dtype=torch.float64)).cumprod(0).tolist()
-    return products
 
 
 # --- single files ---------------------------------------------------------------------------------------------------
@@ -185,7 +137,7 @@ def given_schedule(value: str | Mapping[str, Any], own: ScheduleConfig, where: s
         else:
             value = _parsed(value, where)
     try:
-        return checked(value if "kind" in value else _schedule(value))
+        return checked(own_words(value))
     except ValueError as error:
         raise ValueError(f"{where}: {printable(error)}") from None
 

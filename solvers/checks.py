@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import debug_unwrap
 
 LARGEST = 1e38  # of a scale: what float32 holds
+MOST_LEVELS = 100_000  # of training; what is met has a thousand
 # Of a level, relative. A cast to float32 moves one by 6e-8, a cosine schedule computed in float32 its last one by 7e-6;
 # neighbouring training levels are hundreds of times as far apart.
 SLACK = 1e-5

@@ -1,11 +1,13 @@
 """Options become plans: defaults, what was given, what is refused, and what a plan costs."""
 
+import re
 from functools import cache
 
 import pytest
 import torch
 
-from ivmix.samplers import SAMPLERS, SOLVERS, STOCHASTIC, Zigzag
+from ivmix.cli import main
+from ivmix.samplers import SAMPLERS, SOLVERS, SPACINGS, STOCHASTIC, Zigzag
 from ivmix.sampling import sampling
 from ivmix.solvers import (
     GuidanceRamp,
@@ -34,6 +36,16 @@ def test_a_record_of_options_reads_back_to_the_same_sampling(name):
     recorded = chosen.to_dict()
     kind = recorded.pop("sampler")
     assert sampling({"sampler": kind, kind: recorded}, {}) == chosen
+
+
+def test_a_run_may_take_every_spacing_that_the_command_s_help_names(capsys):
+    with pytest.raises(SystemExit):
+        main(["sample", "--help"])
+    (said,) = re.findall(r"\n  --spacing NAME(.*?)\n  --", capsys.readouterr().out, re.DOTALL)
+    for name in SPACINGS:
+        assert re.search(rf"[ (]{name}[,;) ]", " ".join(said.replace("-\n", "-").split())), name
+        chosen = sampling(DEFAULTS, {"sampler": "ddim", "steps": 5, "spacing": name})
+        assert chosen.grid(Schedule.scaled_linear()).shape == (6,)
 
 
 def test_what_is_given_overrides_the_defaults_and_texts_are_read():

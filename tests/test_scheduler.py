@@ -102,18 +102,18 @@ def test_a_scheduler_is_read_in_our_words(changes: dict, prediction: str, schedu
         (SD15 | {"prediction_type": ["epsilon"]}, "prediction_type is "),
         (SD15 | {"prediction_type": "flow_prediction"}, "is 'flow_prediction', but its schedule is no rectified flow"),
         (SD15 | {"use_flow_sigmas": True, "prediction_type": "epsilon"}, "but its schedule is a rectified flow"),
-        (SD15 | {"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid', expected one of .*--image-schedule or --"),
-        ({"prediction_type": "epsilon"}, "beta_schedule is missing"),
-        ({"beta_schedule": "linear", "beta_start": 0.1}, "beta_end is missing, which beta_schedule 'linear' needs"),
+        (SD15 | {"beta_schedule": "sigmoid"}, "beta_schedule: got 'sigmoid', expected one .*--image-schedule or --"),
+        ({"prediction_type": "epsilon"}, "beta_schedule: got none, expected one of linear"),
+        ({"beta_schedule": "linear", "beta_start": 0.1}, "beta_end: got none, expected a number with beta_s"),
         (SD15 | {"beta_start": "0.1"}, "beta_start"),
         (SD15 | {"beta_end": float("inf")}, "beta_end"),
         (SD15 | {"beta_start": 0.5}, "beta_start, beta_end: got 0.5"),
-        (SD15 | {"num_train_timesteps": 10**9}, "num_train_timesteps=1000000000: expected a whole number from 2 to"),
-        (SD15 | {"trained_betas": 5}, "trained_betas is 5, expected a list"),
+        (SD15 | {"num_train_timesteps": 10**9}, "num_train_timesteps: got 1000000000, expected a whole number f"),
+        (SD15 | {"trained_betas": 5}, "trained_betas: got 5, expected a list"),
         (SD15 | {"trained_betas": [0.1, 2.0]}, "alpha"),
-        (SD15 | {"rescale_betas_zero_snr": "yes"}, "rescale_betas_zero_snr is 'yes'"),
-        (SD15 | {"snr_shift_scale": 3.0}, "snr_shift_scale is 3.0, only 1.0"),
-        (SD15 | {"timestep_type": "continuous"}, "timestep_type is 'continuous'"),
+        (SD15 | {"rescale_betas_zero_snr": "yes"}, "rescale_betas_zero_snr: got 'yes', expected true"),
+        (SD15 | {"snr_shift_scale": 3.0}, "snr_shift_scale: got 3.0, expected 1.0"),
+        (SD15 | {"timestep_type": "continuous"}, "timestep_type: got 'continuous', expected 'discr"),
         ("<html>", "is not JSON"),
     ],
 )
@@ -290,7 +290,8 @@ def test_what_the_user_says_is_not_read_from_a_file_that_cannot_say_it(pipeline:
         ({"video_schedule": '{"kind": "linear", "beta": 1}'}, "video_schedule: linear: got unknown keys"),
         ({"video_schedule": '{"kind": "fading"}'}, "video_schedule: fading: got no of, expected"),
         ({"video_schedule": {"kind": "table", "alpha": "x"}}, "video_schedule: table: got no sigma_vp"),
-        ({"video_schedule": "{}"}, "video_schedule: beta_schedule is missing"),
+        ({"video_schedule": "{}"}, "video_schedule: kind: got None, expected one of .*, or the entries of diffusers'"),
+        ({"video_schedule": '{"trained_betas": 5}'}, "video_schedule: trained_betas: got 5, expected a list"),
     ],
 )
 def test_what_the_user_says_wrong_is_one_line(given: dict, message: str) -> None:
@@ -423,7 +424,7 @@ def test_a_scheduler_that_cannot_be_is_one_line_of_the_command(
     written(pipeline / "scheduler", SD15 | {"beta_schedule": "sigmoid"})
     assert main(["sample", RED, "-o", str(tmp_path / "out.webp"), *COMMAND, "--image-model", str(pipeline)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "beta_schedule is 'sigmoid', expected one of linear, scaled_linear, squaredcos_cap_v2" in line
+    assert "beta_schedule: got 'sigmoid', expected one of linear, scaled_linear, squaredcos_cap_v2" in line
 
 
 def test_inspect_shows_what_of_a_scheduler_is_taken_and_what_is_not(
@@ -442,7 +443,7 @@ def test_inspect_shows_what_of_a_scheduler_is_taken_and_what_is_not(
     assert main(["inspect", "--json", str(pipeline / "scheduler" / "scheduler_config.json")]) == 1
     (raw,) = json.loads(capsys.readouterr().out)
     assert (raw["class"], raw["schedule"], raw["sampling"]["steps_offset"]) == ("PNDMScheduler", None, 1)
-    assert "beta_schedule is 'sigmoid'" in raw["problem"]
+    assert "beta_schedule: got 'sigmoid'" in raw["problem"]
 
 
 def test_inspect_shows_what_a_single_file_says_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

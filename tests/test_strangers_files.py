@@ -596,7 +596,7 @@ SCHEDULER_CASES = {
     "scheduler no JSON": Case(SCHEDULER, b"{", "is not JSON"),
     "scheduler a list": Case(SCHEDULER, b"[]", "holds a JSON list"),
     "scheduler deep": Case(SCHEDULER, DEEP, "is not JSON"),
-    "betas unknown": Case(SCHEDULER, {"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'"),
+    "betas unknown": Case(SCHEDULER, {"beta_schedule": "sigmoid"}, "beta_schedule: got 'sigmoid'"),
     "betas text": Case(SCHEDULER, {"beta_start": "0.1"}, "beta_start is '0.1'"),
     "betas past 1": Case(SCHEDULER, {"beta_end": 2}, "beta"),
     "betas negative": Case(SCHEDULER, {"beta_start": -0.1}, "beta"),

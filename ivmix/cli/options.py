@@ -72,7 +72,11 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
     group.add_argument("--steps", type=int, metavar="N", help="outer steps")
     group.add_argument("--solver", metavar="NAME", help="euler (= DDIM), heun, midpoint, rk4, ab2, ab3, ab4, dpm++2s, "
                        "dpm++2m, dpm++3m, unipc2, unipc3 or sde-dpm++2m, which draws fresh noise")  # fmt: skip
-    group.add_argument("--spacing", metavar="NAME", help="trailing, leading, linspace, karras or uniform-lam")
+    group.add_argument("--spacing", metavar="NAME",
+                       help="which levels the steps visit: training levels by diffusers' rules (trailing, leading, "
+                            "linspace; of its multistep solvers dpm-linspace, dpm-leading), even in another sense "
+                            "(karras; uniform-lam, also called exponential), or as ComfyUI has them (normal, "
+                            "sgm_uniform, simple, beta, linear_quadratic)")  # fmt: skip
     group.add_argument("--end", choices=("ab2", "euler"),
                        help="how a solver of order 2 and more steps to 0: with the slope it remembers, or as other "
                             "packages do (default: ab2)")  # fmt: skip

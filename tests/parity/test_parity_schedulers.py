@@ -12,6 +12,7 @@ from ivmix.models import CLIPText, CLIPTextConfig, UNet, UNetConfig, save_folder
 from ivmix.pair import load_pair
 from ivmix.scheduler import read_scheduler
 from ivmix.solvers import Network, Schedule, integrate, plain
+from ivmix.solvers.spacings import Spacing
 from ivmix.swaps import Swaps
 
 LATENT: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -36,6 +37,7 @@ def test_alphas_are_those_of_the_scheduler_that_wrote_the_file(
     said = read_scheduler(tmp_path / "scheduler_config.json")
     assert said.schedule is not None
     ours = Schedule.from_config(said.schedule)
+    assert torch.equal(Schedule.from_config(theirs.config).alpha, ours.alpha)  # without a file
     assert (ours.alpha**2 - theirs.alphas_cumprod.double()).abs().max() < 1e-6  # theirs are float32
     words = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
     assert said.prediction == words[theirs.config.prediction_type]
@@ -52,15 +54,41 @@ def test_a_flow_is_told_the_times_that_the_scheduler_tells(diffusers: ModuleType
     assert torch.allclose(ours.sigma_vp.flip(0), theirs.sigmas[: len(theirs.timesteps)].double())
 
 
+@pytest.mark.parametrize(
+    ("kind", "theirs", "ours", "last"),
+    [
+        ("DDIMScheduler", "trailing", "trailing", 1000),
+        ("DDIMScheduler", "leading", "leading", 999),
+        ("DDIMScheduler", "linspace", "linspace", 1000),
+        ("EulerDiscreteScheduler", "trailing", "trailing", 1000),
+        ("DPMSolverMultistepScheduler", "leading", "dpm-leading", 998),
+        ("DPMSolverMultistepScheduler", "linspace", "dpm-linspace", 999),
+        ("UniPCMultistepScheduler", "linspace", "dpm-linspace", 999),
+        ("DEISMultistepScheduler", "linspace", "dpm-linspace", 999),
+    ],
+)
+def test_spacings_visit_their_timesteps_at_every_number_of_steps(
+    kind: str, theirs: str, ours: Spacing, last: int, diffusers: ModuleType
+) -> None:
+    """Ties included. From `last` on theirs repeats times, or leaves the 1000 levels; where their "trailing" has a time
+    too many, it is -1."""
+    offset = {"steps_offset": 1} if theirs == "leading" else {}
+    scheduler = getattr(diffusers, kind)(**LATENT, timestep_spacing=theirs, **offset)
+    schedule = Schedule.scaled_linear()
+    for n in range(2, last + 1):
+        scheduler.set_timesteps(n)
+        times = scheduler.timesteps.long()
+        assert times[n:].tolist() in ([], [-1]), n
+        assert torch.equal(schedule.grid(n, ours)[:-1], schedule.sigmas[times[:n]]), n
+
+
 @pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("kind", ["Euler", "Heun", "DPMSolverMultistep", "UniPCMultistep"])
-@pytest.mark.parametrize(
-    "spacing", [*({"timestep_spacing": s} for s in ("trailing", "linspace")), {"use_karras_sigmas": True}], ids=str
-)
-def test_their_float32_levels_are_levels_here(betas: str, kind: str, spacing: dict[str, Any], diffusers: Any) -> None:
+@pytest.mark.parametrize("spacing", [("timestep_spacing", "linspace"), ("use_karras_sigmas", True)], ids=str)
+def test_their_float32_levels_are_levels_here(betas: str, kind: str, spacing: tuple[str, Any], diffusers: Any) -> None:
     """Their ends are off ours by their rounding, up to 7e-6 of the last level of a cosine schedule."""
     kind = f"{kind}{'Discrete' if kind in ('Euler', 'Heun') else ''}Scheduler"
-    theirs = getattr(diffusers, kind)(**LATENT | {"beta_schedule": betas}, **spacing)
+    theirs = getattr(diffusers, kind)(**LATENT | {"beta_schedule": betas} | dict([spacing]))
     theirs.set_timesteps(20)
     sigmas = torch.unique_consecutive(theirs.sigmas)  # Heun's has each twice
     schedule = {"linear": Schedule.linear(0.00085, 0.012), "scaled_linear": Schedule.scaled_linear()}.get(

@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +59,51 @@ def test_config_survives_json_bit_for_bit(schedule):
     assert again.path == schedule.path
     for name in ("timesteps", "alpha", "sigma_vp"):
         assert torch.equal(getattr(again, name), getattr(schedule, name))
+
+
+LATENT = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (LATENT | {"steps_offset": 1, "_class_name": "DDIMScheduler"}, SCHEDULES["scaled_linear"]),
+        (LATENT | {"beta_schedule": "linear", "num_train_timesteps": 500}, Schedule.linear(0.00085, 0.012, 500)),
+        ({"beta_schedule": "squaredcos_cap_v2"}, SCHEDULES["cosine"]),
+        (LATENT | {"rescale_betas_zero_snr": True}, SCHEDULES["zero_terminal"]),
+        ({"trained_betas": np.array([0.5, 0.75])}, Schedule.from_alpha_bar(torch.tensor([0.5, 0.125]))),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, Schedule.rectified_flow(t_max=1000.0)),
+        (LATENT | {"use_flow_sigmas": True}, Schedule.rectified_flow(t_max=1000.0)),
+        ({"kind": "fading", "of": LATENT}, SCHEDULES["fading"]),
+    ],
+)
+def test_a_diffusers_config_is_read_and_written_in_our_words(theirs, ours):
+    schedule = Schedule.from_config(theirs)
+    assert schedule.to_config() == Schedule.from_config(schedule.to_config()).to_config()
+    assert "kind" in schedule.to_config()
+    assert schedule.path == ours.path
+    for name in ("timesteps", "alpha", "sigma_vp"):
+        assert torch.equal(getattr(schedule, name), getattr(ours, name))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        ({}, "kind: got None, expected one of .*, or the entries of diffusers' scheduler_config.json"),
+        (LATENT | {"beta_schedule": "sigmoid"}, "beta_schedule: got 'sigmoid', expected one of linear, scaled_linear"),
+        ({"beta_start": 0.1, "beta_schedule": "linear"}, "beta_end: got none, expected a number"),
+        (LATENT | {"beta_end": "0.012"}, "beta_end: got '0.012', expected a finite number"),
+        (LATENT | {"num_train_timesteps": 1}, "num_train_timesteps: got 1, expected a whole number from 2"),
+        (LATENT | {"timestep_type": "continuous"}, "timestep_type: got 'continuous', expected 'discrete'"),
+        (LATENT | {"snr_shift_scale": 3.0}, "snr_shift_scale: got 3.0, expected 1.0"),
+        (LATENT | {"rescale_betas_zero_snr": 1}, "rescale_betas_zero_snr: got 1, expected true or false"),
+        ({"trained_betas": [0.5, True]}, r"trained_betas: got \[0.5, True\], expected a list of numbers"),
+        ({"kind": "zero_terminal_snr", "of": LATENT | {"snr_shift_scale": 2.0}}, "snr_shift_scale: got 2.0"),
+    ],
+)
+def test_a_diffusers_config_that_no_schedule_here_is_names_its_entry(theirs, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Schedule.from_config(theirs)
 
 
 def test_stable_diffusion_levels():

@@ -7,6 +7,7 @@ import torch
 
 from ivmix.solvers import Guided, IVMixed, Network, Progress, Schedule, composite, integrate, plain
 from ivmix.solvers.checks import SLACK, within
+from ivmix.solvers.spacings import SPACINGS
 
 SCHEDULES = {
     "scaled_linear": Schedule.scaled_linear(),
@@ -17,14 +18,19 @@ SCHEDULES = {
     "zero_terminal": Schedule.scaled_linear().zero_terminal_snr(),
     "fading": Schedule.scaled_linear().fading(),
 }
-SPACINGS = ("trailing", "leading", "linspace", "karras", "uniform-lam", "shifted-flow")
 N = 6
 MIXED = {"guidance": 2.0, "image_guidance": lambda u: 0.5 + u, "video_guidance": 0.5, "interval": (0.2, 0.6)}
 
 
+def fits(schedule, spacing):
+    if schedule.path == "flow":
+        return True
+    return spacing != "shifted-flow" and (spacing != "linear_quadratic" or math.isfinite(schedule.sigma_max))
+
+
 def ends(schedule, spacing):
     """Options of a spacing that runs between two finite levels, where the schedule's last is not."""
-    bounded = spacing in ("karras", "uniform-lam") and math.isinf(schedule.sigma_max)
+    bounded = spacing in ("karras", "uniform-lam", "exponential") and math.isinf(schedule.sigma_max)
     return {"sigma_max": schedule.sigmas[-2].item()} if bounded else {}
 
 
@@ -32,7 +38,7 @@ CASES = [
     pytest.param(schedule, spacing, id=f"{name}-{spacing}")
     for name, schedule in SCHEDULES.items()
     for spacing in SPACINGS
-    if spacing != "shifted-flow" or schedule.path == "flow"
+    if fits(schedule, spacing)
 ]
 
 
