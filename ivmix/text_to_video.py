@@ -53,6 +53,7 @@ from ivmix.solvers import (
     plain,
     tail,
 )
+from ivmix.solvers.checks import within
 from ivmix.solvers.ivmixed import inside
 from ivmix.solvers.legs import progress
 from ivmix.swaps import Swaps
@@ -440,7 +441,7 @@ class TextToVideo:
             message = f"none of {len(levels)} steps begins in the interval {begin:g}:{end:g}: none mixes"
             warnings.warn(message, stacklevel=3)
         low, high = self.pair.image.network().reach
-        outside = sum(not low <= level <= high for level in levels.values())
+        outside = sum(not within(level, low, high) for level in levels.values())
         if outside and name in ("zigzag", "composite", "mixture"):
             warnings.warn(
                 f"{outside} of {len(levels)} levels are out of the image model's range [{low:g}, {high:g}]: "

@@ -8,8 +8,9 @@ to 1 are the same weights of eps and of the score.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -55,15 +56,18 @@ class Atom:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one call sends to one network: conditions and the weights of their predictions."""
+    """What one call sends to one network: atoms of it, and the weights of their predictions."""
 
     model: Model
-    conditions: list[Any]
-    weights: list[Number]
+    atoms: tuple[Atom, ...]
+    weights: tuple[Number, ...]
+
+    @cached_property
+    def conditions(self) -> list[Any]:
+        return [atom.condition for atom in self.atoms]
 
 
-@dataclass(frozen=True, eq=False)
-class Output:
+class Output(NamedTuple):
     """What one atom predicted, x0 of the state's shape and dtype, and its weight in the combination."""
 
     atom: Atom
@@ -76,7 +80,8 @@ class Affine:
     """A weighted sum of atoms, called as `affine(x, sigma) -> x0` with x `b c f h w` and sigma 0-d.
 
     Built from `network(condition)`, combined with +, -, and * or / by a number or a function of sigma (0-d float64 CPU
-    tensor in, number out). Weights given as tensors are 0-d and on the CPU.
+    tensor in, number out). Weights given as tensors are 0-d and on the CPU; an atom whose weight a derivative is asked
+    of is evaluated at weight zero too.
 
     >>> from ivmix.solvers.analytic import Gaussian, GaussianNetwork
     >>> video = GaussianNetwork("video", {"": Gaussian(0.0, 1.0), "cat": Gaussian(1.0, 1.0)})
@@ -114,17 +119,10 @@ class Affine:
     def __sub__(self, other: "Affine") -> "Affine":
         return self + -other if isinstance(other, Affine) else NotImplemented
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, batches: Sequence[Batch] | None = None) -> Tensor:
-        """x0 of x's shape and dtype. `batches`: what `batches(sigma)` returned, if it is at hand."""
-        return combine(self.outputs(x, sigma, batches), x)
-
-    def outputs(self, x: Tensor, sigma: float | Tensor, batches: Sequence[Batch] | None = None) -> Iterator[Output]:
-        """What a call with the same arguments adds up: the prediction of every atom of weight other than 0."""
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """x0 of x's shape and dtype."""
         sigma = level(sigma)
-        for batch in self.batches(sigma) if batches is None else batches:
-            predictions = batch.model.predict(x, sigma, batch.conditions)
-            for condition, weight, x0 in zip(batch.conditions, batch.weights, predictions, strict=True):
-                yield Output(Atom(batch.model, condition), weight, x0)
+        return combine(predict(self.batches(sigma), x, sigma), x)
 
     def weights(self, sigma: float | Tensor) -> list[Number]:
         """The weight of every atom at `sigma`, in the order of `terms`."""
@@ -150,15 +148,40 @@ class Affine:
         lows, highs = zip(*(atom.model.reach for atom, _ in self.terms), strict=True)
         return max(lows), min(highs)
 
-    def batches(self, sigma: float | Tensor) -> list[Batch]:
+    def batches(self, sigma: float | Tensor) -> tuple[Batch, ...]:
         """The atoms of weight other than 0 at `sigma`, grouped by network: one batch, one network call each."""
-        groups: dict[int, Batch] = {}
-        for (atom, _), weight in zip(self.terms, self.weights(sigma), strict=True):
-            if weight != 0:
-                batch = groups.setdefault(id(atom.model), Batch(atom.model, [], []))
-                batch.conditions.append(atom.condition)
-                batch.weights.append(weight)
-        return list(groups.values())
+        return self._fixed or _grouped(zip((atom for atom, _ in self.terms), self.weights(sigma), strict=True))
+
+    @cached_property
+    def _fixed(self) -> tuple[Batch, ...] | None:
+        """The batches at every level, if no weight depends on it."""
+        numbers = [(atom, weight) for atom, weight in self.terms if not callable(weight)]
+        return _grouped(numbers) if len(numbers) == len(self.terms) else None
+
+
+def _grouped(terms: Iterable[tuple[Atom, Number]]) -> tuple[Batch, ...]:
+    groups: dict[int, list[tuple[Atom, Number]]] = {}
+    for atom, weight in terms:
+        if not _absent(weight):
+            groups.setdefault(id(atom.model), []).append((atom, weight))
+    return tuple(
+        Batch(group[0][0].model, tuple(atom for atom, _ in group), tuple(weight for _, weight in group))
+        for group in groups.values()
+    )
+
+
+def _absent(weight: Number) -> bool:
+    """Whether a weight is exactly zero and no derivative is asked for: that of a weight at zero need not be zero."""
+    moving = isinstance(weight, Tensor) and (weight.requires_grad or torch.func.debug_unwrap(weight) is not weight)
+    return not moving and bool(weight == 0)
+
+
+def predict(batches: Iterable[Batch], x: Tensor, sigma: Tensor) -> Iterator[Output]:
+    """What every atom of `batches` predicts, one network call a batch."""
+    for batch in batches:
+        predictions = batch.model.predict(x, sigma, batch.conditions)
+        for atom, weight, x0 in zip(batch.atoms, batch.weights, predictions, strict=True):
+            yield Output(atom, weight, x0)
 
 
 def combine(outputs: Iterable[Output], x: Tensor) -> Tensor:
@@ -172,36 +195,31 @@ def combine(outputs: Iterable[Output], x: Tensor) -> Tensor:
 def evaluate(combinations: Sequence[Affine], x: Tensor, sigma: float | Tensor) -> list[Tensor]:
     """Several combinations at one `x` and `sigma`: atoms that they share are evaluated once, one batch a network."""
     sigma = level(sigma)
-    weights = [dict(zip((atom for atom, _ in c.terms), c.weights(sigma), strict=True)) for c in combinations]
-    found: dict[Atom, Tensor] = {}
-    for batch in union(combinations, sigma):
-        for condition, x0 in zip(batch.conditions, batch.model.predict(x, sigma, batch.conditions), strict=True):
-            found[Atom(batch.model, condition)] = x0
-    totals: list[Tensor] = []
-    for own in weights:
-        total: Tensor | None = None
-        for atom, weight in own.items():
-            total = _accumulate(total, weight, found[atom]) if weight != 0 else total
-        totals.append(torch.zeros_like(x) if total is None else total)
-    return totals
+    found = {output.atom: output.x0 for output in predict(union(combinations, sigma), x, sigma)}
+    return [
+        combine(
+            (
+                Output(atom, weight, found[atom])
+                for batch in combination.batches(sigma)
+                for atom, weight in zip(batch.atoms, batch.weights, strict=True)
+            ),
+            x,
+        )
+        for combination in combinations
+    ]
 
 
-def union(combinations: Sequence[Affine], sigma: Tensor) -> list[Batch]:
+def union(combinations: Sequence[Affine], sigma: Tensor) -> tuple[Batch, ...]:
     """The batches of all atoms that any of `combinations` uses at `sigma`, each atom once, of weight 1."""
-    used = dict.fromkeys(
-        Atom(batch.model, condition)
-        for c in combinations
-        for batch in c.batches(sigma)
-        for condition in batch.conditions
-    )
-    return Affine(tuple((atom, 1.0) for atom in used)).batches(sigma)
+    used = dict.fromkeys(atom for c in combinations for batch in c.batches(sigma) for atom in batch.atoms)
+    return _grouped((atom, 1.0) for atom in used)
 
 
 def count_rows(batches: Iterable[Batch]) -> dict[str, int]:
     """Rows per network, by name."""
     rows: dict[str, int] = {}
     for batch in batches:
-        rows[batch.model.name] = rows.get(batch.model.name, 0) + len(batch.conditions)
+        rows[batch.model.name] = rows.get(batch.model.name, 0) + len(batch.atoms)
     return rows
 
 

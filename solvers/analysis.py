@@ -24,14 +24,13 @@ import torch
 from torch import Tensor
 
 from ivmix.solvers.affine import Affine
+from ivmix.solvers.checks import SLACK, within
 from ivmix.solvers.denoiser import level
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, Guided, guide, scale_at
 from ivmix.solvers.integrate import Field, integrate
 from ivmix.solvers.ivmixed import IVMixed, Reach, parse_pattern
 from ivmix.solvers.onestep import Euler
-
-_SLACK = 1e-9  # two grids' roundings of one node; far below any step
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +128,9 @@ class ModifiedComposite:
     def _step(self, sigma: float) -> int:
         """The outer step that a level is part of; a node belongs to the step that leaves it."""
         nodes = self._nodes
-        if not nodes[-1] * (1 - _SLACK) <= sigma <= nodes[0] * (1 + _SLACK):
+        if not within(sigma, nodes[-1], nodes[0]):
             raise ValueError(f"sigma: got {sigma:g}, expected a level in [{nodes[-1]:g}, {nodes[0]:g}]")
-        return bisect_right(nodes, -sigma * (1 - _SLACK), key=lambda node: -node) - 1
+        return bisect_right(nodes, -sigma * (1 - SLACK), key=lambda node: -node) - 1
 
     def _moves(self, sigma: float) -> list["_Move"]:
         """The legs of the outer step that `sigma` is part of, the ordinary step last."""

@@ -5,7 +5,14 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.func import debug_unwrap
+
 LARGEST = 1e38  # of a scale: what float32 holds
+# Of a level, relative. A cast to float32 moves one by 6e-8, a cosine schedule computed in float32 its last one by 7e-6;
+# neighbouring training levels are hundreds of times as far apart.
+SLACK = 1e-5
 
 
 def count(value: Any) -> int | None:
@@ -44,9 +51,47 @@ def check_number(name: str, value: Any, expected: str, fits: Callable[[Any], boo
     Traceback (most recent call last):
     ValueError: rho: got '7', expected a finite number
     """
+    numbers = [value]
+    if isinstance(value, Tensor) and value.ndim == 0:  # one number, or what a function transform carries in its place
+        numbers = debug_unwrap(value).detach().flatten().tolist()
     try:
-        good = not isinstance(value, str | bytes) and math.isfinite(value) and fits(value)
-    except (TypeError, OverflowError):  # a whole number past all floats
+        good = all(not isinstance(one, str | bytes) and math.isfinite(one) and fits(one) for one in numbers)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # several numbers, or a whole one past all floats
         good = False
     if not good:
         raise ValueError(f"{name}: got {value!r}, expected {expected}")
+
+
+def within(value: Any, low: float, high: float) -> bool:
+    """Whether a level lies from `low` to `high`, or outside by no more than the slack that all ranges of levels have.
+
+    >>> within(1 + 6e-8, 0.1, 1.0), within(1.0001, 0.1, 1.0)
+    (True, False)
+    """
+    return bool(low - SLACK * abs(low) <= value <= high + SLACK * abs(high))
+
+
+def real_numbers(name: str, values: Any) -> Tensor:
+    """`values` of any shape as a float64 CPU tensor. Raises ValueError naming the argument for what is not real."""
+    try:
+        found = torch.as_tensor(values, dtype=None if hasattr(values, "dtype") else torch.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: got a {type(values).__name__}, expected real numbers") from None
+    if found.is_complex():
+        raise ValueError(f"{name}: got {found.dtype}, expected real numbers")
+    return found.to("cpu", torch.float64)
+
+
+def plain_numbers(name: str, values: Any) -> Tensor:
+    """`real_numbers` that go on as Python's: levels of a run, times of a network."""
+    check_plain(name, *(values if isinstance(values, list | tuple) else [values]))
+    return real_numbers(name, values)
+
+
+def check_plain(name: str, *values: Any) -> None:
+    """Raises ValueError naming the argument for what requires grad, which a Python number would lose."""
+    if any(getattr(value, "requires_grad", False) for value in values):
+        raise ValueError(
+            f"{name}: got a tensor that requires grad, expected {name}.detach(): gradients reach states and networks, "
+            "levels and times are plain numbers"
+        )

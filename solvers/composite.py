@@ -17,12 +17,11 @@ from typing import cast
 from torch import Tensor
 
 from ivmix.solvers.affine import Affine, Weight
+from ivmix.solvers.checks import SLACK, within
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided, guide, scale_at
 from ivmix.solvers.ivmixed import Reach, check_interval, check_period, check_reach, parse_pattern
 from ivmix.solvers.legs import progress
-
-_SLACK = 1e-9  # two grids' roundings of one node; far below any step
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +59,14 @@ class Progress:
 
     def __call__(self, sigma: float | Tensor) -> float:
         value, nodes = float(sigma), self.nodes
-        if value > nodes[0] * (1 + _SLACK):
+        if not within(value, 0.0, nodes[0]):
             raise ValueError(f"sigma: got {value:g}, above {nodes[0]:g}, where the composite's reference grid begins")
         i = bisect_left(nodes, -value, key=lambda node: -node)  # the first node at or below sigma
         if i == 0 or i == len(nodes):
             return 0.0 if i == 0 else progress(i - 1, len(nodes))
         above, below = nodes[i - 1], nodes[i]
-        if value == below or math.isinf(above):
-            return progress(i if value == below else i - 1, len(nodes))
+        if math.isinf(above):
+            return progress(i if within(value, 0.0, below) else i - 1, len(nodes))
         share = math.log(above / value) / math.log(above / below)
         return (i - 1 + share) / (len(nodes) - 1)
 
@@ -90,12 +89,12 @@ class Progress:
         low = 0.0 if end == 1 else self._edge(end)
         if low >= high:
             return 0.0
-        return lambda sigma: float(low < sigma <= high and reach[0] <= sigma <= reach[1])
+        return lambda sigma: float(low < sigma <= high and within(sigma, *reach))
 
     def _edge(self, u: float) -> float:
         """Just above the first node of progress `u` or more; 0 if there is none, as in a single step beyond u = 0."""
         nodes = (node for i, node in enumerate(self.nodes) if progress(i, len(self.nodes)) >= u)
-        return next(nodes, 0.0) * (1 + _SLACK)
+        return next(nodes, 0.0) * (1 + SLACK)
 
 
 def composite(

@@ -12,20 +12,22 @@ at `sigma = inf` the state is z itself, pure noise of unit variance, everywhere 
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from ivmix.solvers.checks import real_numbers
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor, Tensor], Tensor]
 
 
 def level(sigma: float | Tensor) -> Tensor:
-    """`sigma` as a 0-d float64 CPU tensor, the form in which denoisers and solvers expect it.
+    """`sigma` as a 0-d float64 CPU tensor, the form in which denoisers expect it; one that requires grad keeps it, as
+    closed forms are differentiable in sigma.
 
     >>> level(2)
     tensor(2., dtype=torch.float64)
     """
-    value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+    value = real_numbers("sigma", sigma)
     if value.ndim:
         raise ValueError(f"sigma: got shape {tuple(value.shape)}, expected one number")
     if not value.item() >= 0:

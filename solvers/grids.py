@@ -5,13 +5,12 @@ ends, one shifts the even times of a flow. A grid of n steps has n + 1 sigmas, s
 may be 0 and the first may be infinite.
 """
 
-import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from ivmix.solvers.checks import check_number
+from ivmix.solvers.checks import check_number, plain_numbers
 
 
 def leading(levels: int, n: int, offset: int = 1) -> list[int]:
@@ -80,9 +79,9 @@ def check_grid(sigmas: Tensor, *, direction: str = "down") -> Tensor:
     """`sigmas` as a float64 CPU grid, or a ValueError that says what is wrong with it.
 
     `direction` is "down" (sampling: decreasing, the last level may be 0, the first may be inf) or "any" (a grid may
-    also increase, from a level above 0: inversion).
+    also increase, from a clean clip at 0 or above: inversion; it may end at a flow's noise, inf).
     """
-    grid = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
+    grid = plain_numbers("sigmas", sigmas)
     if grid.ndim != 1 or len(grid) < 2:
         raise ValueError(f"sigmas: got shape {tuple(grid.shape)}, expected (n + 1,) with n >= 1 steps")
     values: list[float] = grid.tolist()
@@ -96,10 +95,6 @@ def check_grid(sigmas: Tensor, *, direction: str = "down") -> Tensor:
             raise ValueError(
                 f"sigmas: got {a:g} then {b:g} at positions {i}, {i + 1}, expected strictly monotone levels"
             )
-    if rising and values[0] == 0:
-        raise ValueError("sigmas: got a rising grid that starts from 0, where eps is undefined; start from sigma_min")
-    if rising and math.isinf(values[-1]):
-        raise ValueError("sigmas: got a rising grid that ends at inf, expected a finite level")
     return grid
 
 

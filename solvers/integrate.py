@@ -1,16 +1,16 @@
 """The only loop: it plays legs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import debug_unwrap
 
-from ivmix.solvers.affine import Affine, Batch, Output, combine, count_rows, value_at
+from ivmix.solvers.affine import Affine, Output, combine, count_rows, predict, value_at
 from ivmix.solvers.composite import Composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level, like
 from ivmix.solvers.editing import noised
@@ -109,8 +109,9 @@ def integrate(
 
     x `b c f h w` is computed on in at least float32. Nothing waits for the device (adaptive solvers do, once an
     attempt): whether a state was finite is kept there and read once, at the end, when a NaN or inf raises
-    `NotFiniteError` naming its step, and the networks that began with one. Autograd is left as the caller set it.
-    Multistep memory is kept per (label, network).
+    `NotFiniteError` naming its step, and the networks that began with one. Autograd is left as the caller set it, and
+    torch.func's transforms pass through, but vmap over adaptive solvers, which read their errors, is torch's
+    RuntimeError. Multistep memory is kept per (label, network).
     """
     play = _Player(fields, noise, schedule, watch, keep=trace or callback is not None)
     _check(legs, play, x)
@@ -118,7 +119,7 @@ def integrate(
     play.start = x, legs[0].source
     steps = [(step, list(group)) for step, group in groupby(legs, key=lambda leg: leg.step)]
     records: list[Record] | None = [] if trace else None
-    finite = [x.detach().sum()]  # NaN or inf if any value is: one pass, no temporary
+    finite = [_total(x)]
     at, cancelled = legs[0].source, False
     for count, (_, group) in enumerate(steps, 1):
         for leg in group:
@@ -126,7 +127,7 @@ def integrate(
             at = leg.target
             if records is not None:
                 records.append(Record(leg, play.leg, told, forwards, x.detach(), play.x0 if told else None))
-        finite.append(x.detach().sum())
+        finite.append(_total(x))
         if callback is not None and callback(count, len(steps), play.run(x, at, records)) is False:
             cancelled = count < len(steps)
             break
@@ -161,7 +162,7 @@ class _Player:
         """The state after `leg`, the levels that were told and the rows that were spent."""
         self.leg += 1
         if leg.source != at:
-            x = x * self._alpha(at) / self._alpha(leg.source)  # the same z, read at another level
+            x = self._reread(x, at, leg.source)
         if leg.network is None:
             return self._renoise(leg, x), (), {}
         told: list[float] = []
@@ -211,32 +212,32 @@ class _Player:
         denoise = self.denoiser(leg)
 
         def counted(x: Tensor, sigma: Tensor) -> Tensor:
-            heard = level(leg.told) if leg.told != leg.source and sigma == leg.source else sigma
-            evaluate, cost = denoise, {str(leg.network): 1}
-            outputs: list[Output] = []
+            heard = sigma if leg.told == leg.source or sigma != leg.source else level(leg.told)
+            batches = denoise.batches(heard) if isinstance(denoise, Affine) else ()
             if isinstance(denoise, Affine):
-                batches = denoise.batches(heard)
-                evaluate, cost = partial(denoise, batches=batches), count_rows(batches)
-                if self.watch is not None:
-                    evaluate = partial(_kept, denoise, batches, outputs)
-            elif hasattr(denoise, "cost"):  # as a Rescaled
-                cost = denoise.cost(heard)
+                cost = count_rows(batches)
+            else:
+                cost = denoise.cost(heard) if hasattr(denoise, "cost") else {str(leg.network): 1}  # as a Rescaled
             for name, rows in cost.items():
                 self.nfe[name] = self.nfe.get(name, 0) + 1
                 self.forwards[name] = self.forwards.get(name, 0) + rows
                 forwards[name] = forwards.get(name, 0) + rows
             told.append(heard.item())
-            # the same z, read at the level told
-            x_heard = x if heard is sigma else x * self._alpha(leg.source) / self._alpha(leg.told)
-            x0 = like(x, evaluate(x_heard, heard), f"fields[{leg.network!r}]").to(x.dtype)
+            y = x if heard is sigma else self._reread(x, leg.source, leg.told)
+            outputs: Iterable[Output] = predict(batches, y, heard)
             if self.watch is not None:
-                self.watch(Evaluation(self.leg, told[-1], x_heard.detach(), x0.detach(), tuple(outputs)))
+                outputs = list(outputs)
+            x0 = combine(outputs, y) if isinstance(denoise, Affine) else denoise(y, heard)
+            x0 = like(y, x0, f"fields[{leg.network!r}]").to(x.dtype)
+            if self.watch is not None:
+                shown = tuple(output._replace(x0=output.x0.detach()) for output in outputs)
+                self.watch(Evaluation(self.leg, told[-1], y.detach(), x0.detach(), shown))
             if heard is not sigma:
-                x0 = x - sigma * (x_heard - x0) / heard
+                x0 = x.sub(y - x0, alpha=leg.source / leg.told)
             if self.keep and len(told) == 1:
                 self.x0 = x0.detach()
             if tuple(cost) not in self.first:
-                self.first[tuple(cost)] = torch.stack([x.detach().sum(), x0.detach().sum()])
+                self.first[tuple(cost)] = torch.stack([_total(x), _total(x0)])
             return x0
 
         return counted
@@ -254,20 +255,23 @@ class _Player:
         assert self.schedule is not None  # _check
         self.memory.clear()
         x, sigma = self.start
-        old = noised(x0, leg.target, x if math.isinf(sigma) else self._alpha(sigma) * x)
+        old = noised(x0, leg.target, self._scale(sigma) * x)
         new = self.schedule.start(xi, leg.target)
         return new + keep(old - new)
 
-    def _alpha(self, sigma: float) -> Tensor:
+    def _reread(self, x: Tensor, at: float, source: float) -> Tensor:
+        """The same z, read at another level."""
+        return x * (self._scale(at) / self._scale(source))
+
+    def _scale(self, sigma: float) -> float:
+        """z in units of the state: alpha, or 1 at inf, where the state is z."""
         assert self.schedule is not None  # _check
-        return self.schedule.alpha_at(sigma)
+        return 1.0 if math.isinf(sigma) else self.schedule.alpha_at(sigma).item()
 
 
-def _kept(field: Affine, batches: list[Batch], outputs: list[Output], x: Tensor, sigma: Tensor) -> Tensor:
-    """`field(x, sigma, batches)`, which leaves in `outputs` what it added up, detached."""
-    found = list(field.outputs(x, sigma, batches))
-    outputs += [replace(output, x0=output.x0.detach()) for output in found]
-    return combine(found, x)
+def _total(x: Tensor) -> Tensor:
+    """NaN or infinite if any value is: one pass, no temporary. All values, whatever function transform carries them."""
+    return debug_unwrap(x).detach().sum()
 
 
 def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
@@ -279,7 +283,7 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
     if not x.is_floating_point():
         raise ValueError(f"x: got dtype {x.dtype}, expected floating point")
     at = legs[0].source
-    for leg in legs:
+    for leg, source in zip(legs, torch.tensor([leg.source for leg in legs], dtype=torch.float64), strict=True):
         name = f"leg {leg.label!r} of step {leg.step}"
         if (leg.source != at or leg.told != leg.source) and play.schedule is None:
             raise ValueError(
@@ -300,12 +304,12 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
             continue
         play.denoiser(leg)
         inner = leg.target > 0 and math.isfinite(leg.source)  # at the two ends every solver is Euler's
-        churn = leg.solver.churn_at(level(leg.source)) if inner else 0.0
+        churn = leg.solver.churn_at(source) if inner else 0.0
         if churn > 0 and play.noise is None:
             raise ValueError(f"{name}: {type(leg.solver).__name__} draws noise: pass noise=normal_noise(seeds, shape)")
         field = play.field(leg)
         if isinstance(field, Composite) and inner:
-            wanted = float(value_at(field.churn, level(leg.source)))
+            wanted = float(value_at(field.churn, source))
             if not math.isclose(wanted, churn, abs_tol=1e-12):
                 raise ValueError(
                     f"{name}: the composite has churn {wanted:g} (its R legs), but {type(leg.solver).__name__} has "

@@ -17,7 +17,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ivmix.solvers.checks import whole
+from ivmix.solvers.checks import whole, within
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, scale_at
 from ivmix.solvers.legs import Leg, progress, suited
@@ -207,6 +207,6 @@ def playable(legs: Iterable[Leg], reach: Reach | None) -> bool:
             low, high = reach[leg.network]
             several = leg.solver.cost(leg.source, leg.target) > 1
             told = [leg.told, leg.target] if several else [leg.told]
-            if not all(low <= level <= high for level in told):
+            if not all(within(level, low, high) for level in told):
                 return False
     return True

@@ -93,7 +93,8 @@ class Network:
     fractional training time, or with `timesteps="nearest"` the nearest training level), y of z's shape. Atoms of one
     Network that meet in a combination are evaluated in one batch: z is repeated, conditions are joined by `join`, once
     per set of conditions (they are compared by identity and must not be changed in place). y is cast to the state's
-    dtype before anything is combined. Build one Network per run; it holds the joined conditions alive.
+    dtype before anything is combined. `forward` may write on its z. Build one Network per run; it holds the joined
+    conditions alive.
 
     Out of the schedule's range: ValueError. Autograd is left as the caller set it.
 
@@ -135,28 +136,30 @@ class Network:
             t, alpha = self.schedule.at(sigma)
         except ValueError as error:
             raise ValueError(f"network {self.name!r} cannot be evaluated at this level: {error}") from None
+        if alpha == 0 and self.prediction == "epsilon":
+            raise ValueError(f"network {self.name!r} predicts epsilon, which says nothing of x0 where alpha = 0")
         if self.timesteps == "nearest":
             t = self.schedule.nearest(t)
-        z = x if alpha == 0 else alpha * x
-        rows = torch.cat([z] * len(conditions)) if len(conditions) > 1 else z
-        y = self.forward(rows.to(self.dtype or x.dtype), t, self.join(tuple(conditions)))
-        y = like(rows, y, f"network {self.name!r}")
-        return [self._x0(x, z, y_row, sigma, alpha) for y_row in y.to(x.dtype).chunk(len(conditions))]
+        dtype, n = self.dtype or x.dtype, len(conditions)
+        z = x.to(dtype, copy=True) if alpha == 0 else (alpha * x).to(dtype)  # never x itself: a network may write on it
+        rows = z if n == 1 else torch.cat([z] * n)
+        y = self.forward(rows, t, self.join(tuple(conditions)))
+        y = like(rows, y, f"network {self.name!r}").to(x.dtype)
+        return [self._x0(x, y_row, sigma.item(), alpha) for y_row in ((y,) if n == 1 else y.chunk(n))]
 
-    def _x0(self, x: Tensor, z: Tensor, y: Tensor, sigma: Tensor, alpha: float) -> Tensor:
-        sigma_vp = alpha * sigma.item() if alpha > 0 else self.schedule.sigma_vp[-1].item()
+    def _x0(self, x: Tensor, y: Tensor, sigma: float, alpha: float) -> Tensor:
+        """The table's last column, from the state x = z / scale."""
+        scale, sigma_vp = (alpha, alpha * sigma) if alpha > 0 else (1.0, self.schedule.sigma_vp[-1].item())
         match self.prediction:
+            case "epsilon":
+                return x.sub(y, alpha=sigma)
             case "x0":
                 return y
             case "v":
                 square = alpha**2 + sigma_vp**2
-                return (alpha / square * z).sub(y, alpha=sigma_vp / square)
+                return (alpha * scale / square * x).sub(y, alpha=sigma_vp / square)
             case "flow":
-                return (z / (alpha + sigma_vp)).sub(y, alpha=sigma_vp / (alpha + sigma_vp))
-            case "epsilon" if alpha == 0:
-                raise ValueError(f"network {self.name!r} predicts epsilon, which says nothing of x0 where alpha = 0")
-            case _:
-                return x.sub(y, alpha=sigma.item())
+                return (scale / (alpha + sigma_vp) * x).sub(y, alpha=sigma_vp / (alpha + sigma_vp))
 
 
 def framewise(forward: Forward, repeat: Callable[[Any, int], Any] | None = None) -> Forward:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ivmix.solvers import grids
-from ivmix.solvers.checks import check_number, whole
+from ivmix.solvers.checks import check_number, check_plain, plain_numbers, whole, within
 
 Path = Literal["vp", "ve", "flow"]
 Spacing = Literal["trailing", "leading", "linspace", "karras", "uniform-lam", "shifted-flow"]
@@ -34,7 +34,8 @@ Spacing = Literal["trailing", "leading", "linspace", "karras", "uniform-lam", "s
 class Schedule:
     """Training levels `timesteps`, `alpha`, `sigma_vp`: three float64 CPU tensors (T,), T >= 2, of rising noise.
 
-    The last alpha may be 0 (sigma = inf there); all other levels are finite and above 0.
+    The last alpha may be 0 (sigma = inf there); all other levels are finite and above 0. What float32's rounding moved
+    out of the range of the levels, or of the times, is its end.
 
     >>> schedule = Schedule.scaled_linear()
     >>> round(schedule.sigma_min, 6), round(schedule.sigma_max, 6)
@@ -55,7 +56,7 @@ class Schedule:
         if not isinstance(self.path, str) or self.path not in _PATHS:
             raise ValueError(f"path: got {self.path!r}, expected one of {', '.join(map(repr, _PATHS))}")
         for name in ("timesteps", "alpha", "sigma_vp"):
-            values = torch.as_tensor(getattr(self, name), dtype=torch.float64, device="cpu").detach()
+            values = plain_numbers(name, getattr(self, name))
             if values.ndim != 1 or len(values) < 2 or not bool(values.isfinite().all()):
                 raise ValueError(f"{name}: got shape {tuple(values.shape)}, expected (T,) finite numbers, T >= 2")
             object.__setattr__(self, name, values)
@@ -77,7 +78,7 @@ class Schedule:
 
         A float32 table is taken as it is (its levels then differ from a float64 recomputation by up to 1e-6).
         """
-        table = torch.as_tensor(alpha_bar, dtype=torch.float64, device="cpu").detach()
+        table = plain_numbers("alpha_bar", alpha_bar)
         if table.ndim != 1 or not bool(((table >= 0) & (table < 1)).all()):
             raise ValueError(f"alpha_bar: got shape {tuple(table.shape)}, expected (T,) numbers in [0, 1), decreasing")
         config = config or {"kind": "alpha_bar", "alpha_bar": table.tolist()}
@@ -232,18 +233,23 @@ class Schedule:
 
     def sigma(self, t: float | Tensor) -> Tensor:
         """Level of the network time `t`, of any shape; a training level exactly, ValueError out of range."""
-        return _each(self._sigma, t)
+        return _each(self._sigma, t, "t")
 
     def t(self, sigma: float | Tensor) -> Tensor:
-        """Network time of the level `sigma`, of any shape; fractional between levels, ValueError out of range."""
-        return _each(self._t, sigma)
+        """Network time of the level `sigma`, of any shape; fractional between levels, ValueError out of range and at 0,
+        of which no network knows the time."""
+        return _each(self._t, sigma, "sigma")
 
     def alpha_at(self, sigma: float | Tensor) -> Tensor:
-        """alpha at the level `sigma`, of any shape: z = alpha·x; ValueError out of range."""
-        return _each(self._alpha, sigma)
+        """alpha at the level `sigma`, of any shape: z = alpha·x; ValueError out of range.
+
+        0, the level of a clean clip, is in range: alpha is 1 there, times the factor of the first training level.
+        """
+        return _each(self._alpha, sigma, "sigma")
 
     def at(self, sigma: Tensor) -> tuple[Tensor, float]:
         """t and alpha at the level `sigma` (0-d), as `t` and `alpha_at` give them; remembered for the last levels."""
+        check_plain("sigma", sigma)
         value = sigma.item()
         if value not in self._known:
             if len(self._known) >= 1024:
@@ -256,7 +262,8 @@ class Schedule:
         return self.timesteps[(self.timesteps - t).abs().argmin()]
 
     def start(self, z: Tensor, sigma: float | Tensor) -> Tensor:
-        """Where a run begins: x = z / alpha(sigma) for z ~ N(0, 1) of any shape; z itself at sigma = inf."""
+        """Where a run begins: x = z / alpha(sigma) for z of any shape, N(0, 1) at the noisiest level and a clean clip
+        at 0; z itself at sigma = inf."""
         alpha = self.alpha_at(sigma)
         return z if alpha == 0 else z / alpha
 
@@ -325,6 +332,8 @@ class Schedule:
         return _between(self._times, k, share)
 
     def _alpha(self, sigma: float) -> float:
+        if sigma == 0:
+            return self._factor[0] * _PATHS[self.path].alpha(0.0)
         k, share = self._locate(sigma, self._levels, self._warped, "sigma", _PATHS[self.path].warp)
         if share in (0, 1):
             return self._alphas[k + int(share)]
@@ -338,15 +347,20 @@ class Schedule:
         name: str,
         warp: Callable[[float], float] = lambda value: value,
     ) -> tuple[int, float]:
-        """Segment k and share of `value` between levels k and k + 1 as `warped`; exactly 0 or 1 on a level."""
-        if not table[0] <= value <= table[-1]:
+        """Segment k and share of `value` between levels k and k + 1 as `warped`; exactly 0 or 1 on a level, and on
+        what the slack allows outside the range."""
+        if not within(value, table[0], table[-1]):
+            clean = ", a clean clip, which no network was trained on" if name == "sigma" and value == 0 else ""
             raise ValueError(
-                f"{name}: got {value:g}, expected a value in [{table[0]:g}, {table[-1]:g}], the schedule's range"
+                f"{name}: got {value:g}{clean}, expected a value in [{table[0]:g}, {table[-1]:g}], the schedule's range"
             )
+        value = min(max(value, table[0]), table[-1])
         k = min(bisect_right(table, value), len(table) - 1) - 1
         if value in (table[k], table[k + 1]):
             return k, float(value == table[k + 1])
         if math.isinf(self._warped[k + 1]):
+            if within(value, table[0], table[k]):
+                return k, 0.0
             raise ValueError(
                 f"{name}: got {value:g}, between the last two training levels, the last of which is infinite"
             )
@@ -380,9 +394,9 @@ class Schedule:
         return [_PATHS[self.path].factor(*pair) for pair in zip(self._alphas, self.sigma_vp.tolist(), strict=True)]
 
 
-def _each(function: Callable[[float], float], values: float | Tensor) -> Tensor:
+def _each(function: Callable[[float], float], values: float | Tensor, name: str) -> Tensor:
     """`function` of every entry, as a float64 CPU tensor of the same shape."""
-    given = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+    given = plain_numbers(name, values)
     return torch.tensor([function(value) for value in given.flatten().tolist()], dtype=torch.float64).reshape(
         given.shape
     )

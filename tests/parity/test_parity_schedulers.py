@@ -11,7 +11,7 @@ import torch
 from ivmix.models import CLIPText, CLIPTextConfig, UNet, UNetConfig, save_folder
 from ivmix.pair import load_pair
 from ivmix.scheduler import read_scheduler
-from ivmix.solvers import Schedule
+from ivmix.solvers import Network, Schedule, integrate, plain
 from ivmix.swaps import Swaps
 
 LATENT: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -50,6 +50,25 @@ def test_a_flow_is_told_the_times_that_the_scheduler_tells(diffusers: ModuleType
     assert said.prediction == "flow"
     assert torch.allclose(ours.timesteps.flip(0), theirs.timesteps.double())  # 1000 at pure noise
     assert torch.allclose(ours.sigma_vp.flip(0), theirs.sigmas[: len(theirs.timesteps)].double())
+
+
+@pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize("kind", ["Euler", "Heun", "DPMSolverMultistep", "UniPCMultistep"])
+@pytest.mark.parametrize(
+    "spacing", [*({"timestep_spacing": s} for s in ("trailing", "linspace")), {"use_karras_sigmas": True}], ids=str
+)
+def test_their_float32_levels_are_levels_here(betas: str, kind: str, spacing: dict[str, Any], diffusers: Any) -> None:
+    """Their ends are off ours by their rounding, up to 7e-6 of the last level of a cosine schedule."""
+    kind = f"{kind}{'Discrete' if kind in ('Euler', 'Heun') else ''}Scheduler"
+    theirs = getattr(diffusers, kind)(**LATENT | {"beta_schedule": betas}, **spacing)
+    theirs.set_timesteps(20)
+    sigmas = torch.unique_consecutive(theirs.sigmas)  # Heun's has each twice
+    schedule = {"linear": Schedule.linear(0.00085, 0.012), "scaled_linear": Schedule.scaled_linear()}.get(
+        betas, Schedule.cosine()
+    )
+    network = Network(lambda z, t, condition: torch.tanh(z), schedule, "epsilon", "video")
+    z = torch.ones(1, 4, 1, 2, 2)
+    assert integrate(network(None), plain(sigmas), schedule.start(z, sigmas[0])).x.isfinite().all()
 
 
 def test_a_pipeline_that_says_v_at_zero_terminal_snr_is_swapped_in_as_that(

@@ -1,6 +1,8 @@
 """Bad input: one clear error each, which names the argument, what was given and what would be accepted."""
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from ivmix.solvers import (
     freeinit,
     integrate,
     late,
+    level,
     mixture,
     plain,
     tail,
@@ -173,6 +176,37 @@ TEXTS = {
 def test_a_text_where_a_number_is_expected_is_named(message, pair):
     with pytest.raises(ValueError, match=f"^{message}, expected"):
         TEXTS[message](pair)
+
+
+LEARNED = SIGMAS.clone().requires_grad_()
+LOST = {  # what Python numbers cannot carry
+    "sigmas: got a tensor that requires grad, expected sigmas.detach()": lambda: plain(LEARNED),
+    "sigmas: got a tensor that requires grad": lambda: plain(list(LEARNED)),
+    "sigma: got a tensor that requires grad": lambda: network(lambda z, t: z)(torch.zeros(1, 4, 1, 2, 2), LEARNED[1]),
+    "sigma: got a tensor that requires grad, expected": lambda: SCHEDULE.t(LEARNED),
+    "t: got a tensor that requires grad": lambda: SCHEDULE.sigma(torch.tensor(5.0, requires_grad=True)),
+    "alpha: got a tensor that requires grad": lambda: replace(SCHEDULE, alpha=SCHEDULE.alpha.clone().requires_grad_()),
+    "alpha_bar: got a tensor that requires grad": lambda: Schedule.from_alpha_bar((SCHEDULE.alpha**2).requires_grad_()),
+    "sigmas: got torch.complex128, expected real numbers": lambda: IVMixed().legs(SIGMAS.cdouble()),
+    "sigmas: got torch.complex64, expected real numbers": lambda: plain(np.ones(3, np.complex64)),
+    "sigmas: got a list, expected real numbers": lambda: plain([1j, 0.0]),
+    "sigma: got torch.complex128, expected real numbers": lambda: level(SIGMAS[0] + 0j),
+    "alpha_bar: got torch.complex128, expected real numbers": lambda: Schedule.from_alpha_bar(SCHEDULE.alpha + 0j),
+}
+
+
+@pytest.mark.parametrize("message", LOST)
+def test_what_a_level_would_lose_is_refused(message):
+    with pytest.raises(ValueError, match=f"^(network 'video' .* this level: )?{re.escape(message)}"):
+        LOST[message]()
+
+
+def test_a_closed_form_is_differentiable_in_sigma(pair, x):
+    sigma = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(pair["video"].at(2.0)(x, sigma).sum(), sigma)
+    ends = [pair["video"].at(2.0)(x, s).sum() for s in (2 - 1e-5, 2 + 1e-5)]
+    # a central difference errs by 1e-10 of the third derivative and by 1e-16 / 1e-5 of the sum
+    assert slope.item() == pytest.approx((ends[1] - ends[0]).item() / 2e-5, rel=1e-7)
 
 
 def test_whole_numbers_may_be_numpys(pair, x):

@@ -109,7 +109,10 @@ def test_custom_levels_are_checked(levels):
 
 
 def test_rising_grids_are_for_inversion():
-    check_grid(torch.tensor([0.5, 1.0]), direction="any")
-    for levels in ([0.0, 1.0], [1.0, math.inf], [1.0, 3.0, 2.0]):
+    for levels in ([0.5, 1.0], [0.0, 1.0], [1.0, math.inf], [0.0, 1.0, math.inf]):
+        assert check_grid(torch.tensor(levels), direction="any").tolist() == levels
+        with pytest.raises(ValueError, match="sigmas: got a grid rising from"):
+            check_grid(torch.tensor(levels))
+    for levels in ([1.0, 3.0, 2.0], [0.0, 0.0], [0.0, math.inf, math.inf], [-1.0, 1.0]):
         with pytest.raises(ValueError, match="sigmas"):
             check_grid(torch.tensor(levels), direction="any")

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ivmix.solvers import GuidanceRamp, Guided
+from ivmix.solvers import GuidanceRamp, Guided, composite, integrate, mixture, plain
 from ivmix.solvers.analytic import Gaussian, GaussianNetwork
 
 VIDEO = GaussianNetwork("video", {"": Gaussian(0.0, 1.0), "cat": Gaussian(1.0, 2.0)})
@@ -60,3 +60,27 @@ def test_meaningless_ramps_are_refused(text):
 def test_progress_outside_its_range_is_refused(u):
     with pytest.raises(ValueError, match="u: got"):
         GuidanceRamp(4.0)(u)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("at", [0.0, 1.0, 7.5])
+def test_gradients_reach_a_guidance_scale_without_a_warning(at, pair, x):
+    """Where a weight is zero its network is left out, but not while a derivative with respect to it is asked for."""
+    u, c = pair["video"].uncond, pair["video"].cond
+    scale = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+    sigmas = torch.tensor([2.0, 0.0])
+    for legs, field in (
+        (plain(sigmas, scale), pair["video"]),
+        (plain(sigmas, lambda u: scale), pair["video"]),
+        (plain(sigmas), mixture(pair["image"], pair["video"], scale, 1.0, 0.0)),
+        (plain(sigmas), composite(**pair, guidance=scale, image_guidance=0.0, video_guidance=0.0, reference=sigmas)),
+    ):
+        run = integrate(field, legs, x)
+        torch.testing.assert_close(run.x, (u + at * (c - u))(x, 2.0), rtol=0, atol=1e-13)
+        (gradient,) = torch.autograd.grad(run.x.sum(), scale)
+        torch.testing.assert_close(gradient, (c - u)(x, 2.0).sum(), rtol=0, atol=1e-11)
+
+
+def test_a_scale_of_several_numbers_is_refused(pair):
+    with pytest.raises(ValueError, match="scale: got tensor"):
+        pair["video"].at(torch.tensor([1.0, 2.0]))

@@ -143,6 +143,45 @@ def test_runs_are_differentiable(solver, pair, x):
     torch.testing.assert_close((gradient * direction).sum(), moved, rtol=1e-10, atol=1e-10)
 
 
+TRANSFORMED = [Euler(), Heun(), DPMSolverPP2M(), DPMSolverPP3M(start=RK4()), UniPC3(), AdamsBashforth4()]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, of its jvp
+@pytest.mark.parametrize("solver", TRANSFORMED, ids=lambda solver: type(solver).__name__)
+def test_function_transforms_pass_through_a_run(solver, pair, x):
+    """Over states and over guidance scales: vmap is one run each, grad and jvp are derivatives, and they compose."""
+    scales = torch.tensor([1.0, 2.0], dtype=torch.float64)
+
+    def total(x, scale):
+        return integrate(pair, plain(SIGMAS[3:], scale, solver), x).x.square().sum()
+
+    def derivative(scale, width=1e-4):  # a central difference errs by width², and 1e-12 of rounding over width
+        return (total(x, scale + width) - total(x, scale - width)) / (2 * width)
+
+    together = torch.func.vmap(total, in_dims=(0, None))(x[:, None], 2.0)
+    torch.testing.assert_close(together, torch.stack([total(row[None], 2.0) for row in x]))
+    torch.testing.assert_close(
+        torch.func.vmap(total, in_dims=(None, 0))(x, scales), torch.stack([total(x, scale) for scale in scales])
+    )
+    slopes = torch.stack([derivative(scale) for scale in scales])
+    every = torch.func.vmap(torch.func.grad(total, argnums=1), in_dims=(None, 0))(x, scales)
+    torch.testing.assert_close(every, slopes, rtol=1e-6, atol=1e-6)
+    _, along = torch.func.jvp(total, (x, scales[0]), (torch.zeros_like(x), torch.ones_like(scales[0])))
+    torch.testing.assert_close(along, slopes[0], rtol=1e-6, atol=1e-6)
+
+
+def test_one_run_that_fails_among_several_of_vmap_names_its_step():
+    def failing(z, t, condition):
+        return torch.where((z.mean() > 0) & (t < 400), math.nan, 0 * z)
+
+    network = Network(failing, SCHEDULE, "epsilon", "video")
+    runs = torch.func.vmap(lambda x: integrate(network(None), plain(SIGMAS), x).x)
+    signs = torch.tensor([-1.0, -1.0, 1.0]).reshape(3, 1, 1, 1, 1, 1)
+    assert runs(signs[:2]).shape == (2, 1, 1, 1, 1, 1)
+    with pytest.raises(NotFiniteError, match="step 5"):
+        runs(signs)
+
+
 def test_no_graph_is_kept_unless_asked_for(pair, x):
     assert not integrate(pair, plain(SIGMAS, 2.0), x, trace=True).x.requires_grad
 

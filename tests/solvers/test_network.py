@@ -95,6 +95,40 @@ def test_a_rectified_flow_is_eulers_method_in_t_from_pure_noise(x):
     torch.testing.assert_close(integrate(network(None), plain(sigmas), x).x, z, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+@pytest.mark.parametrize(
+    ("schedule", "prediction", "sigma"),
+    [
+        (VP, "epsilon", 2.0),
+        (VP, "x0", 2.0),
+        (VP, "v", 2.0),
+        (VP.zero_terminal_snr(), "v", math.inf),
+        (FLOW, "flow", 2.0),
+        (FLOW, "flow", math.inf),
+        (Schedule.ve(0.02, 20.0), "epsilon", 2.0),
+    ],
+)
+def test_a_network_may_write_on_its_input(schedule, prediction, sigma, dtype, rows, x):
+    """Neither its own prediction nor the caller's state is touched by it."""
+
+    def clean(z, t, condition):
+        return torch.tanh(z)
+
+    def writing(z, t, condition):
+        y = torch.tanh(z)
+        z.fill_(math.nan)
+        return y
+
+    def x0(forward, x):
+        network = Network(forward, schedule, prediction, "video", dtype=dtype, join=lambda conditions: None)
+        return (network("a") if rows == 1 else network("a") + 2.0 * network("b"))(x, sigma)
+
+    given = x.clone()
+    assert torch.equal(x0(writing, given), x0(clean, x))
+    assert torch.equal(given, x)
+
+
 def test_epsilon_is_refused_where_alpha_is_zero(x):
     network = Network(lambda z, t, condition: z, FLOW, "epsilon", "video")
     with pytest.raises(ValueError, match="alpha = 0"):

@@ -115,7 +115,46 @@ def test_start_divides_by_alpha_and_keeps_z_at_infinity(x):
     assert torch.equal(SCHEDULES["rectified_flow"].start(x, math.inf), x)
 
 
-@pytest.mark.parametrize("sigma", [14.7, 0.029, math.inf, math.nan, -1.0, 0.0])
+@schedules
+@pytest.mark.parametrize("step", [-1, 1], ids=["below", "above"])
+def test_a_level_that_float32_moved_out_of_the_schedule_is_its_end(schedule, step):
+    """Exactly, in t and alpha; so is a time. Above a last level that is finite, below one that is not there is none."""
+    end = 0 if step < 0 else -2 if math.isinf(schedule.sigma_max) and schedule.path != "flow" else -1
+    if math.isinf(schedule.sigmas[end]):
+        return
+    moved = schedule.sigmas[end] * (1 + step * 2.0**-23)
+    assert (moved - schedule.sigmas[end]) * step > 0
+    assert schedule.t(moved) == schedule.timesteps[end]
+    assert schedule.alpha_at(moved) == schedule.alpha[end]
+    assert schedule.sigma(schedule.timesteps[end] * (1 + step * 2.0**-23)) == schedule.sigmas[end]
+    for reading in (schedule.t, schedule.alpha_at):
+        with pytest.raises(ValueError, match="sigma: got"):
+            reading(schedule.sigmas[end] * (1 + step * 1e-4))
+
+
+def test_nothing_snaps_inside_the_schedule():
+    """Differences of sigma 1e-9 apart, as derivatives need them, are seen next to a level as anywhere else."""
+    schedule = SCHEDULES["scaled_linear"]
+    near = torch.tensor([1 - 1e-9, 1, 1 + 1e-9], dtype=torch.float64)
+    sigma = schedule.sigma(torch.tensor([500.0, 500.5, 501.0]))[:, None] * near
+    # t moves by 1e-9 / 3e-3 of a level, and is known to 1e-13 of the 1000 levels
+    assert (schedule.t(sigma).diff() > 1e-7).all()
+
+
+@schedules
+def test_a_clean_clip_is_at_level_0(schedule, x):
+    """z = alpha·x has no special case there: alpha is 1, or what the first training level has instead."""
+    size = {"vp": torch.hypot(schedule.alpha, schedule.sigma_vp), "ve": schedule.alpha,
+            "flow": schedule.alpha + schedule.sigma_vp}[schedule.path][0]  # fmt: skip
+    torch.testing.assert_close(schedule.alpha_at(0), size, rtol=1e-15, atol=0)
+    torch.testing.assert_close(schedule.start(size * x, 0.0), x, rtol=1e-15, atol=0)
+    with pytest.raises(ValueError, match=r"sigma: got 0, a clean clip, which no network was trained on, expected"):
+        schedule.t(0.0)
+    with pytest.raises(ValueError, match="sigma: got"):
+        schedule.alpha_at(schedule.sigma_min / 2)
+
+
+@pytest.mark.parametrize("sigma", [14.7, 0.029, math.inf, math.nan, -1.0])
 def test_levels_out_of_range_are_refused(sigma):
     with pytest.raises(ValueError, match=r"sigma: got .* expected a value in \[0.029"):
         SCHEDULES["scaled_linear"].t(sigma)
