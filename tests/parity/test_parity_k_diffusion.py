@@ -1,0 +1,221 @@
+"""k-diffusion's samplers and ours on a denoiser in closed form: the same numbers, to rounding."""
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+from torch import Tensor
+
+from ivmix.solvers import (
+    DDIM,
+    AdamsBashforth4,
+    DPMSolverPP2M,
+    DPMSolverPP2S,
+    DPMSolverPP3M,
+    Euler,
+    EulerAncestral,
+    Heun,
+    Leg,
+    Schedule,
+    SDEDPMSolverPP2M,
+    Solver,
+    integrate,
+    plain,
+)
+from ivmix.solvers.analytic import Gaussian, Mixture, exponential
+from ivmix.solvers.multistep import Values
+from ivmix.solvers.quadrature import exponential_adams
+from ivmix.solvers.stages import combined
+
+pytestmark = pytest.mark.slow
+
+SHAPE = (2, 3, 4, 2, 1)  # b c f h w
+SCHEDULE = Schedule.scaled_linear()
+GRIDS = {"karras": SCHEDULE.grid(10, "karras"), "trailing": SCHEDULE.grid(10)}
+DATA = Mixture([Gaussian(-1.0, exponential(SHAPE[2])), Gaussian(1.5, 0.3)])  # slopes that are no straight lines
+
+Plan = Callable[[Tensor], list[Leg]]
+
+
+@pytest.fixture(scope="module")
+def k_diffusion() -> Iterator[ModuleType]:
+    """Its sampling module, of an installation without what it depends on: the package's __init__, which imports all
+    that it trains with, is not run, and what the samplers import but do not call here is stood in for."""
+    found = find_spec("k_diffusion")
+    if found is None:
+        pytest.skip("k-diffusion is not installed: pip install --no-deps -c tests/constraints.txt k-diffusion")
+    package = module_from_spec(ModuleSpec("k_diffusion", None, is_package=True))
+    package.__path__ = list(found.submodule_search_locations or ())
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("torchdiffeq", "torchsde", "torchvision", "torchvision.transforms"):
+            patch.setitem(sys.modules, name, MagicMock())
+        for name in ("k_diffusion.sampling", "k_diffusion.utils"):
+            patch.delitem(sys.modules, name, raising=False)
+        patch.setitem(sys.modules, "k_diffusion", package)
+        yield import_module("k_diffusion.sampling")
+    for name in ("k_diffusion.sampling", "k_diffusion.utils"):
+        del sys.modules[name]
+
+
+class Third(DPMSolverPP3M):
+    """Theirs takes the line through its first two x0 at its integral, DPM-Solver++'s second order at its middle."""
+
+    def extrapolate(self, x: Tensor, x0: Tensor, sigma_next: float, values: Values) -> Tensor:
+        if len(values) != 2:
+            return super().extrapolate(x, x0, sigma_next, values)
+        (_, now), (_, before) = values
+        weights = exponential_adams([0.0, math.log(now / before)], math.log(now / sigma_next))
+        return combined(x, sigma_next / now, weights, (x0 for x0, _ in values))
+
+
+def by(solver: Solver) -> Plan:
+    return lambda sigmas: plain(sigmas, solver=solver)
+
+
+def churned(solver: Solver, churn: float) -> Plan:
+    """arXiv 2206.00364, Algorithm 2: up to (1 + gamma)·sigma by fresh noise, then down."""
+
+    def legs(sigmas: Tensor) -> list[Leg]:
+        gamma = min(churn / (len(sigmas) - 1), math.sqrt(2) - 1)
+        plan = []
+        for i, (sigma, end) in enumerate(pairwise(sigmas.tolist())):
+            up = (1 + gamma) * sigma
+            plan += [Leg(None, "churn", sigma, sigma, up, None, solver, i)]
+            plan += [Leg("video", "step", up, up, end, None, solver, i)]
+        return plan
+
+    return legs
+
+
+def ancestral(solver: Solver) -> Plan:
+    """Down to sqrt(sigma'² - sigma_up²), then up by fresh noise, sigma_up = sigma'·sqrt(1 - sigma'²/sigma²)."""
+
+    def legs(sigmas: Tensor) -> list[Leg]:
+        plan = []
+        for i, (sigma, end) in enumerate(pairwise(sigmas.tolist())):
+            down = end**2 / sigma
+            plan += [Leg("video", "step", sigma, sigma, down, None, solver, i)]
+            plan += [Leg(None, "noise", down, down, end, None, solver, i)] if end else []
+        return plan
+
+    return legs
+
+
+@dataclass(frozen=True)
+class Same:
+    """One sampler of theirs, with its options, and our plan. `to_zero`: whether their grid ends in 0, or before."""
+
+    sampler: str
+    plan: Plan
+    options: dict[str, Any] = field(default_factory=dict)
+    to_zero: bool = True
+
+
+SAME = [
+    Same("euler", by(Euler())),
+    Same("euler", churned(Euler(), 3.0), {"s_churn": 3.0}),
+    Same("heun", by(Heun(end="euler"))),
+    Same("heun", churned(Heun(end="euler"), 3.0), {"s_churn": 3.0}),
+    Same("heun", churned(Heun(end="euler"), 30.0), {"s_churn": 30.0}),  # gamma at its bound
+    Same("lms", by(AdamsBashforth4()), to_zero=False),  # theirs steps to 0 with four slopes, ours with two
+    Same("euler_ancestral", by(EulerAncestral())),
+    Same("euler_ancestral", by(DDIM(0.4)), {"eta": 0.4}),
+    Same("dpmpp_2s_ancestral", by(DPMSolverPP2S(end="euler")), {"eta": 0.0}),
+    Same("dpmpp_2s_ancestral", ancestral(DPMSolverPP2S(end="euler"))),
+    Same("dpmpp_2m", by(DPMSolverPP2M(end="euler"))),
+    Same("dpmpp_2m_sde", by(DPMSolverPP2M(end="euler")), {"eta": 0.0}),
+    Same("dpmpp_2m_sde", by(SDEDPMSolverPP2M(0.0)), {"eta": 0.0}),
+    Same("dpmpp_2m_sde", by(SDEDPMSolverPP2M(0.3)), {"eta": 0.3}),
+    Same("dpmpp_2m_sde", by(SDEDPMSolverPP2M(1.0))),
+    Same("dpmpp_3m_sde", by(Third(weight="public", end="euler")), {"eta": 0.0}),
+]
+
+DIFFER = {
+    "dpm_2": "its step in sigma takes the slope at the middle in log sigma: none of our solvers does",
+    "dpm_2_ancestral": "likewise",
+    "dpm_adaptive": "DPM-Solver-23 in noise, with a step control of its own",
+    "dpm_fast": "DPM-Solver-3 in noise: ours are in data",
+    "dpmpp_sde": "adds noise between the stages of a step, which no leg does",
+}
+"""What of theirs has no counterpart. In part: dpmpp_2m_sde's "heun" integrates the line through two x0, where ours hold
+its middle; dpmpp_3m_sde with eta > 0 is of an order that our stochastic solvers do not have."""
+
+
+def theirs(k_diffusion: ModuleType, case: Same, x: Tensor, sigmas: Tensor) -> Tensor:
+    sampler = getattr(k_diffusion, f"sample_{case.sampler}")
+    torch.manual_seed(0)
+    sampled: Tensor = sampler(lambda y, s: DATA(y, s[0]), x, sigmas, disable=True, **noise(sampler), **case.options)
+    return sampled
+
+
+def noise(sampler: Callable[..., Any]) -> dict[str, Any]:
+    """torch's own stream, where a sampler would take a Brownian tree."""
+    takes = "noise_sampler" in inspect.signature(sampler).parameters
+    return {"noise_sampler": lambda *_: normal()} if takes else {}
+
+
+def normal() -> Tensor:
+    return torch.randn(SHAPE, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("grid", list(GRIDS))
+@pytest.mark.parametrize("case", SAME, ids=lambda case: f"{case.sampler} {case.options or ''}".strip())
+def test_their_sampler_and_our_plan_give_the_same(k_diffusion: ModuleType, case: Same, grid: str) -> None:
+    sigmas = GRIDS[grid] if case.to_zero else GRIDS[grid][:-1]
+    torch.manual_seed(1)
+    x = sigmas[0] * normal()
+    expected = theirs(k_diffusion, case, x, sigmas)
+    torch.manual_seed(0)
+    ours = integrate(DATA, case.plan(sigmas), x, noise=lambda *_: normal()).x
+    difference = (ours - expected).abs().max().item()
+    print(f"max|ours - theirs| = {difference:.1e}")
+    # Both are in float64 and differ in the order of their sums alone: by a few units in the last place, of 7e-15, of
+    # states that begin near 40.
+    assert difference < 1e-12
+
+
+def test_every_sampler_of_theirs_is_compared_or_said_to_differ(k_diffusion: ModuleType) -> None:
+    samplers = {name.removeprefix("sample_") for name in dir(k_diffusion) if name.startswith("sample_")}
+    same = {case.sampler for case in SAME}
+    assert same | DIFFER.keys() == samplers
+    assert not same & DIFFER.keys()
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Their grids are of torch's default dtype."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double")
+def test_the_grids_that_both_have(k_diffusion: ModuleType) -> None:
+    ends = {"sigma_min": 0.05, "sigma_max": 12.0}
+    for rho in (7.0, 3.0):
+        karras = SCHEDULE.grid(11, "karras", rho=rho, **ends)
+        torch.testing.assert_close(k_diffusion.get_sigmas_karras(11, **ends, rho=rho), karras, rtol=1e-12, atol=0)
+    uniform = SCHEDULE.grid(11, "uniform-lam", **ends)
+    for theirs in (k_diffusion.get_sigmas_exponential(11, **ends), k_diffusion.get_sigmas_polyexponential(11, **ends)):
+        torch.testing.assert_close(theirs, uniform, rtol=1e-12, atol=0)
+
+
+@pytest.mark.usefixtures("double")
+def test_their_continuous_vp_grid_is_even_in_the_time_of_linear_betas(k_diffusion: ModuleType) -> None:
+    """None of ours by name, but levels of a schedule: alpha_bar = exp(-beta_d·t²/2 - beta_min·t), t from 1 to 1e-3."""
+    t = torch.linspace(0, 1, 1001)[1:]
+    schedule = Schedule.from_alpha_bar(torch.exp(-19.9 * t**2 / 2 - 0.1 * t))
+    levels = schedule.sigmas[[999, 666, 333, 0]]
+    # 1 - alpha_bar at the lowest level is 1.1e-4, of which double precision leaves 12 digits
+    torch.testing.assert_close(k_diffusion.get_sigmas_vp(4)[:-1], levels, rtol=1e-11, atol=0)
