@@ -50,7 +50,7 @@ from ivmix.solvers.rescale import Rescaled
 from ivmix.solvers.schedule import Schedule
 from ivmix.solvers.solver import Solver
 from ivmix.solvers.stochastic import DDIM, EulerAncestral, SDEDPMSolverPP2M
-from ivmix.solvers.unipc import UniPC2, UniPC3
+from ivmix.solvers.unipc import UniPC1, UniPC2, UniPC3
 from ivmix.solvers.zsampling import zsampling
 
 __all__ = [
@@ -96,6 +96,7 @@ __all__ = [
     "SDEDPMSolverPP2M",
     "Schedule",
     "Solver",
+    "UniPC1",
     "UniPC2",
     "UniPC3",
     "View",

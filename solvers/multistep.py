@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ivmix.solvers.denoiser import Denoiser, Noise
 from ivmix.solvers.higher_order import HigherOrder
+from ivmix.solvers.onestep import Euler
 from ivmix.solvers.quadrature import adams, curvature, exponential_adams
 from ivmix.solvers.solver import Solver, toward
 from ivmix.solvers.stages import combined
@@ -35,7 +36,7 @@ class Multistep(HigherOrder):
 
     window: ClassVar[int]
     stages: ClassVar[int] = 1
-    lower: ClassVar[type["Multistep"] | None] = None  # the same family with a window shorter by 1
+    lower: ClassVar[type[Solver]] = Euler  # the same family with a window shorter by 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,10 +56,10 @@ class Multistep(HigherOrder):
         return moved, values[: self.window - 1]
 
     def lowered(self, order: int) -> Solver:
-        if order == 1:
-            return replace(self, end="euler")
-        if order >= self.window or self.lower is None:
-            return self
+        if order >= self.window:
+            return replace(self, end="euler") if order == 1 else self
+        if not issubclass(self.lower, Multistep):
+            return self.lower()
         return self.lower(self.start, end=self.end, time=self.time).lowered(order)
 
     def value(self, x: Tensor, x0: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ class DPMSolverPP3M(Multistep):
 
     order: ClassVar[int] = 3
     window: ClassVar[int] = 3
-    lower: ClassVar[type[Multistep] | None] = DPMSolverPP2M
+    lower: ClassVar[type[Solver]] = DPMSolverPP2M
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -154,7 +155,8 @@ class AdamsBashforth(Multistep):
     """Base of the Adams-Bashforth methods: the polynomial in sigma through the last slopes eps, integrated exactly.
 
     Linear in eps = (x - x0)/sigma as a function of sigma (not in x0, nor over lam: those are DPM-Solver++'s). On any
-    grid; known as LMS in k-diffusion, which integrates numerically. Order: `window`, or min(window, 2) after the ramp.
+    grid; known as LMS in k-diffusion, which integrates numerically and goes on so to 0, at an order that the last
+    steps of a grid do not have. Order: `window`, or min(window, 2) after the ramp.
     Source: Hairer, Nørsett and Wanner, Solving Ordinary Differential Equations I, III.1 and III.5.
     """
 
@@ -182,7 +184,7 @@ class AdamsBashforth3(AdamsBashforth):
 
     order: ClassVar[int] = 3
     window: ClassVar[int] = 3
-    lower: ClassVar[type[Multistep] | None] = AdamsBashforth2
+    lower: ClassVar[type[Solver]] = AdamsBashforth2
 
 
 @dataclass(frozen=True)
@@ -191,4 +193,4 @@ class AdamsBashforth4(AdamsBashforth):
 
     order: ClassVar[int] = 4
     window: ClassVar[int] = 4
-    lower: ClassVar[type[Multistep] | None] = AdamsBashforth3
+    lower: ClassVar[type[Solver]] = AdamsBashforth3

@@ -81,11 +81,20 @@ def correction(arrival: float, past: Values) -> list[float]:
 
 
 @dataclass(frozen=True)
+class UniPC1(UniPC):
+    """UniPC-1; order 2: Euler's method with a corrector."""
+
+    order: ClassVar[int] = 2
+    window: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
 class UniPC2(UniPC):
     """UniPC-2; order 3, with the ramp as well."""
 
     order: ClassVar[int] = 3
     window: ClassVar[int] = 2
+    lower: ClassVar[type[Solver]] = UniPC1
 
 
 @dataclass(frozen=True)
@@ -94,4 +103,4 @@ class UniPC3(UniPC):
 
     order: ClassVar[int] = 4
     window: ClassVar[int] = 3
-    lower: ClassVar[type[Multistep] | None] = UniPC2
+    lower: ClassVar[type[Solver]] = UniPC2

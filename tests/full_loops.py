@@ -13,7 +13,7 @@ tolerance (Euler, Heun, KDPM2 and LMS with v, Heun with Karras' levels, EDM's mu
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +37,6 @@ from ivmix.solvers import (
     plain,
 )
 from ivmix.solvers.network import Forward, Prediction
-from ivmix.solvers.unipc import UniPC
 
 SHAPE = (4, 3, 1, 8, 8)  # b c f h w
 RAMP = (torch.arange(math.prod(SHAPE), dtype=torch.float64) / math.prod(SHAPE)).reshape(3, 1, 8, 8, 4).movedim(-1, 0)
@@ -253,17 +252,9 @@ def singlestep(test: str, levels: Tensor, mean: float, total: float | None = Non
     return in_z(f"dpm_single: {test}", LINEAR, legs, mean, total, **options)
 
 
-@dataclass(frozen=True)
-class UniPC1(UniPC):
-    """lower_order_final: predicts at order 1, and corrects what an order more has predicted."""
-
-    order: ClassVar[int] = 2
-    window: ClassVar[int] = 1
-
-
 def unipc(test: str, levels: Tensor, mean: float, total: float | None = None, **options: Any) -> Loop:
-    *legs, last = plain(levels, solver=UniPC2())
-    return in_z(f"unipc: {test}", LINEAR, [*legs, replace(last, solver=UniPC1())], mean, total, **options)
+    legs = plain(levels, solver=UniPC2(), lower_order_final=True)
+    return in_z(f"unipc: {test}", LINEAR, legs, mean, total, **options)
 
 
 FIVE, TWO = ELEVEN[5:], ELEVEN[8:]

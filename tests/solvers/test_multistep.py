@@ -1,5 +1,6 @@
 """What is particular to multistep solvers: their memory and their start."""
 
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import torch
 from ivmix.solvers import (
     DDIM,
     RK4,
+    AdamsBashforth2,
     AdamsBashforth3,
     AdamsBashforth4,
     DPMSolverPP2M,
@@ -17,6 +19,7 @@ from ivmix.solvers import (
     Heun,
     IVMixed,
     Schedule,
+    UniPC1,
     UniPC2,
     UniPC3,
     integrate,
@@ -92,3 +95,46 @@ def test_starts_are_one_step_solvers(start):
 def test_a_stochastic_start_asks_for_its_noise(commuting, x):
     with pytest.raises(ValueError, match="noise"):
         DPMSolverPP3M(start=DDIM()).step(commuting, x, 2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("solver", "last"),
+    [
+        (DPMSolverPP3M(weight="public"), [DPMSolverPP3M, DPMSolverPP2M, Euler]),
+        (AdamsBashforth4(), [AdamsBashforth3, AdamsBashforth2, Euler]),
+        (UniPC3(), [UniPC3, UniPC2, UniPC1]),
+        (DPMSolverPP2M(), [DPMSolverPP2M, DPMSolverPP2M, Euler]),
+        (RK4(), [RK4, RK4, RK4]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_lower_order_final_lowers_the_last_steps_alone(solver, last, commuting, x):
+    legs = plain(GRID, solver=solver, lower_order_final=True)
+    assert [type(leg.solver) for leg in legs[-3:]] == last
+    assert {leg.solver for leg in legs[:-4]} == {solver}
+    full, lowered = (integrate(commuting, plan, x, trace=True).trace for plan in (plain(GRID, solver=solver), legs))
+    if last[0] is type(solver):  # the state before the lowered steps is the same
+        assert torch.equal(full[-3].x, lowered[-3].x)
+
+
+def test_lowered_steps_use_what_the_higher_order_remembers(commuting, x):
+    """Of the values that DPM-Solver++(3M) holds, 2M's step takes the last."""
+    trace = integrate(commuting, plain(GRID, solver=DPMSolverPP3M(), lower_order_final=True), x, trace=True).trace
+    before, last = trace[-4], trace[-3]  # the steps that begin at GRID[5] and GRID[6]
+    expected = DPMSolverPP2M().extrapolate(
+        last.x, last.x0, float(GRID[8]), ((commuting(last.x, GRID[7]), float(GRID[7])), (last.x0, float(GRID[6])))
+    )
+    assert before.leg.source == GRID[5]
+    torch.testing.assert_close(trace[-2].x, expected, rtol=1e-13, atol=1e-13)
+
+
+def test_unipc3_warns_of_grids_whose_steps_differ_and_of_no_others():
+    schedule = Schedule.scaled_linear()
+    with pytest.warns(UserWarning, match=r"UniPC3: neighbouring steps of this grid differ by a factor of 4\.2"):
+        plain(schedule.grid(10, "leading"), solver=UniPC3())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for spacing in ("trailing", "karras", "uniform-lam"):
+            plain(schedule.grid(10, spacing), solver=UniPC3())
+        plain(schedule.grid(10, "leading"), solver=UniPC2())
+        plain(Schedule.rectified_flow().grid(10), solver=UniPC3())

@@ -22,6 +22,7 @@ from ivmix.solvers import (
     Heun,
     Midpoint,
     Schedule,
+    UniPC1,
     UniPC2,
     UniPC3,
     integrate,
@@ -46,6 +47,7 @@ ORDERS = [
     (AdamsBashforth2(start=Heun()), [64, 128]),
     (AdamsBashforth3(start=RK4()), [64, 128]),
     (AdamsBashforth4(start=RK4()), [128, 256]),
+    (UniPC1(), [64, 128]),
     (UniPC2(start=RK4()), [64, 128]),
     (UniPC3(start=RK4()), [128, 256]),
     (BogackiShampine32(rtol=1e9, atol=1e9), [16, 32]),  # every attempt accepted: the bare pair
