@@ -3,7 +3,7 @@
 | spacing | levels | elsewhere |
 |---|---|---|
 | "trailing", "leading", "linspace" | training levels, by their index | diffusers' DDIM (arXiv 2305.08891, table 2) |
-| "dpm-linspace", "dpm-leading" | training levels, of n + 1 steps | diffusers' DPM-Solver++, UniPC and DEIS |
+| "dpm-linspace", "dpm-leading" | the first n of n + 1 training levels | diffusers' DPM-Solver++, UniPC and DEIS |
 | "simple" | training levels, like "trailing" | ComfyUI |
 | "beta" | training levels, dense at both ends | arXiv 2407.12173, ComfyUI |
 | "normal", "sgm_uniform" | even in time, between training levels | k-diffusion, generative-models; ComfyUI |
@@ -12,8 +12,9 @@
 | "linear_quadratic" | even, then a parabola: in s on a flow, else in sigma | Mochi, ComfyUI |
 | "shifted-flow" | even in s, shifted: flows only | arXiv 2403.03206 |
 
-Where the last level is infinite, those that go by index or time begin there, and so do both of a flow; "karras",
-"uniform-lam" and, but for flows, "linear_quadratic" have no level to begin at.
+Where the last level is infinite, those by index or time begin there (but "leading" and "dpm-leading", which begin
+below the last level anyway), and so do both of a flow; "karras", "uniform-lam" and, but for flows, "linear_quadratic"
+have no level to begin at.
 """
 
 import math
