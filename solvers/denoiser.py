@@ -28,10 +28,9 @@ def level(sigma: float | Tensor) -> Tensor:
     >>> level(2)
     tensor(2., dtype=torch.float64)
     """
-    if isinstance(sigma, float):
-        value = torch.full((), sigma, dtype=torch.float64, device="cpu")  # a third of the other way's time
-    else:
-        value = real_numbers("sigma", sigma)
+    if isinstance(sigma, float) and sigma >= 0:
+        return torch.full((), sigma, dtype=torch.float64, device="cpu")  # a third of the other way's time
+    value = real_numbers("sigma", sigma)
     if value.ndim:
         raise ValueError(f"sigma: got shape {tuple(value.shape)}, expected one number")
     if not value.item() >= 0:
