@@ -16,7 +16,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ivmix.solvers.denoiser import Denoiser, Noise, level
-from ivmix.solvers.solver import Solver, toward
+from ivmix.solvers.solver import Solver, levels_of, toward
 
 End = Literal["ab2", "euler"]
 Time = Literal["sigma", "flow"]
@@ -68,8 +68,7 @@ class HigherOrder(Solver):
         noise: Noise | None = None,
     ) -> tuple[Tensor, Any]:
         """As every solver's, but for the ends."""
-        sigma, end = level(sigma), level(sigma_next).item()
-        begin = sigma.item()
+        sigma, begin, end = levels_of(sigma, sigma_next)
         if begin == end < math.inf:
             return x, memory
         past = memory if isinstance(memory, Past) else None

@@ -317,6 +317,10 @@ def test_what_cannot_be_is_refused(commuting, x):
         for begin, end in ((0.0, math.inf), (math.inf, math.inf)):
             with pytest.raises(ValueError, match="inf"):
                 solver.step(commuting, x, begin, end)
+    learned = torch.tensor(1.0, requires_grad=True)
+    for levels in ((learned, 0.5), (2.0, learned)):
+        with pytest.raises(ValueError, match=r"sigma(_next)?: got a tensor that requires grad"):
+            Heun().step(commuting, x, *levels)
     with pytest.raises(ValueError, match="only goes down"):
         EulerAncestral().step(commuting, x, 0.0, 1.0, noise=lambda *_: x)
     for option in ({"end": "ab3"}, {"time": "s"}):
