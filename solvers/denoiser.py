@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ivmix.solvers.checks import real_numbers
+from ivmix.solvers.checks import check_plain, real_numbers
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor, Tensor], Tensor]
@@ -36,6 +36,14 @@ def level(sigma: float | Tensor) -> Tensor:
     if not value.item() >= 0:
         raise ValueError(f"sigma: got {value.item():g}, expected a number >= 0")
     return value
+
+
+def number(name: str, sigma: float | Tensor) -> float:
+    """`sigma` as a plain number, of what `level` accepts; one that requires grad, which would lose it, is refused."""
+    if isinstance(sigma, float) and sigma >= 0:
+        return sigma
+    check_plain(name, sigma)
+    return float(level(sigma).item())
 
 
 def cast(y: Tensor, dtype: torch.dtype) -> Tensor:

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ivmix.solvers.denoiser import Denoiser, Noise, level
-from ivmix.solvers.solver import Solver, levels_of, toward
+from ivmix.solvers.denoiser import Denoiser, Noise, level, number
+from ivmix.solvers.solver import Solver, toward
 
 End = Literal["ab2", "euler"]
 Time = Literal["sigma", "flow"]
@@ -68,16 +68,16 @@ class HigherOrder(Solver):
         noise: Noise | None = None,
     ) -> tuple[Tensor, Any]:
         """As every solver's, but for the ends."""
-        sigma, begin, end = levels_of(sigma, sigma_next)
+        begin, end = number("sigma", sigma), number("sigma_next", sigma_next)
         if begin == end < math.inf:
             return x, memory
         past = memory if isinstance(memory, Past) else None
         flow = self._in_flow_time(begin, end, past)
         if math.inf in (begin, end) and (not flow or 0 in (begin, end) or begin == end):
-            return super().step(denoise, x, sigma, end, None, noise)
+            return super().step(denoise, x, begin, end, None, noise)
         if begin == 0:
             return self._leave(denoise, x, end), None
-        x0 = denoise(x, sigma)
+        x0 = denoise(x, level(begin))
         if end == 0:
             return self._arrive(x, x0, begin, past), None
         own = past.own if past and past.flow == flow else None

@@ -211,7 +211,8 @@ class Schedule:
 
     def at(self, sigma: Tensor) -> tuple[Tensor, float]:
         """t and alpha at the level `sigma` (0-d), as `t` and `alpha_at` give them; remembered for the last levels."""
-        check_plain("sigma", sigma)
+        if sigma.requires_grad:
+            check_plain("sigma", sigma)
         value = sigma.item()
         if value not in self._known:
             if len(self._known) >= 1024:

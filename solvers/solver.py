@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ivmix.solvers.checks import check_plain
-from ivmix.solvers.denoiser import Denoiser, Noise, level
+from ivmix.solvers.denoiser import Denoiser, Noise, level, number
 
 
 def toward(x0: Tensor, x: Tensor, ratio: float) -> Tensor:
@@ -21,14 +20,6 @@ def toward(x0: Tensor, x: Tensor, ratio: float) -> Tensor:
     Exactly x at ratio 1 and exactly x0 at ratio 0.
     """
     return torch.lerp(x0, x, ratio)
-
-
-def levels_of(sigma: float | Tensor, sigma_next: float | Tensor) -> tuple[Tensor, float, float]:
-    """A step's beginning as denoisers are told it, and both its levels."""
-    check_plain("sigma", sigma)
-    check_plain("sigma_next", sigma_next)
-    told = level(sigma)
-    return told, told.item(), level(sigma_next).item()
 
 
 @dataclass(frozen=True)
@@ -58,13 +49,13 @@ class Solver:
         is z, returns x0 + sigma_next·z; one from 0, where x is x0 and eps = 0, returns x and evaluates nothing; one of
         length 0 is the identity. ValueError for a step between 0 and inf.
         """
-        sigma, begin, end = levels_of(sigma, sigma_next)
+        begin, end = number("sigma", sigma), number("sigma_next", sigma_next)
         if begin == 0 and not math.isinf(end):
             self.check_upward(begin, end)
             return x, None
         if begin in (0, math.inf) and math.isinf(end):
             raise ValueError(f"sigma, sigma_next: got {begin:g}, inf; expected a level between 0 and inf to come from")
-        x0 = denoise(x, sigma)
+        x0 = denoise(x, level(begin))
         if end == 0:
             return x0, None
         if math.isinf(begin):

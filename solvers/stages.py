@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ivmix.solvers.denoiser import Denoiser, level
+from ivmix.solvers.solver import toward
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,12 @@ class Tableau:
             at = t_next if node == 1 else t + node * (t_next - t)
             if len(stages.y) > len(stages.x0):
                 stages.x0.append(denoise(stages.y[-1], level(stages.times[-1])))
-            stages.weights.append(x0_weights(row, stages.weights, stages.times, t_next - t))
-            stages.y.append(combined(x, at / t, stages.weights[-1], stages.x0))
+            weights = [1 - at / t] if len(row) == 1 else x0_weights(row, stages.weights, stages.times, t_next - t)
+            y = toward(x0, x, at / t)  # as at / t and the weights sum to 1
+            for weight, other in zip(weights[1:], stages.x0[1:], strict=True):
+                y = y.add(other - x0, alpha=weight) if weight else y
+            stages.weights.append(weights)
+            stages.y.append(y)
             stages.times.append(at)
         return stages
 
@@ -57,10 +62,8 @@ def x0_weights(
     row: Sequence[float], weights: Sequence[Sequence[float]], times: Sequence[float], h: float
 ) -> list[float]:
     """q_i of the row a_i, given those of the stages before, at `times`; also of a row of errors, which sums to 0."""
-    return [
-        h * (sum(row[j] * weights[j][m] / times[j] for j in range(m + 1, len(row))) - row[m] / times[m])
-        for m in range(len(row))
-    ]
+    slopes = [a / t for a, t in zip(row, times, strict=False)]
+    return [h * (sum([slopes[j] * weights[j][m] for j in range(m + 1, len(row))]) - slopes[m]) for m in range(len(row))]
 
 
 def combined(x: Tensor, scale: float, weights: Iterable[float], x0s: Iterable[Tensor]) -> Tensor:
