@@ -27,6 +27,7 @@ from ivmix.solvers.affine import Affine, Atom, Model, Weight, as_affine
 from ivmix.solvers.composite import Composite, Progress, composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.editing import invert, noised, tail
+from ivmix.solvers.er_sde import ERSDE1, ERSDE2, ERSDE3
 from ivmix.solvers.freeinit import LowPass, freeinit
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided
@@ -40,20 +41,32 @@ from ivmix.solvers.multistep import (
     AdamsBashforth4,
     DPMSolverPP2M,
     DPMSolverPP3M,
+    ExponentialAB2,
 )
 from ivmix.solvers.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.noise import initial_noise, normal_noise
 from ivmix.solvers.official import Official
-from ivmix.solvers.onestep import RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
+from ivmix.solvers.onestep import DPM2, RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
 from ivmix.solvers.rescale import Rescaled
 from ivmix.solvers.schedule import Schedule
 from ivmix.solvers.solver import Solver
-from ivmix.solvers.stochastic import DDIM, EulerAncestral, SDEDPMSolverPP2M
+from ivmix.solvers.stochastic import (
+    DDIM,
+    EulerAncestral,
+    SDEDPMSolverPP2M,
+    SDEDPMSolverPP2S,
+    SDEDPMSolverPP3M,
+    SDEExponentialAB2,
+)
 from ivmix.solvers.unipc import UniPC2, UniPC3
 from ivmix.solvers.zsampling import zsampling
 
 __all__ = [
     "DDIM",
+    "DPM2",
+    "ERSDE1",
+    "ERSDE2",
+    "ERSDE3",
     "RK4",
     "AdamsBashforth2",
     "AdamsBashforth3",
@@ -70,6 +83,7 @@ __all__ = [
     "DormandPrince54",
     "Euler",
     "EulerAncestral",
+    "ExponentialAB2",
     "Field",
     "Guidance",
     "GuidanceRamp",
@@ -89,6 +103,9 @@ __all__ = [
     "Rescaled",
     "Run",
     "SDEDPMSolverPP2M",
+    "SDEDPMSolverPP2S",
+    "SDEDPMSolverPP3M",
+    "SDEExponentialAB2",
     "Schedule",
     "Solver",
     "UniPC2",
