@@ -47,6 +47,7 @@ from ivmix.solvers.network import Network, enlarged, framewise, join_conditions,
 from ivmix.solvers.noise import initial_noise, normal_noise
 from ivmix.solvers.official import Official
 from ivmix.solvers.onestep import DPM2, RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
+from ivmix.solvers.plans import ancestral, churned, few_step, restart
 from ivmix.solvers.rescale import Rescaled
 from ivmix.solvers.schedule import Schedule
 from ivmix.solvers.solver import Solver
@@ -113,10 +114,13 @@ __all__ = [
     "View",
     "Weight",
     "analytic",
+    "ancestral",
     "as_affine",
     "check_grid",
+    "churned",
     "composite",
     "enlarged",
+    "few_step",
     "framewise",
     "freeinit",
     "initial_noise",
@@ -132,6 +136,7 @@ __all__ = [
     "plain",
     "planned_nfe",
     "repeat_rows",
+    "restart",
     "tail",
     "zsampling",
 ]
