@@ -22,7 +22,7 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 """
 
 from ivmix.solvers import analytic
-from ivmix.solvers.adaptive import BogackiShampine32, DormandPrince54
+from ivmix.solvers.adaptive import BogackiShampine32, DormandPrince54, DPMSolverPP32
 from ivmix.solvers.affine import Affine, Atom, Model, Weight, as_affine
 from ivmix.solvers.composite import Composite, Progress, composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
@@ -80,6 +80,7 @@ __all__ = [
     "DPMSolverPP2M",
     "DPMSolverPP2S",
     "DPMSolverPP3M",
+    "DPMSolverPP32",
     "Denoiser",
     "DormandPrince54",
     "Euler",

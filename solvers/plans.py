@@ -5,9 +5,11 @@
     few_step    down to x0, up to the next level          (consistency models, LCM, DMD)
     restart     some way back up, and down again          (Restart sampling)
 
-Noise makes the state another trajectory's: what a solver remembers from before, a slope above all, is wrong after it.
-So the first two take one-step solvers, which arrive at 0 by Euler's step there (`SDEDPMSolverPP2M` and its kin are what
-a multistep solver is with fresh noise), and each descent of `restart` remembers only itself.
+Both keep the marginals where eps is exact, so a plan's weak order is its solver's. Noise makes the state another
+trajectory's, though, and memory of the one before is of no use: ancestral sampling with multistep solvers was measured
+at order 1 and no better than with Euler's method. So `ancestral` and `churned` take one-step solvers, which arrive at 0
+by Euler's step there, and a descent of `restart` remembers only itself. What multistep solvers become with noise of
+their own are `SDEDPMSolverPP2M` and its kin, of order 2.
 """
 
 import math
@@ -34,9 +36,9 @@ def ancestral(
     """Each step on the decreasing grid `sigmas` (n + 1,) goes to sigma_down, and fresh noise up to the grid's level.
 
     sigma_up = eta·sigma'·sqrt(1 - sigma'²/sigma²), sigma_down² = sigma'² - sigma_up²: with Euler's method, the default,
-    this is `DDIM(eta)`, with others the *_ancestral samplers of k-diffusion, all of weak order 1. A step to 0 or from
-    inf has no noise. eta 0 is `plain`; ValueError for an eta that asks for more noise than a level holds, and for
-    solvers that remember evaluations or draw noise themselves.
+    this is `DDIM(eta)`, with others the *_ancestral samplers of k-diffusion. A step to 0 or from inf has no noise. eta
+    0 is `plain`; ValueError for an eta that asks for more noise than a level holds, and for solvers that remember
+    evaluations or draw noise themselves.
 
     >>> import torch
     >>> for leg in ancestral(torch.tensor([10.0, 5.0, 0.0]), guidance=7.5):
