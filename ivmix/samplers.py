@@ -280,11 +280,11 @@ class Composite(Mixed):
         if isinstance(self.solver, Solver):
             return  # whose churn the run compares with the pattern's
         noisy = "R" in self.pattern
-        fits = {name: isinstance(rule, ReverseSDE) if noisy else name not in STOCHASTIC for name, rule in SOLVERS.items()}
-        if not fits[self.solver]:
+        fits = [n for n, rule in SOLVERS.items() if (isinstance(rule, ReverseSDE) if noisy else n not in STOCHASTIC)]
+        if self.solver not in fits:
             raise ValueError(
                 f"solver {self.solver!r}: pattern {self.pattern} brings {'' if noisy else 'no '}fresh noise into the "
-                f"composite; expected one of {', '.join(name for name in fits if fits[name])}"
+                f"composite; expected one of {', '.join(fits)}"
             )
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:

@@ -68,7 +68,7 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
         ({"sampler": "zigzag", "interval": "1:0"}, "interval=1:0"),
         ({"sampler": "zigzag", "period": 0}, "period=0"),
         ({"sampler": "composite", "pattern": "R-I"}, "'dpm.*2m': pattern R-I brings fresh.*one of sde-dpm"),
-        ({"sampler": "composite", "pattern": "R-I", "solver": "er-sde"}, "'er-sde': R-I.*expected one of sde"),
+        ({"sampler": "composite", "pattern": "R-I", "solver": "er-sde"}, "'er-sde': pattern R-I.*one of sde"),
         ({"sampler": "composite", "solver": "sde-dpm++2m"}, "pattern IV-IV brings no fresh.*one of euler"),
         ({"sampler": "mixture", "image_weight": 2.0}, "image_weight=2"),
         ({"sampler": "freeinit", "iterations": 0}, "iterations=0: expected a whole number from 1"),
