@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ivmix import solvers
 from ivmix.solvers import (
+    DPM2,
+    ERSDE3,
     RK4,
     AdamsBashforth2,
     AdamsBashforth3,
@@ -22,6 +24,8 @@ from ivmix.solvers import (
     DPMSolverPP2S,
     DPMSolverPP3M,
     Euler,
+    EulerAncestral,
+    ExponentialAB2,
     Field,
     GuidanceRamp,
     Guided,
@@ -34,11 +38,15 @@ from ivmix.solvers import (
     Progress,
     Schedule,
     SDEDPMSolverPP2M,
+    SDEDPMSolverPP2S,
+    SDEDPMSolverPP3M,
+    SDEExponentialAB2,
     Solver,
     UniPC2,
     UniPC3,
     composite,
     freeinit,
+    level,
     mixture,
     parse_pattern,
     plain,
@@ -48,12 +56,12 @@ from ivmix.solvers.ivmixed import inside
 from ivmix.solvers.legs import progress
 from ivmix.solvers.official import ENTRIES
 from ivmix.solvers.spacings import Spacing
+from ivmix.solvers.stochastic import ReverseSDE
 from ivmix.typed import short, whole
 
 Plan = tuple[Field | dict[str, Field], list[Leg]]
 Role = Literal["image", "video"]
 
-STOCHASTIC = "sde-dpm++2m"  # the one solver by name that draws noise
 SOLVERS: dict[str, Solver] = {
     "euler": Euler(),
     "heun": Heun(),
@@ -62,13 +70,21 @@ SOLVERS: dict[str, Solver] = {
     "ab2": AdamsBashforth2(),
     "ab3": AdamsBashforth3(),
     "ab4": AdamsBashforth4(),
+    "exp-ab2": ExponentialAB2(),
+    "dpm2": DPM2(),
     "dpm++2s": DPMSolverPP2S(),
     "dpm++2m": DPMSolverPP2M(),
     "dpm++3m": DPMSolverPP3M(),
     "unipc2": UniPC2(),
     "unipc3": UniPC3(),
-    STOCHASTIC: SDEDPMSolverPP2M(),
+    "euler-ancestral": EulerAncestral(),
+    "er-sde": ERSDE3(),
+    "sde-dpm++2s": SDEDPMSolverPP2S(),
+    "sde-dpm++2m": SDEDPMSolverPP2M(),
+    "sde-dpm++3m": SDEDPMSolverPP3M(),
+    "sde-exp-ab2": SDEExponentialAB2(),
 }
+STOCHASTIC = tuple(name for name, solver in SOLVERS.items() if solver.churn_at(level(1.0)) > 0)  # draw fresh noise
 SPACINGS = tuple(name for name in get_args(Spacing) if name != "shifted-flow")  # whose shift is no option here
 
 
@@ -263,7 +279,7 @@ class Zigzag(Mixed):
 class Composite(Mixed):
     """The ODE that a zigzag converges to: one evaluation of each model a step, any solver.
 
-    With R in its pattern it is an SDE of as much churn, and the solver "sde-dpm++2m" alone.
+    With R in its pattern it is an SDE of as much churn, for solvers of any: "sde-dpm++2m" and its kin.
     """
 
     name: ClassVar[str] = "composite"
@@ -272,11 +288,12 @@ class Composite(Mixed):
         super().__post_init__()
         if isinstance(self.solver, Solver):
             return  # whose churn the run compares with the pattern's
-        if ("R" in self.pattern) != (self.solver == STOCHASTIC):
-            brings, wanted = ("", STOCHASTIC) if "R" in self.pattern else ("no ", "one without noise, such as dpm++2m")
+        noisy = "R" in self.pattern
+        fits = [n for n, rule in SOLVERS.items() if (isinstance(rule, ReverseSDE) if noisy else n not in STOCHASTIC)]
+        if self.solver not in fits:
             raise ValueError(
-                f"solver {self.solver!r}: pattern {self.pattern} brings {brings}fresh noise into the composite; "
-                f"expected {wanted}"
+                f"solver {self.solver!r}: pattern {self.pattern} brings {'' if noisy else 'no '}fresh noise into the "
+                f"composite; expected one of {', '.join(fits)}"
             )
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
@@ -285,7 +302,9 @@ class Composite(Mixed):
             video_guidance=self.video_guidance, interval=self.interval, period=self.period,
             reference=sigmas, reach={"image": image.reach, "video": video.reach},
         )  # fmt: skip
-        solver = SDEDPMSolverPP2M(limit.churn) if self.solver == STOCHASTIC else self.rule
+        solver = self.rule
+        if isinstance(solver, ReverseSDE) and solver is not self.solver:  # by name: of the pattern's churn
+            solver = replace(solver, churn=limit.churn)
         return limit, plain(sigmas, solver=solver)
 
 

@@ -22,11 +22,12 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 """
 
 from ivmix.solvers import analytic
-from ivmix.solvers.adaptive import BogackiShampine32, DormandPrince54
+from ivmix.solvers.adaptive import BogackiShampine32, DormandPrince54, DPMSolverPP32
 from ivmix.solvers.affine import Affine, Atom, Model, Output, Weight, as_affine
 from ivmix.solvers.composite import Composite, Progress, composite
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.editing import invert, noised, tail
+from ivmix.solvers.er_sde import ERSDE1, ERSDE2, ERSDE3
 from ivmix.solvers.freeinit import LowPass, freeinit
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided
@@ -41,20 +42,33 @@ from ivmix.solvers.multistep import (
     AdamsBashforth4,
     DPMSolverPP2M,
     DPMSolverPP3M,
+    ExponentialAB2,
 )
 from ivmix.solvers.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.official import Official
-from ivmix.solvers.onestep import RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
+from ivmix.solvers.onestep import DPM2, RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
+from ivmix.solvers.plans import ancestral, churned, few_step, restart
 from ivmix.solvers.rescale import Rescaled
 from ivmix.solvers.schedule import Schedule
 from ivmix.solvers.solver import Solver
-from ivmix.solvers.stochastic import DDIM, EulerAncestral, SDEDPMSolverPP2M
+from ivmix.solvers.stochastic import (
+    DDIM,
+    EulerAncestral,
+    SDEDPMSolverPP2M,
+    SDEDPMSolverPP2S,
+    SDEDPMSolverPP3M,
+    SDEExponentialAB2,
+)
 from ivmix.solvers.unipc import UniPC1, UniPC2, UniPC3
 from ivmix.solvers.zsampling import zsampling
 
 __all__ = [
     "DDIM",
+    "DPM2",
+    "ERSDE1",
+    "ERSDE2",
+    "ERSDE3",
     "RK4",
     "AdamsBashforth2",
     "AdamsBashforth3",
@@ -67,11 +81,13 @@ __all__ = [
     "DPMSolverPP2M",
     "DPMSolverPP2S",
     "DPMSolverPP3M",
+    "DPMSolverPP32",
     "Denoiser",
     "DormandPrince54",
     "Euler",
     "EulerAncestral",
     "Evaluation",
+    "ExponentialAB2",
     "Field",
     "Guidance",
     "GuidanceRamp",
@@ -94,6 +110,9 @@ __all__ = [
     "Rescaled",
     "Run",
     "SDEDPMSolverPP2M",
+    "SDEDPMSolverPP2S",
+    "SDEDPMSolverPP3M",
+    "SDEExponentialAB2",
     "Schedule",
     "Solver",
     "UniPC1",
@@ -102,10 +121,13 @@ __all__ = [
     "View",
     "Weight",
     "analytic",
+    "ancestral",
     "as_affine",
     "check_grid",
+    "churned",
     "composite",
     "enlarged",
+    "few_step",
     "framewise",
     "freeinit",
     "initial_noise",
@@ -121,6 +143,7 @@ __all__ = [
     "plain",
     "planned_nfe",
     "repeat_rows",
+    "restart",
     "tail",
     "zsampling",
 ]

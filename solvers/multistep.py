@@ -194,3 +194,21 @@ class AdamsBashforth4(AdamsBashforth):
     order: ClassVar[int] = 4
     window: ClassVar[int] = 4
     lower: ClassVar[type[Solver]] = AdamsBashforth3
+
+
+@dataclass(frozen=True)
+class ExponentialAB2(Multistep):
+    """Exponential Adams-Bashforth, order 2 in lam = -ln sigma, one evaluation.
+
+    x0 is extrapolated linearly in lam as in `DPMSolverPP2M`, and integrated exactly rather than held at the middle.
+    Known as res_multistep in ComfyUI, and as DPM-Solver++(2M) of solver type heun in diffusers. Source: Hochbruck and
+    Ostermann, Exponential integrators, 2010, section 2.5.
+    """
+
+    order: ClassVar[int] = 2
+    window: ClassVar[int] = 2
+
+    def extrapolate(self, x: Tensor, x0: Tensor, sigma_next: float, values: Values) -> Tensor:
+        sigma = values[0][1]
+        weights = exponential_adams([math.log(sigma / level) for _, level in values], math.log(sigma / sigma_next))
+        return combined(x, sigma_next / sigma, weights, (x0 for x0, _ in values))

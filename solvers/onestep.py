@@ -1,5 +1,6 @@
 """Deterministic one-step solvers of dx/dsigma = (x - x0(x, sigma)) / sigma."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,7 +9,7 @@ from torch import Tensor
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.higher_order import HigherOrder
 from ivmix.solvers.solver import Solver, toward
-from ivmix.solvers.stages import Tableau
+from ivmix.solvers.stages import Tableau, combined
 
 
 @dataclass(frozen=True)
@@ -109,3 +110,24 @@ class DPMSolverPP2S(HigherOrder):
         x0_between = denoise(toward(x0, x, between / at), level(between))
         middle = x0_between if self.r == 0.5 else x0 + (x0_between - x0) / (2 * self.r)
         return toward(middle, x, to / at), None
+
+
+@dataclass(frozen=True)
+class DPM2(HigherOrder):
+    """DPM-Solver-2; order 2, two evaluations, the second in the middle of the step in lam = -ln sigma.
+
+    The slope eps found there, at the geometric mean of both levels, is taken for the whole step in sigma: `Midpoint`'s
+    rule at another place, where `DPMSolverPP2S` holds x0 instead. Known as dpm_2 in k-diffusion. Source: arXiv
+    2206.00927, Algorithm 1.
+    """
+
+    order: ClassVar[int] = 2
+    stages: ClassVar[int] = 2
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        middle = math.sqrt(at * to)
+        x0_middle = denoise(toward(x0, x, middle / at), level(middle))
+        share = (at - to) / middle
+        return combined(x, to / at, [share * (middle / at - 1), share], [x0, x0_middle]), None

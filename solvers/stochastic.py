@@ -5,16 +5,17 @@ probability-flow ODE, k = 1 the ordinary reverse SDE, and a composite of k_R noi
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from ivmix.solvers.affine import Weight, value_at
 from ivmix.solvers.checks import check_number
 from ivmix.solvers.denoiser import Denoiser, Noise, level
-from ivmix.solvers.multistep import collect, to_middle
+from ivmix.solvers.multistep import DPMSolverPP2M, DPMSolverPP3M, ExponentialAB2, Multistep, collect
 from ivmix.solvers.noise import draw
+from ivmix.solvers.onestep import DPMSolverPP2S
 from ivmix.solvers.solver import Solver, toward
 
 
@@ -64,26 +65,16 @@ def EulerAncestral() -> DDIM:
 
 
 @dataclass(frozen=True)
-class SDEDPMSolverPP2M(Solver):
-    """SDE-DPM-Solver++(2M), midpoint form, of the reverse SDE of any `churn` k >= 0, a number or a function of sigma;
-    one evaluation.
+class ReverseSDE(Solver):
+    """Base of the solvers of the reverse SDE of any `churn` k >= 0, a number or a function of sigma.
 
-    x0 is extrapolated in lam as in `DPMSolverPP2M`; the linear part and its noise are exact: with r = sigma'/sigma,
-
-        x' = r^(1+k)·x + (1 - r^(1+k))·x0 + sigma'·sqrt(1 - r^(2k))·xi
-
-    so that data known exactly are sampled exactly with any steps, and no step is too long for its noise. Its first
-    step, and every step without memory, is at k = 1 that of SDE-DPM-Solver++1, which is `DDIM(1)`. Where k = 0 it is
-    `DPMSolverPP2M`, goes both ways and draws nothing; elsewhere it goes down only. `SDEDPMSolverPP2M(composite.churn)`
-    follows a composite of R patterns. `order` is the weak one, measured on Gaussians, where ancestral sampling has 1:
-    what a draw does to x0 comes one step late, and is not lost. Source: arXiv 2211.01095, SDE-DPM-Solver++(2M), which
-    is k = 1, the formula of the official VideoCrafter preset.
+    Drift and noise are linear in x but for x0, and exact: with s = sigma^(1+k) the drift is dx/ds = (x - x0)/s, the ODE
+    in another time, and the noise of a step is sigma'·sqrt(1 - (sigma'/sigma)^(2k))·xi. So data known exactly are
+    sampled exactly with any steps, and no step is too long for its noise. Where k = 0 such a solver is that of the ODE,
+    goes both ways and draws nothing; elsewhere it goes down only. `order` is the weak one, measured on Gaussians.
     """
 
     churn: Weight = 1.0
-
-    order: ClassVar[int] = 2
-    stages: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if not callable(self.churn):
@@ -92,14 +83,127 @@ class SDEDPMSolverPP2M(Solver):
     def churn_at(self, sigma: Tensor) -> float:
         return float(value_at(self.churn, sigma))
 
+
+def fresh(churn: float, sigma: float, sigma_next: float) -> float:
+    """The standard deviation of the fresh noise of a step."""
+    return sigma_next * math.sqrt(1 - (sigma_next / sigma) ** (2 * churn))
+
+
+@dataclass(frozen=True)
+class SDEMultistep(ReverseSDE):
+    """Base of the multistep solvers of the SDE: the `rule` of an ODE's in sigma^(1+k), without its `start`; one
+    evaluation.
+
+    What a draw does to x0 comes one step late, and is not lost: weak order 2 where ancestral sampling has 1.
+    """
+
+    stages: ClassVar[int] = 1
+
+    @property
+    def rule(self) -> Multistep:
+        raise NotImplementedError
+
     def advance(
         self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        churn, ratio = self.churn_at(level(at)), to / at
-        values = collect((x0, at), memory or (), 2)
-        moved = toward(to_middle(to, values), x, ratio ** (1 + churn))
+        rule, churn = self.rule, self.churn_at(level(at))
+        values = collect((x0, at), memory or (), rule.window)
+        power = 1 + churn
+        moved = rule.extrapolate(x, x0, to**power, tuple((value, sigma**power) for value, sigma in values))
         if churn > 0:
             self.check_upward(at, to)
-            xi = draw(noise, x, level(at), level(to))
-            moved = moved.add(xi, alpha=to * math.sqrt(1 - ratio ** (2 * churn)))
-        return moved, values[:1]
+            moved = moved.add(draw(noise, x, level(at), level(to)), alpha=fresh(churn, at, to))
+        return moved, values[: rule.window - 1]
+
+
+@dataclass(frozen=True)
+class SDEDPMSolverPP2M(SDEMultistep):
+    """SDE-DPM-Solver++(2M), midpoint form: `DPMSolverPP2M` with fresh noise; weak order 2, one evaluation.
+
+    Its first step, and every step without memory, is at k = 1 that of SDE-DPM-Solver++1, which is `DDIM(1)`.
+    `SDEDPMSolverPP2M(composite.churn)` follows a composite of R patterns. Source: arXiv 2211.01095,
+    SDE-DPM-Solver++(2M), which is k = 1, the formula of the official VideoCrafter preset; k-diffusion's dpmpp_2m_sde of
+    solver type midpoint, whose eta is k.
+    """
+
+    order: ClassVar[int] = 2
+
+    @property
+    def rule(self) -> Multistep:
+        return DPMSolverPP2M()
+
+
+@dataclass(frozen=True)
+class SDEExponentialAB2(SDEMultistep):
+    """`ExponentialAB2` with fresh noise; weak order 2, one evaluation.
+
+    x0 is extrapolated as by `SDEDPMSolverPP2M` and integrated rather than held: k-diffusion's dpmpp_2m_sde of solver
+    type heun, whose eta is k.
+    """
+
+    order: ClassVar[int] = 2
+
+    @property
+    def rule(self) -> Multistep:
+        return ExponentialAB2()
+
+
+@dataclass(frozen=True)
+class SDEDPMSolverPP3M(SDEMultistep):
+    """`DPMSolverPP3M` with fresh noise; weak order 2, one evaluation.
+
+    With `weight` "public" it is k-diffusion's dpmpp_3m_sde, whose eta is k, but for its second step, which is there
+    `SDEExponentialAB2`'s.
+    """
+
+    weight: Literal["exact", "public"] = field(default="exact", kw_only=True)
+
+    order: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        DPMSolverPP3M(weight=self.weight)  # says what it does not know
+
+    @property
+    def rule(self) -> Multistep:
+        return DPMSolverPP3M(weight=self.weight)
+
+
+@dataclass(frozen=True)
+class SDEDPMSolverPP2S(ReverseSDE):
+    """`DPMSolverPP2S` with fresh noise; weak order 2, two evaluations, the second at lam + r·h, two draws.
+
+    The noise of the step is that of its two parts, from sigma to the second evaluation and on, so that what the
+    evaluation saw of it is in the step as well; r = 1 has one part. At k = 1 k-diffusion's dpmpp_sde, whose draws are
+    those of a Brownian path in sigma; other eta than 1 are there steps of `DDIM`.
+    """
+
+    r: float = 0.5
+
+    order: ClassVar[int] = 2
+    stages: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        DPMSolverPP2S(self.r)  # says what it does not know
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        churn = self.churn_at(level(at))
+        power = 1 + churn
+        between = to if self.r == 1 else at * (to / at) ** self.r
+        drawn = None
+        y = toward(x0, x, (between / at) ** power)
+        if churn > 0:
+            self.check_upward(at, to)
+            drawn = fresh(churn, at, between) * draw(noise, x, level(at), level(between))
+            y = y + drawn
+        x0_between = denoise(y, level(between))
+        middle = x0_between if self.r == 0.5 else x0 + (x0_between - x0) / (2 * self.r)
+        moved = toward(middle, x, (to / at) ** power)
+        if drawn is not None:
+            moved = moved.add(drawn, alpha=(to / between) ** power)
+            if between != to:
+                moved = moved.add(draw(noise, x, level(between), level(to)), alpha=fresh(churn, between, to))
+        return moved, None

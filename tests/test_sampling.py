@@ -78,8 +78,9 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
         ({"sampler": "zigzag", "interval": "0.5"}, "interval=0.5: expected A:B"),
         ({"sampler": "zigzag", "interval": "1:0"}, "interval=1:0"),
         ({"sampler": "zigzag", "period": 0}, "period=0"),
-        ({"sampler": "composite", "pattern": "R-I"}, "'dpm.*2m': pattern R-I brings fresh noise.*expected sde-dpm"),
-        ({"sampler": "composite", "solver": "sde-dpm++2m"}, "pattern IV-IV brings no fresh noise.*such as dpm"),
+        ({"sampler": "composite", "pattern": "R-I"}, "'dpm.*2m': pattern R-I brings fresh.*one of sde-dpm"),
+        ({"sampler": "composite", "pattern": "R-I", "solver": "er-sde"}, "'er-sde': pattern R-I.*one of sde"),
+        ({"sampler": "composite", "solver": "sde-dpm++2m"}, "pattern IV-IV brings no fresh.*one of euler"),
         ({"sampler": "mixture", "image_weight": 2.0}, "image_weight=2"),
         ({"sampler": "freeinit", "iterations": 0}, "iterations=0: expected a whole number from 1"),
         ({"sampler": "freeinit", "spatial_cutoff": 0.0}, "spatial_cutoff=0.0: expected a number above 0"),
@@ -169,18 +170,19 @@ def end_of_composite(name, steps):
     return integrate(fields, legs, sigmas[0] * x).x
 
 
-@pytest.mark.parametrize("solver", [name for name in SOLVERS if name != STOCHASTIC])
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if name not in STOCHASTIC])
 def test_every_solver_by_name_comes_near_the_composite_of_a_fine_grid(solver):
     """5 % of the state is far above any solver's error at 40 steps and far below that of a wrong one."""
     truth = end_of_composite("rk4", 400)
     assert (end_of_composite(solver, 40) - truth).norm() < 0.05 * truth.norm()
 
 
+@pytest.mark.parametrize("solver", [name for name in STOCHASTIC if name.startswith("sde-")])
 @pytest.mark.parametrize(("pattern", "churn"), [("R-I", 1), ("RV-IV", 1), ("RR-II", 2)])
-def test_a_composite_with_noise_is_run_as_the_sde_of_its_pattern(pattern, churn):
+def test_a_composite_with_noise_is_run_as_the_sde_of_its_pattern(pattern, churn, solver):
     """integrate refuses a composite under a solver of another churn."""
     sigmas = Schedule.scaled_linear().grid(6)
-    options = {"sampler": "composite", "steps": 6, "pattern": pattern, "solver": STOCHASTIC}
+    options = {"sampler": "composite", "steps": 6, "pattern": pattern, "solver": solver}
     fields, legs = sampling(DEFAULTS, options).plan(guided("image"), guided("video"), sigmas)
     assert [leg.solver.churn_at(sigmas[0]) for leg in legs] == [churn] * 6
     x = sigmas[0] * torch.randn(1, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

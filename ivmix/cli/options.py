@@ -70,8 +70,9 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
                             "models; image: the image model frame by frame; official: the authors' own loop, with "
                             "--variant; freeinit and zsampling: the video model alone, for comparison")  # fmt: skip
     group.add_argument("--steps", type=int, metavar="N", help="outer steps")
-    group.add_argument("--solver", metavar="NAME", help="euler (= DDIM), heun, midpoint, rk4, ab2, ab3, ab4, dpm++2s, "
-                       "dpm++2m, dpm++3m, unipc2, unipc3 or sde-dpm++2m, which draws fresh noise")  # fmt: skip
+    group.add_argument("--solver", metavar="NAME", help="euler (= DDIM), heun, midpoint, rk4, ab2, ab3, ab4, exp-ab2, "
+                       "dpm2, dpm++2s, dpm++2m, dpm++3m, unipc2 or unipc3; with fresh noise euler-ancestral, er-sde, "
+                       "sde-dpm++2s, sde-dpm++2m, sde-dpm++3m or sde-exp-ab2")  # fmt: skip
     group.add_argument("--spacing", metavar="NAME",
                        help="which levels the steps visit: training levels by diffusers' rules (trailing, leading, "
                             "linspace; of its multistep solvers dpm-linspace, dpm-leading), even in another sense "

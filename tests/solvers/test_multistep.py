@@ -16,6 +16,7 @@ from ivmix.solvers import (
     DPMSolverPP2M,
     DPMSolverPP3M,
     Euler,
+    ExponentialAB2,
     Heun,
     IVMixed,
     Schedule,
@@ -28,7 +29,7 @@ from ivmix.solvers import (
 
 GRID = Schedule.scaled_linear().grid(9)
 every_multistep = pytest.mark.parametrize(
-    "solver", [DPMSolverPP2M, DPMSolverPP3M, AdamsBashforth3, AdamsBashforth4, UniPC2, UniPC3]
+    "solver", [ExponentialAB2, DPMSolverPP2M, DPMSolverPP3M, AdamsBashforth3, AdamsBashforth4, UniPC2, UniPC3]
 )
 
 

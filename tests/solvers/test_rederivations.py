@@ -8,14 +8,22 @@ import torch
 
 from ivmix.solvers import (
     DDIM,
+    DPM2,
+    ERSDE1,
+    ERSDE2,
+    ERSDE3,
     AdamsBashforth2,
     AdamsBashforth3,
     AdamsBashforth4,
     DPMSolverPP2M,
     DPMSolverPP2S,
     DPMSolverPP3M,
+    ExponentialAB2,
     Schedule,
     SDEDPMSolverPP2M,
+    SDEDPMSolverPP2S,
+    SDEDPMSolverPP3M,
+    SDEExponentialAB2,
     UniPC2,
     UniPC3,
     integrate,
@@ -71,6 +79,40 @@ def test_2s(commuting, x, way, r):
         D = (1 - 1 / (2 * r)) * x0 + 1 / (2 * r) * commuting(u / alpha_s, sigma_s / alpha_s)
         z = sigma[i] / sigma[i - 1] * z - alpha[i] * torch.expm1(-h) * D
     agree(commuting, DPMSolverPP2S(r), x, way, z)
+
+
+@both_ways
+def test_dpm_2(commuting, x, way):
+    """arXiv 2206.00927, Algorithm 1 with r_1 = 1/2, in eps."""
+    sigmas, alpha, sigma, lam = tables(way)
+    z = x
+
+    def eps(z, alpha, sigma):
+        return (z - alpha * commuting(z / alpha, sigma / alpha)) / sigma
+
+    for i in range(1, len(sigmas)):
+        h = lam[i] - lam[i - 1]
+        lam_s = lam[i - 1] + h / 2
+        alpha_s, sigma_s = torch.sigmoid(2 * lam_s).sqrt(), torch.sigmoid(-2 * lam_s).sqrt()
+        u = alpha_s / alpha[i - 1] * z - sigma_s * torch.expm1(h / 2) * eps(z, alpha[i - 1], sigma[i - 1])
+        z = alpha[i] / alpha[i - 1] * z - sigma[i] * torch.expm1(h) * eps(u, alpha_s, sigma_s)
+    agree(commuting, DPM2(), x, way, z)
+
+
+@both_ways
+def test_exponential_adams_bashforth_2(commuting, x, way):
+    """Hochbruck and Ostermann, Exponential integrators, 2.5: (phi_1 - c·phi_2)·g_n + c·phi_2·g_(n-1), c = -1/r."""
+    sigmas, alpha, sigma, lam = tables(way)
+    z, m = x, []
+    for i in range(1, len(sigmas)):
+        m.append(commuting(z / alpha[i - 1], sigmas[i - 1]))
+        h = lam[i] - lam[i - 1]
+        phi_1 = -torch.expm1(-h) / h
+        phi_2 = (1 - phi_1) / h
+        c = -h / (lam[i - 1] - lam[i - 2]) if i > 1 else 0.0
+        D = (phi_1 - c * phi_2) * m[-1] + c * phi_2 * m[max(i - 2, 0)]
+        z = sigma[i] / sigma[i - 1] * z + alpha[i] * h * D
+    agree(commuting, ExponentialAB2(), x, way, z)
 
 
 def third_order(denoise, x, way, second_derivative):
@@ -187,6 +229,105 @@ def test_sde_2m(commuting, x):
         z = SIGMA[i] / SIGMA[i - 1] * torch.exp(-h) * z + ALPHA[i] * k * D + SIGMA[i] * k.sqrt() * x.roll(i, 1)
     rolls = iter(range(1, len(SIGMAS)))
     agree(commuting, SDEDPMSolverPP2M(), x, 1, z, noise=lambda *_: x.roll(next(rolls), 1))
+
+
+def sde(x, step):
+    """A run whose i-th step is `step(i, z, h, draw)`, each draw a roll of x, and the same draws for a solver."""
+    rolls, again = iter(range(1, 99)), iter(range(1, 99))
+    z = x
+    for i in range(1, len(SIGMAS)):
+        z = step(i, z, LAM[i] - LAM[i - 1], lambda: x.roll(next(rolls), 1))
+    return z, lambda *_: x.roll(next(again), 1)
+
+
+@pytest.mark.parametrize("eta", [1.0, 0.4])
+@pytest.mark.parametrize(
+    ("solver", "second_derivative"),
+    [(SDEExponentialAB2, None), (SDEDPMSolverPP3M, 2.0), (lambda eta: SDEDPMSolverPP3M(eta, weight="public"), 1.0)],
+    ids=["AB2", "3M", "3M public"],
+)
+def test_sde_multistep(commuting, x, eta, solver, second_derivative):
+    """k-diffusion's dpmpp_2m_sde "heun" and dpmpp_3m_sde, with phi_k of h·(1 + eta); the latter's second step is that
+    of `SDEDPMSolverPP2M`, as `DPMSolverPP3M`'s is `DPMSolverPP2M`'s."""
+    m = []
+
+    def step(i, z, h, draw):
+        m.append(commuting(z / ALPHA[i - 1], SIGMAS[i - 1]))
+        H = h * (1 + eta)
+        phi_1 = -torch.expm1(-H)
+        phi_2 = 1 - phi_1 / H
+        phi_3 = phi_2 / H - 0.5
+        z = SIGMA[i] / SIGMA[i - 1] * torch.exp(-eta * h) * z + ALPHA[i] * phi_1 * m[-1]
+        if i > 1:
+            r0 = (LAM[i - 1] - LAM[i - 2]) / h
+            D1_0 = (m[-1] - m[-2]) / r0
+        if i == 2 or (i > 2 and second_derivative is None):
+            z = z + ALPHA[i] * (phi_2 if second_derivative is None else phi_1 / 2) * D1_0
+        elif i > 2:
+            r1 = (LAM[i - 2] - LAM[i - 3]) / h
+            D1_1 = (m[-2] - m[-3]) / r1
+            D1 = D1_0 + r0 / (r0 + r1) * (D1_0 - D1_1)
+            z = z + ALPHA[i] * (phi_2 * D1 - phi_3 * second_derivative * (D1_0 - D1_1) / (r0 + r1))
+        return z + SIGMA[i] * (-torch.expm1(-2 * eta * h)).sqrt() * draw()
+
+    z, noise = sde(x, step)
+    agree(commuting, solver(eta), x, 1, z, noise=noise)
+
+
+@pytest.mark.parametrize("r", [0.5, 0.3])
+def test_sde_2s(commuting, x, r):
+    """k-diffusion's dpmpp_sde at eta 1, sigma_down and sigma_up and all, given the noise of a step as that of its
+    parts; in VE coordinates."""
+
+    def ancestral(a, b):
+        up = b * (1 - b**2 / a**2).sqrt()
+        return (b**2 - up**2).sqrt(), up
+
+    def step(i, z, h, draw):
+        y, a, b = z / ALPHA[i - 1], SIGMAS[i - 1], SIGMAS[i]
+        s = a * (b / a) ** r
+        D, (down, up), first = commuting(y, a), ancestral(a, s), draw()
+        u = down / a * y - torch.expm1((down / a).log()) * D + up * first
+        D = (1 - 1 / (2 * r)) * D + 1 / (2 * r) * commuting(u, s)
+        (down, total), (kept, rest) = ancestral(a, b), ancestral(s, b)
+        xi = (kept / s * up * first + rest * draw()) / total  # unit normal, as k-diffusion's second draw
+        return ALPHA[i] * (down / a * y - torch.expm1((down / a).log()) * D + total * xi)
+
+    z, noise = sde(x, step)
+    agree(commuting, SDEDPMSolverPP2S(r=r), x, 1, z, noise=noise)
+
+
+@pytest.mark.parametrize(
+    ("solver", "stage"), [(ERSDE1(), 1), (ERSDE2(), 2), (ERSDE3(weight="public"), 3), (ERSDE3(), "exact")]
+)
+def test_er_sde(commuting, x, solver, stage):
+    """arXiv 2309.06169, Algorithms 1 to 3, VP, lambda = sigma/alpha, with their integrals by a fine Simpson rule; and
+    the third with the slope of the parabola at lambda_s in place of the last chord's."""
+    simpson = torch.tensor([1.0] + [4.0, 2.0] * 999 + [4.0, 1.0], dtype=torch.float64) / 6000
+    m, slopes = [], []
+
+    def phi(s):
+        return s * ((s**0.3).exp() + 10)
+
+    def step(i, z, h, draw):
+        s, t = SIGMAS[i - 1], SIGMAS[i]
+        r = phi(t) / phi(s)
+        m.append(commuting(z / ALPHA[i - 1], s))
+        y = r * z / ALPHA[i - 1] + (1 - r) * m[-1]
+        tau = t * (s / t) ** torch.linspace(0, 1, 2001, dtype=torch.float64)
+        weight = simpson * tau * (s / t).log() / phi(tau)  # d(tau)/phi
+        if i > 1 and stage != 1:
+            slope = (m[-1] - m[-2]) / (s - SIGMAS[i - 2])
+            slopes.append(slope)
+            if i > 2 and stage in (3, "exact"):
+                U = (slope - slopes[-2]) / ((s - SIGMAS[i - 3]) / 2)
+                y = y + ((t - s) ** 2 / 2 + phi(t) * (weight * (tau - s)).sum()) * U
+                slope = slope + (U / 2 * (s - SIGMAS[i - 2]) if stage == "exact" else 0)
+            y = y + (t - s + phi(t) * weight.sum()) * slope
+        return ALPHA[i] * (y + (t**2 - r**2 * s**2).sqrt() * draw())
+
+    z, noise = sde(x, step)
+    agree(commuting, solver, x, 1, z, noise=noise)
 
 
 def test_the_first_sde_step_is_ancestral(commuting, x):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ivmix.solvers import (
+    DPM2,
     RK4,
     AdamsBashforth2,
     AdamsBashforth3,
@@ -18,7 +19,9 @@ from ivmix.solvers import (
     DPMSolverPP2M,
     DPMSolverPP2S,
     DPMSolverPP3M,
+    DPMSolverPP32,
     Euler,
+    ExponentialAB2,
     Heun,
     Midpoint,
     Schedule,
@@ -39,9 +42,11 @@ ORDERS = [
     (Heun(), [64, 128]),
     (Midpoint(), [64, 128]),
     (RK4(), [16, 32]),
+    (DPM2(), [64, 128]),
     (DPMSolverPP2S(), [32, 64]),
     (DPMSolverPP2S(r=0.3), [64, 128]),
     (DPMSolverPP2S(r=1.0), [64, 128]),
+    (ExponentialAB2(start=Heun()), [64, 128]),
     (DPMSolverPP2M(start=Heun()), [64, 128]),
     (DPMSolverPP3M(start=RK4()), [64, 128]),
     (AdamsBashforth2(start=Heun()), [64, 128]),
@@ -51,9 +56,11 @@ ORDERS = [
     (UniPC2(start=RK4()), [64, 128]),
     (UniPC3(start=RK4()), [128, 256]),
     (BogackiShampine32(rtol=1e9, atol=1e9), [16, 32]),  # every attempt accepted: the bare pair
+    (DPMSolverPP32(rtol=1e9, atol=1e9), [32, 64]),
 ]
 # The ramp costs no order up to 2, or 3 where a corrector follows it.
 RAMPS = [
+    (ExponentialAB2(), 2),
     (DPMSolverPP2M(), 2),
     (AdamsBashforth2(), 2),
     (DPMSolverPP3M(), 2),
