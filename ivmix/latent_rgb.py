@@ -2,7 +2,9 @@
 
     RGB = W·z + b        z: the c channels at one place of the latents, RGB in [-1, 1]: the mean of the pixels there
 
-Neither detail nor anything else that a decoder makes of the neighbours is in it, but what is where in which colour.
+Neither detail nor anything else that a decoder makes of the neighbours is in it, but what is where, and roughly in
+which colour: the embedded autoencoder's four channels are no linear code of its world's, and `ivmix.preview` has pieces
+of the clip itself decoded where no map lies.
 Latents are as the pair's models draw them (`VAE.encode` returns them, `Run.x0` holds them): scaled.
 
 A map lies beside its autoencoder's weights: `latent_rgb.json` in its folder, or `NAME.latent_rgb.json` beside a single
@@ -79,9 +81,9 @@ def preview(latents: Tensor, colours: LatentRGB) -> Frames:
 
 
 def block_means(video: Tensor, width: int) -> Tensor:
-    """The mean colours that squares of a video (b c f H W) have on a screen, `width` of them side by side."""
+    """The mean colours that squares of a video (b c f H W) have on a screen, `width` of them in a row; on the CPU."""
     side = video.shape[-1] // width
-    return F.avg_pool3d(video.detach().float().clamp(-1, 1), (1, side, side))
+    return F.avg_pool3d(video.detach().cpu().float().clamp(-1, 1), (1, side, side))
 
 
 def agreement(shown: Tensor, true: Tensor) -> tuple[float, float]:

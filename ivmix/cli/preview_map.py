@@ -15,8 +15,8 @@ def add(commands: Any) -> None:
         help="fit the colours of latents, for previews without a decode",
         description="Fits the linear map from an autoencoder's latents to colours that `ivmix sample --preview` reads: "
         "clips are encoded, and each latent's channels are held against the mean of the pixels that it is decoded to. "
-        "What it explains of clips that it does not know is said, and written with it. A handful of clips or pictures "
-        "that show many colours is enough, best of what will be drawn.",
+        "What it explains of clips that it does not know is said, and written with it. A few dozen clips or pictures "
+        "are enough, best of what will be drawn. Without a map, previews decode a piece of each clip at every step.",
         epilog="examples:\n"
         "  ivmix preview-map clip-*.webp                                    of the embedded pair\n"
         "  ivmix preview-map --pair modelscope --vae ms/vae holiday.mp4     of a folder, for whoever uses it",
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     local = find_vae(raw, options.vae)
     path = options.output or map_path(local)
     if options.output is None and local.commit is not None:
-        raise ValueError(f"{local} lies in the hub's cache: name a file of your own with -o")
+        raise ValueError(f"{local} lies in the hub's cache: name a file with -o, for ivmix.latent_rgb.read_map")
     check_writable(path, (".json",))
     vae = load_vae(local, device=device, dtype=torch.float32)
     height, width = raw["height"], raw["width"]
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         with torch.no_grad():
             z = vae.encode(video, at_once)
             latents.append(z.cpu())
-            seen.append(block_means(vae.decode(z, at_once), z.shape[-1]).cpu())
+            seen.append(block_means(vae.decode(z, at_once), z.shape[-1]))
     r2, psnr = held_out(latents, seen)
     colours = LatentRGB.fitted(*(torch.cat(clips, dim=2) for clips in (latents, seen)))
     counts = {"frame": sum(z.shape[2] for z in latents), "clip": len(latents)}

@@ -199,7 +199,8 @@ def draw(
 ) -> None:  # fmt: skip
     """Draws and writes the clips, a batch at a time: of the size given, a record's, or what the device holds. Batches
     are cut as if none was `there`, so that a run that goes on draws what it would have drawn."""
-    from ivmix.preview import Preview, stored_map
+    from ivmix.latent_rgb import map_path
+    from ivmix.preview import Preview
     from ivmix.result import record_path
 
     if len(there) == len(jobs):
@@ -215,8 +216,10 @@ def draw(
     if not options.quiet and place is not None and size > 1:
         say(f"the record's clip was one of {size}: as many run, so that it is the same (--batch-size 1: it alone)")
     preview = None if options.preview is None else Preview(model.pair, options.preview)
-    if preview is not None and not options.quiet and stored_map(model.pair) is None:
-        say("no map of colours lies beside the autoencoder: a piece of every step is decoded for its preview")
+    if preview is not None and not options.quiet:
+        stored = map_path(model.pair.vae_file)
+        how = stored if stored.is_file() else "a decoded piece of each clip (`ivmix preview-map` fits a map without)"
+        say(f"previews in {options.preview}, coloured by {how}")
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
         if all(path in there for _, path in batch):
