@@ -116,6 +116,7 @@ class Pair:
     image: Side
     video: Side
     vae: VAE
+    vae_file: Local
     sources: dict[str, tuple[Local, ...]]  # what was read, by source
     judge: Path | None  # the folder of what measures its clips
     frames: int
@@ -257,7 +258,7 @@ def load_pair(
     decoder = files["vae", raw["vae"]]
     vae = load_vae(decoder, drop=drop[decoder], device=device, dtype=dtype)
     return Pair(
-        raw["name"], source, folder, swaps, compile, image, video, vae, read_from(files.values(), own, folder),
+        raw["name"], source, folder, swaps, compile, image, video, vae, decoder, read_from(files.values(), own, folder),
         Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
         raw["defaults"],
     )  # fmt: skip

@@ -194,8 +194,8 @@ class TextToVideo:
         those of a record again, `place` draws one clip there in a batch of copies of it.
 
         `callback(step, total, run)` follows every step of a batch: returning False stops there, and the result, marked
-        as cancelled, is what the state shows then of the clips begun so far. ValueError for anything that cannot be,
-        before sampling.
+        as cancelled, is what the state shows then of the clips begun so far. `ivmix.preview` shows a run's x0.
+        ValueError for anything that cannot be, before sampling.
         """
         if not (callback is None or callable(callback)):
             raise ValueError(f"callback is {callback!r}: expected a function of (step, total, run)")

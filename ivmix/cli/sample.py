@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   ivmix sample 'a blue cross moving up' -o out.gif --sampler zigzag --pattern IV-IV --steps 20
   ivmix sample --from out.mp4.json -o again.mp4                      the same again
   ivmix sample --from out.mp4.json -o heun.mp4 --solver heun         the same but for its solver
+  ivmix sample 'a red circle moving left' -o out.mp4 --preview now.png           seen while it is drawn
   ivmix sample 'a red circle moving left' --init soft.mp4 --strength 0.3 -o crisp.mp4
   ivmix sample 'a red circle moving left' --seeds 0:8 -o clip.mp4    clip-000.mp4 … clip-007.mp4
   ivmix sample --prompts prompts.csv -o clips.mp4 --resume           after a kill: only what is missing
@@ -74,6 +75,8 @@ def add(commands: Any) -> None:
     group.add_argument("--frames", type=int, metavar="N", help="length (default: the pair's)")
     group.add_argument("--size", metavar="HxW", help="in pixels (default: the pair's)")
     group.add_argument("--fps", type=float, metavar="X", help="frames a second of the file (default: the pair's)")
+    group.add_argument("--preview", metavar="PATH", help="a file replaced after every step by what it shows of the "
+                       "clips being drawn: .png is a sheet of frames; .gif, .webp and .mp4 play")  # fmt: skip
     group.add_argument("--no-upscale", action="store_true",
                        help="write small frames as they are, instead of enlarged to 256 pixels or more")  # fmt: skip
     group.add_argument("--no-clobber", action="store_true", help="an error instead of replacing a file")
@@ -103,6 +106,8 @@ def run(options: argparse.Namespace) -> None:
             check_outputs(path, not options.no_clobber)
     if options.fps is not None:
         check_fps(options.fps)
+    if options.preview is not None:
+        check_preview(options, [*paths, call.get("video")])
 
     model = load_kept(options, kept)
     jobs = list(zip(requests, paths, strict=True))
@@ -124,6 +129,17 @@ def run(options: argparse.Namespace) -> None:
         if not options.quiet and there:
             say(f"{len(there)} of {len(paths)} clips are there already")
     draw(jobs, there, model, call, options, kept)
+
+
+def check_preview(options: argparse.Namespace, used: Sequence[str | None]) -> None:
+    """Raises ValueError or OSError if previews could not be written, or would replace what the run writes or reads."""
+    from ivmix.media import check_writable
+    from ivmix.preview import SUFFIXES
+
+    check_writable(options.preview, SUFFIXES, clobber=not options.no_clobber)
+    for path in used:
+        if path and os.path.realpath(path) == os.path.realpath(options.preview):
+            raise ValueError(f"--preview {options.preview} would replace the run's own {path}: choose another name")
 
 
 def load_kept(options: argparse.Namespace, kept: "Kept") -> "TextToVideo":
@@ -183,6 +199,8 @@ def draw(
 ) -> None:  # fmt: skip
     """Draws and writes the clips, a batch at a time: of the size given, a record's, or what the device holds. Batches
     are cut as if none was `there`, so that a run that goes on draws what it would have drawn."""
+    from ivmix.latent_rgb import map_path
+    from ivmix.preview import Preview
     from ivmix.result import record_path
 
     if len(there) == len(jobs):
@@ -197,14 +215,21 @@ def draw(
         say(f"on {planned.device} in {planned.dtype}" + (f", {size} clips at a time" if size > 1 else ""))
     if not options.quiet and place is not None and size > 1:
         say(f"the record's clip was one of {size}: as many run, so that it is the same (--batch-size 1: it alone)")
+    preview = None if options.preview is None else Preview(model.pair, options.preview)
+    if preview is not None and not options.quiet:
+        stored = map_path(model.pair.vae_file)
+        how = stored if stored.is_file() else "a decoded piece of each clip (`ivmix preview-map` fits a map without)"
+        say(f"previews in {options.preview}, coloured by {how}")
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
         if all(path in there for _, path in batch):
             continue
         if not options.quiet and len(jobs) > len(batch):
             say(f"clip {start + 1} of {len(jobs)}")
+        if preview is not None:
+            preview.clips = len(batch)  # of a batch of copies, one
         result = model(**arguments([r for r, _ in batch], model), **call, batch_size=size, place=place,
-                       progress=not options.quiet)  # fmt: skip
+                       progress=not options.quiet, callback=preview)  # fmt: skip
         for clip, (_, path) in zip(result, batch, strict=True):
             if path in there:
                 continue
