@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ivmix.solvers import (
+    DPM2,
     AdamsBashforth4,
     Denoiser,
     DPMSolverPP2M,
@@ -32,11 +33,15 @@ from ivmix.solvers import (
     Solver,
     UniPC2,
     View,
+    ancestral,
+    few_step,
     integrate,
     noised,
     plain,
 )
 from ivmix.solvers.network import Forward, Prediction
+
+Plan = Callable[..., list[Leg]]
 
 SHAPE = (4, 3, 1, 8, 8)  # b c f h w
 RAMP = (torch.arange(math.prod(SHAPE), dtype=torch.float64) / math.prod(SHAPE)).reshape(3, 1, 8, 8, 4).movedim(-1, 0)
@@ -81,7 +86,7 @@ class Loop:
         legs, fields = self.legs, dict.fromkeys({str(leg.network) for leg in self.legs}, denoise)
         if self.in_place:
             fields = {name: scaled_once(denoise, self.schedule, entered(legs, name)) for name in fields}
-            legs = [replace(leg, view=scaling(self.schedule, leg.source)) for leg in legs]
+            legs = [replace(leg, view=scaling(self.schedule, leg)) for leg in legs]
         generator = torch.Generator().manual_seed(0)
         run = integrate(fields, legs, self.start, noise=lambda *_: torch.randn(SHAPE, generator=generator))
         ends_in_z = run.at > 0 and not self.in_x
@@ -96,9 +101,11 @@ def entered(legs: Sequence[Leg], network: str) -> set[float]:
     return {leg.source for leg in legs if leg.network == network}
 
 
-def scaling(schedule: Schedule, sigma: float) -> View:
-    """The leg moves x/sqrt(1 + sigma²) as if it were x."""
-    alpha = schedule.alpha_at(sigma)
+def scaling(schedule: Schedule, leg: Leg) -> View | None:
+    """A leg that evaluates moves x/sqrt(1 + sigma²) as if it were x."""
+    if leg.network is None:
+        return None
+    alpha = schedule.alpha_at(leg.source)
     return View("scaled in place", lambda x: alpha * x, lambda y, x: y)
 
 
@@ -169,7 +176,7 @@ def ddim(name: str, schedule: Schedule, levels: Tensor, mean: float, total: floa
     return in_z(name, schedule, plain(levels), mean, total, **options)
 
 
-def ancestral(name: str, schedule: Schedule, levels: Tensor, mean: float, total: float, **options: Any) -> Loop:
+def ddpm(name: str, schedule: Schedule, levels: Tensor, mean: float, total: float, **options: Any) -> Loop:
     return in_z(name, schedule, plain(levels, solver=EulerAncestral()), mean, total, x0=clip, noisy=True, **options)
 
 
@@ -200,28 +207,22 @@ DDIM_LOOPS = [
     inverse_ddim("no_noise", LINEAR, RAMP, 0.8746, 671.6816),
     inverse_ddim("with_set_alpha_to_one", STEEP, RAMP, 0.7031, 539.9622),
     inverse_ddim("with_no_set_alpha_to_one", STEEP, clip(STEEP.start(RAMP, STEEP.sigmas[0])), 0.7066, 542.6722),
-    ancestral("ddpm: no_noise", LINEAR, ALL, 0.3372, 258.9606),
-    ancestral("ddpm: with_v_prediction", LINEAR, ALL, 0.2631, 202.0296, prediction="v"),
-    ancestral("ddpm: with_noise", LINEAR, ALL[-3:], 0.5051, 387.9466, start=noised(RAMP, ALL[-3], FALL),
-              tolerance=rough(1.2e-4, 388)),
-    ancestral("unclip: full_loop", COSINE, with_zero(COSINE.sigmas.flip(0)), 0.3284743, 252.2682495,
-              tolerance=rough(4.1e-5, 252)),
-    ancestral("unclip: skip_timesteps", COSINE, COSINE.grid(25, "linspace"), 0.3362038, 258.2044983,
-              tolerance=rough(4.1e-5, 258)),
+    ddpm("ddpm: no_noise", LINEAR, ALL, 0.3372, 258.9606),
+    ddpm("ddpm: with_v_prediction", LINEAR, ALL, 0.2631, 202.0296, prediction="v"),
+    ddpm("ddpm: with_noise", LINEAR, ALL[-3:], 0.5051, 387.9466, start=noised(RAMP, ALL[-3], FALL),
+         tolerance=rough(1.2e-4, 388)),
+    ddpm("unclip: full_loop", COSINE, with_zero(COSINE.sigmas.flip(0)), 0.3284743, 252.2682495,
+         tolerance=rough(4.1e-5, 252)),
+    ddpm("unclip: skip_timesteps", COSINE, COSINE.grid(25, "linspace"), 0.3362038, 258.2044983,
+         tolerance=rough(4.1e-5, 258)),
 ]  # fmt: skip
-
-
-def few_step(levels: Tensor) -> list[Leg]:
-    """x0, then fresh noise of the next level."""
-    down = [Leg("video", "step", sigma, sigma, 0.0, None, Euler(), i) for i, sigma in enumerate(levels.tolist())]
-    up = [Leg(None, "noise", 0.0, 0.0, sigma, None, Euler(), i) for i, sigma in enumerate(levels[1:].tolist())]
-    return [leg for pair in zip(down, up, strict=False) for leg in pair] + down[-1:]
 
 
 DISTILLED = LATENT.grid(10)[:-1]  # t = 999, 899, ..., 99
 DISTILLED_LOOPS = [
-    in_z("lcm: multistep", LATENT, few_step(DISTILLED), 0.2575, 197.7616, noisy=True, tolerance=(1e-3, 1e-3)),
-    in_z("lcm: onestep", LATENT, few_step(DISTILLED[:1]), 0.0244, 18.7097, tolerance=(1e-3, 1e-3)),
+    in_z("lcm: multistep", LATENT, few_step(with_zero(DISTILLED)), 0.2575, 197.7616, noisy=True,
+         tolerance=(1e-3, 1e-3)),
+    in_z("lcm: onestep", LATENT, few_step(with_zero(DISTILLED[:1])), 0.0244, 18.7097, tolerance=(1e-3, 1e-3)),
     in_z("tcd: multistep_deter", LATENT, plain(torch.cat([DISTILLED, LATENT.sigmas[:1]])), 0.2359, 181.2040,
          tolerance=(1e-3, 1e-3)),
     in_z("tcd: onestep_deter", LATENT, plain(LATENT.sigmas[[999, 0]]), 0.0389, 29.8715, tolerance=(1e-3, 1e-3)),
@@ -293,13 +294,29 @@ EXPONENTIAL_LOOPS = [
 
 def in_sigma(name: str, levels: Tensor, times: Tensor, solver: Solver, mean: float, total: float, skip: int = 0,
              end: float = 0.0, **options: Any) -> Loop:  # fmt: skip
-    """From sigma_max·RAMP; having skipped steps, with FALL of that level added to it."""
-    schedule = told(levels, times)
-    begin = levels[skip]
-    start = noised(levels[0] * RAMP, begin, FALL) if skip else levels[0] * RAMP
+    """From sigma_max·RAMP; having skipped steps, with FALL of the level where it begins added to it."""
     legs = plain(torch.cat([levels[skip:], levels.new_tensor([end])]), solver=solver)
-    if solver.stages > 1:  # a level may be entered by one leg and a stage of another
-        legs = [replace(leg, network=f"leg {leg.step}") for leg in legs]
+    return legs_in_sigma(name, told(levels, times), legs, begun(levels, skip), mean, total, **options)
+
+
+def dpm2(name: str, plan: Plan, mean: float, total: float, skip: int = 0, **options: Any) -> Loop:
+    """Told of levels between, too: those in the middle of plain steps; that of an ancestral one is the next level."""
+    levels, times = EVEN
+    middle = (levels[1:] * levels[:-1]).sqrt()
+    both = torch.cat([levels, middle]).sort(descending=True)
+    schedule = told(both.values, torch.cat([times, LONG.t(middle)])[both.indices])
+    legs = plan(with_zero(levels[skip:]), solver=DPM2(end="euler"))
+    return legs_in_sigma(name, schedule, legs, begun(levels, skip), mean, total, **options)
+
+
+def begun(levels: Tensor, skip: int) -> Tensor:
+    return noised(levels[0] * RAMP, levels[skip], FALL) if skip else levels[0] * RAMP
+
+
+def legs_in_sigma(name: str, schedule: Schedule, legs: Sequence[Leg], start: Tensor, mean: float, total: float,
+                  **options: Any) -> Loop:  # fmt: skip
+    if any(leg.solver.stages > 1 for leg in legs):  # a level may be entered by one leg and a stage of another
+        legs = [replace(leg, network=leg.network and f"leg {leg.step}") for leg in legs]
 
     def forward(z: Tensor, t: Tensor, condition: Any) -> Tensor:
         return dummy(z / schedule.alpha_at(schedule.sigma(t)), t)  # the state that it is given is scaled already
@@ -324,6 +341,11 @@ SIGMA_LOOPS = [
     in_sigma("euler_ancestral: with_noise", *EVEN, EulerAncestral(), 73.1290, 56163.0508, skip=8, noisy=True),
     in_sigma("heun: no_noise", *EVEN, Heun(end="euler"), 0.0002, 0.1233),
     in_sigma("heun: with_noise", *EVEN, Heun(end="euler"), 97.7538, 75074.8906, skip=8),
+    dpm2("kdpm2_discrete: no_noise", plain, 0.0266, 20.4125),
+    dpm2("kdpm2_discrete: with_noise", plain, 91.6776, 70408.4062, skip=8),
+    dpm2("kdpm2_ancestral: no_noise", ancestral, 18.2030, 13979.9433, noisy=True, tolerance=(1e-2, 5e-3)),
+    dpm2("kdpm2_ancestral: with_v_prediction", ancestral, 0.4320, 331.8133, noisy=True, prediction="v"),
+    dpm2("kdpm2_ancestral: with_noise", ancestral, 121.2074, 93087.3437, skip=8, noisy=True, tolerance=(1e-2, 5e-3)),
     in_sigma("lms: no_noise", *EVEN, AdamsBashforth4(), 1.31, 1006.388, end=NEAR),
     in_sigma("lms: device_karras_sigmas", *NAMED, AdamsBashforth4(), 4.9648, 3812.9927, end=NEAR,
              tolerance=(2e-2, 1e-3)),
@@ -386,6 +408,8 @@ PLAYED = {
     "EulerAncestralDiscreteScheduler": "euler_ancestral",
     "EulerDiscreteScheduler": "euler",
     "HeunDiscreteScheduler": "heun",
+    "KDPM2AncestralDiscreteScheduler": "kdpm2_ancestral",
+    "KDPM2DiscreteScheduler": "kdpm2_discrete",
     "LCMScheduler": "lcm",
     "LMSDiscreteScheduler": "lms",
     "TCDScheduler": "tcd",
@@ -422,8 +446,6 @@ ELSEWHERE = {
     "HeliosDMDScheduler": f"{NO_LOOP}: stages of growing size",
     "HeliosScheduler": f"{NO_LOOP}: stages of growing size",
     "IPNDMScheduler": "has Adams-Bashforth weights of even steps on steps that are not; plays two runs with one memory",
-    "KDPM2AncestralDiscreteScheduler": "DPM-2: the slope at the middle in log sigma, over a step in sigma",
-    "KDPM2DiscreteScheduler": "DPM-2: the slope at the middle in log sigma, over a step in sigma",
     "KarrasVeScheduler": f"{NO_LOOP}: Heun with churn",
     "LTXEulerAncestralRFScheduler": f"{NO_LOOP}: ancestral steps whose noise is measured in flow time",
     "MiniMaxH3Scheduler": f"{NO_LOOP}: Euler's steps of a flow, told 1 - s",

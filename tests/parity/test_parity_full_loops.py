@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from full_loops import DIFFER, ELSEWHERE, LOOPS, PLAYED, RAMP, SHAPE, dummy, few_step
+from full_loops import DIFFER, ELSEWHERE, LOOPS, PLAYED, RAMP, SHAPE, dummy
 from torch import Tensor
 
 from ivmix.solvers import (
@@ -15,14 +15,17 @@ from ivmix.solvers import (
     DPMSolverPP2M,
     DPMSolverPP3M,
     Euler,
+    ExponentialAB2,
     Heun,
     Leg,
     Network,
     Schedule,
     SDEDPMSolverPP2M,
+    SDEExponentialAB2,
     Solver,
     UniPC2,
     UniPC3,
+    few_step,
     integrate,
     plain,
 )
@@ -85,7 +88,7 @@ ZERO_SNR = linear(rescale_betas_zero_snr=True, timestep_spacing="trailing", pred
 SIDES = [
     Beside("FlowMatchEulerDiscreteScheduler", by(Euler()), {"shift": 3.0}, prediction="flow"),
     Beside("FlowMatchHeunDiscreteScheduler", by(Heun(end="euler", time="flow")), {"shift": 3.0}, prediction="flow"),
-    Beside("FlowMatchLCMScheduler", lambda sigmas: few_step(sigmas[:-1]), prediction="flow"),
+    Beside("FlowMatchLCMScheduler", few_step, prediction="flow"),
     Beside("DDIMScheduler", by(DDIM(0.7)), linear(clip_sample=False), {"eta": 0.7}),
     Beside("DDIMScheduler", by(DDIM(1.0)), linear(clip_sample=False), {"eta": 1.0}),
     Beside("DDIMScheduler", by(Euler()), ZERO_SNR, prediction="v"),
@@ -94,7 +97,10 @@ SIDES = [
     Beside("DPMSolverMultistepScheduler", by(Euler()), linear(solver_order=1)),
     Beside("DPMSolverMultistepScheduler", by(DPMSolverPP2M(end="euler")), linear()),
     Beside("DPMSolverMultistepScheduler", by(DPMSolverPP2M(end="euler")), {"use_flow_sigmas": True}),
+    Beside("DPMSolverMultistepScheduler", by(ExponentialAB2(end="euler")), linear(solver_type="heun")),
     Beside("DPMSolverMultistepScheduler", by(SDEDPMSolverPP2M()), linear(algorithm_type="sde-dpmsolver++")),
+    Beside("DPMSolverMultistepScheduler", by(SDEExponentialAB2()),
+           linear(algorithm_type="sde-dpmsolver++", solver_type="heun")),
     Beside("DPMSolverMultistepScheduler",
            lower_at_last(DPMSolverPP3M(weight="public", end="euler"), DPMSolverPP2M(end="euler")),
            linear(solver_order=3)),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
-from itertools import pairwise
 from types import ModuleType
 from typing import Any
 from unittest.mock import MagicMock
@@ -19,24 +18,29 @@ from torch import Tensor
 
 from ivmix.solvers import (
     DDIM,
+    DPM2,
     AdamsBashforth4,
     DPMSolverPP2M,
     DPMSolverPP2S,
     DPMSolverPP3M,
     Euler,
     EulerAncestral,
+    ExponentialAB2,
     Heun,
     Leg,
     Schedule,
     SDEDPMSolverPP2M,
+    SDEDPMSolverPP2S,
+    SDEDPMSolverPP3M,
+    SDEExponentialAB2,
     Solver,
+    ancestral,
+    churned,
     integrate,
     plain,
 )
 from ivmix.solvers.analytic import Gaussian, Mixture, exponential
-from ivmix.solvers.multistep import Values
-from ivmix.solvers.quadrature import exponential_adams
-from ivmix.solvers.stages import combined
+from ivmix.solvers.multistep import Multistep, Values
 
 pytestmark = pytest.mark.slow
 
@@ -72,44 +76,26 @@ class Third(DPMSolverPP3M):
     """Theirs takes the line through its first two x0 at its integral, DPM-Solver++'s second order at its middle."""
 
     def extrapolate(self, x: Tensor, x0: Tensor, sigma_next: float, values: Values) -> Tensor:
-        if len(values) != 2:
-            return super().extrapolate(x, x0, sigma_next, values)
-        (_, now), (_, before) = values
-        weights = exponential_adams([0.0, math.log(now / before)], math.log(now / sigma_next))
-        return combined(x, sigma_next / now, weights, (x0 for x0, _ in values))
+        rule = ExponentialAB2() if len(values) == 2 else super()
+        return rule.extrapolate(x, x0, sigma_next, values)
+
+
+class ThirdSDE(SDEDPMSolverPP3M):
+    @property
+    def rule(self) -> Multistep:
+        return Third(weight="public")
 
 
 def by(solver: Solver) -> Plan:
     return lambda sigmas: plain(sigmas, solver=solver)
 
 
-def churned(solver: Solver, churn: float) -> Plan:
-    """arXiv 2206.00364, Algorithm 2: up to (1 + gamma)·sigma by fresh noise, then down."""
-
-    def legs(sigmas: Tensor) -> list[Leg]:
-        gamma = min(churn / (len(sigmas) - 1), math.sqrt(2) - 1)
-        plan = []
-        for i, (sigma, end) in enumerate(pairwise(sigmas.tolist())):
-            up = (1 + gamma) * sigma
-            plan += [Leg(None, "churn", sigma, sigma, up, None, solver, i)]
-            plan += [Leg("video", "step", up, up, end, None, solver, i)]
-        return plan
-
-    return legs
+def churn(solver: Solver, s_churn: float) -> Plan:
+    return lambda sigmas: churned(sigmas, solver=solver, churn=s_churn)
 
 
-def ancestral(solver: Solver) -> Plan:
-    """Down to sqrt(sigma'² - sigma_up²), then up by fresh noise, sigma_up = sigma'·sqrt(1 - sigma'²/sigma²)."""
-
-    def legs(sigmas: Tensor) -> list[Leg]:
-        plan = []
-        for i, (sigma, end) in enumerate(pairwise(sigmas.tolist())):
-            down = end**2 / sigma
-            plan += [Leg("video", "step", sigma, sigma, down, None, solver, i)]
-            plan += [Leg(None, "noise", down, down, end, None, solver, i)] if end else []
-        return plan
-
-    return legs
+def down_and_up(solver: Solver, eta: float = 1.0) -> Plan:
+    return lambda sigmas: ancestral(sigmas, solver=solver, eta=eta)
 
 
 @dataclass(frozen=True)
@@ -124,32 +110,38 @@ class Same:
 
 SAME = [
     Same("euler", by(Euler())),
-    Same("euler", churned(Euler(), 3.0), {"s_churn": 3.0}),
+    Same("euler", churn(Euler(), 3.0), {"s_churn": 3.0}),
     Same("heun", by(Heun(end="euler"))),
-    Same("heun", churned(Heun(end="euler"), 3.0), {"s_churn": 3.0}),
-    Same("heun", churned(Heun(end="euler"), 30.0), {"s_churn": 30.0}),  # gamma at its bound
+    Same("heun", churn(Heun(end="euler"), 3.0), {"s_churn": 3.0}),
+    Same("heun", churn(Heun(end="euler"), 30.0), {"s_churn": 30.0}),  # gamma at its bound
+    Same("dpm_2", by(DPM2(end="euler"))),
+    Same("dpm_2", churn(DPM2(end="euler"), 3.0), {"s_churn": 3.0}),
+    Same("dpm_2_ancestral", down_and_up(DPM2())),
+    Same("dpm_2_ancestral", down_and_up(DPM2(), 0.4), {"eta": 0.4}),
     Same("lms", by(AdamsBashforth4()), to_zero=False),  # theirs steps to 0 with four slopes, ours with two
     Same("euler_ancestral", by(EulerAncestral())),
     Same("euler_ancestral", by(DDIM(0.4)), {"eta": 0.4}),
     Same("dpmpp_2s_ancestral", by(DPMSolverPP2S(end="euler")), {"eta": 0.0}),
-    Same("dpmpp_2s_ancestral", ancestral(DPMSolverPP2S(end="euler"))),
+    Same("dpmpp_2s_ancestral", down_and_up(DPMSolverPP2S())),
     Same("dpmpp_2m", by(DPMSolverPP2M(end="euler"))),
     Same("dpmpp_2m_sde", by(DPMSolverPP2M(end="euler")), {"eta": 0.0}),
     Same("dpmpp_2m_sde", by(SDEDPMSolverPP2M(0.0)), {"eta": 0.0}),
     Same("dpmpp_2m_sde", by(SDEDPMSolverPP2M(0.3)), {"eta": 0.3}),
     Same("dpmpp_2m_sde", by(SDEDPMSolverPP2M(1.0))),
+    Same("dpmpp_2m_sde", by(ExponentialAB2(end="euler")), {"eta": 0.0, "solver_type": "heun"}),
+    Same("dpmpp_2m_sde", by(SDEExponentialAB2(0.3)), {"eta": 0.3, "solver_type": "heun"}),
+    Same("dpmpp_2m_sde", by(SDEExponentialAB2(1.0)), {"solver_type": "heun"}),
     Same("dpmpp_3m_sde", by(Third(weight="public", end="euler")), {"eta": 0.0}),
+    Same("dpmpp_3m_sde", by(ThirdSDE(0.3)), {"eta": 0.3}),
+    Same("dpmpp_3m_sde", by(ThirdSDE(1.0))),
+    Same("dpmpp_sde", by(SDEDPMSolverPP2S())),
 ]
 
 DIFFER = {
-    "dpm_2": "its step in sigma takes the slope at the middle in log sigma: none of our solvers does",
-    "dpm_2_ancestral": "likewise",
     "dpm_adaptive": "DPM-Solver-23 in noise, with a step control of its own",
     "dpm_fast": "DPM-Solver-3 in noise: ours are in data",
-    "dpmpp_sde": "adds noise between the stages of a step, which no leg does",
 }
-"""What of theirs has no counterpart. In part: dpmpp_2m_sde's "heun" integrates the line through two x0, where ours hold
-its middle; dpmpp_3m_sde with eta > 0 is of an order that our stochastic solvers do not have."""
+"""What of theirs has no counterpart. In part: dpmpp_sde with another eta than 1, and a Brownian tree's draws."""
 
 
 def theirs(k_diffusion: ModuleType, case: Same, x: Tensor, sigmas: Tensor) -> Tensor:
@@ -162,7 +154,24 @@ def theirs(k_diffusion: ModuleType, case: Same, x: Tensor, sigmas: Tensor) -> Te
 def noise(sampler: Callable[..., Any]) -> dict[str, Any]:
     """torch's own stream, where a sampler would take a Brownian tree."""
     takes = "noise_sampler" in inspect.signature(sampler).parameters
-    return {"noise_sampler": lambda *_: normal()} if takes else {}
+    return {"noise_sampler": Path()} if takes else {}
+
+
+class Path:
+    """Unit normals by the step; of two that begin at one level, the second is the first and what follows it, on a path
+    that is Brownian in 1/sigma², as the noise of the reverse SDE in x/sigma² is."""
+
+    def __init__(self) -> None:
+        self.last: tuple[float, float, Tensor] | None = None
+
+    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        begin, end, xi = sigma.item(), sigma_next.item(), normal()
+        if self.last and math.isclose(self.last[0], begin):
+            _, middle, first = self.last
+            share = (middle**-2 - begin**-2) / (end**-2 - begin**-2)
+            return math.sqrt(share) * first + math.sqrt(1 - share) * xi
+        self.last = begin, end, xi
+        return xi
 
 
 def normal() -> Tensor:
