@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ from ivmix.solvers import (
     DPMSolverPP2M,
     Euler,
     Guided,
+    HigherOrder,
     LowPass,
     Network,
     Schedule,
@@ -194,6 +196,7 @@ def played(scheduler: Any, n: int = 20, **options: Any) -> Tensor:
 def sampled(solver: Solver, levels: Tensor, start: Tensor | None = None, **options: Any) -> Tensor:
     network = Network(eps, VP, "epsilon", "video", **options)
     x = VP.start(Z, levels[0]) if start is None else start
+    solver = replace(solver, end="euler") if isinstance(solver, HigherOrder) else solver
     return integrate(network(None), plain(levels, solver=solver), x).x
 
 
