@@ -32,8 +32,8 @@ class ERSDE(Solver):
     phi(sigma) = sigma·(exp(sigma^0.3) + 10)^eta, `eta` >= 0. With eta 1 it is the authors' default and that of
     ComfyUI's er_sde, whose max_stage is p: little noise where sigma is low, and a churn of 0.3·sigma^0.3 where it is
     high. eta 0 is the ODE, goes both ways and draws nothing; elsewhere these go down only. Data known exactly are
-    sampled exactly with any steps. `order` is the weak one, measured on Gaussians. Source: arXiv 2309.06169,
-    Algorithms 1 to 3, whose integrals, there sums of 100 terms, are exact to rounding here.
+    sampled exactly with any steps. `order` is the weak one, measured on Gaussians. Source: arXiv 2309.06169; integrals
+    that are sums of 100 or 200 terms in those codes are exact to rounding here.
     """
 
     eta: float = 1.0

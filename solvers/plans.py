@@ -137,10 +137,10 @@ def restart(legs: Sequence[Leg], intervals: Iterable[tuple[float, float, int]]) 
     """The plan `legs` that, `times` for each interval (low, high, times), goes back up by fresh noise and down again.
 
     An interval is what the plan's outer steps have between the levels low and high: on arriving at its lowest level,
-    noise leads to its highest one, finite, and its steps follow once more, as they were (arXiv 2306.14878, Algorithm
-    1, with the steps of `legs` in place of a grid of the interval's own). Intervals may overlap; none repeats what
-    another added. `legs` are any plan whose steps lead down, `plain`'s or a zigzag's. ValueError for other plans, and
-    for an interval with no whole step in it.
+    noise leads to its highest one, finite, and its steps follow once more, as they were (arXiv 2306.14878, with the
+    steps of `legs` in place of a grid of the interval's own). Intervals may overlap; none repeats what another added.
+    `legs` are any plan whose steps lead down, `plain`'s or a zigzag's. ValueError for other plans, and for an interval
+    with no whole step in it.
 
     >>> import torch
     >>> from ivmix.solvers.legs import plain

@@ -91,29 +91,31 @@ def fresh(churn: float, sigma: float, sigma_next: float) -> float:
 
 @dataclass(frozen=True)
 class SDEMultistep(ReverseSDE):
-    """Base of the multistep solvers of the SDE: the `rule` of an ODE's in sigma^(1+k), without its `start`; one
-    evaluation.
+    """Base of the multistep solvers of the SDE: an ODE's, without its `start`, in sigma^(1+k); one evaluation.
 
-    What a draw does to x0 comes one step late, and is not lost: weak order 2 where ancestral sampling has 1.
+    What a draw does to x0 comes one step late, and is not lost: weak order 2 where ancestral sampling has 1. `window`:
+    evaluations that a step uses, once there are as many.
     """
 
+    window: ClassVar[int]
     stages: ClassVar[int] = 1
 
-    @property
-    def rule(self) -> Multistep:
+    def rule(self, known: int) -> Multistep:
+        """The ODE's solver for a step with `known` evaluations."""
         raise NotImplementedError
 
     def advance(
         self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        rule, churn = self.rule, self.churn_at(level(at))
-        values = collect((x0, at), memory or (), rule.window)
+        churn = self.churn_at(level(at))
         power = 1 + churn
-        moved = rule.extrapolate(x, x0, to**power, tuple((value, sigma**power) for value, sigma in values))
+        values = collect((x0, at), memory or (), self.window)
+        powers = tuple((value, sigma**power) for value, sigma in values)
+        moved = self.rule(len(values)).extrapolate(x, x0, to**power, powers)
         if churn > 0:
             self.check_upward(at, to)
             moved = moved.add(draw(noise, x, level(at), level(to)), alpha=fresh(churn, at, to))
-        return moved, values[: rule.window - 1]
+        return moved, values[: self.window - 1]
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,9 @@ class SDEDPMSolverPP2M(SDEMultistep):
     """
 
     order: ClassVar[int] = 2
+    window: ClassVar[int] = 2
 
-    @property
-    def rule(self) -> Multistep:
+    def rule(self, known: int) -> Multistep:
         return DPMSolverPP2M()
 
 
@@ -142,31 +144,30 @@ class SDEExponentialAB2(SDEMultistep):
     """
 
     order: ClassVar[int] = 2
+    window: ClassVar[int] = 2
 
-    @property
-    def rule(self) -> Multistep:
+    def rule(self, known: int) -> Multistep:
         return ExponentialAB2()
 
 
 @dataclass(frozen=True)
 class SDEDPMSolverPP3M(SDEMultistep):
-    """`DPMSolverPP3M` with fresh noise; weak order 2, one evaluation.
+    """`DPMSolverPP3M` with fresh noise, after a step of `SDEExponentialAB2`; weak order 2, one evaluation.
 
-    With `weight` "public" it is k-diffusion's dpmpp_3m_sde, whose eta is k, but for its second step, which is there
-    `SDEExponentialAB2`'s.
+    With `weight` "public" it is k-diffusion's dpmpp_3m_sde, whose eta is k.
     """
 
     weight: Literal["exact", "public"] = field(default="exact", kw_only=True)
 
     order: ClassVar[int] = 2
+    window: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         DPMSolverPP3M(weight=self.weight)  # says what it does not know
 
-    @property
-    def rule(self) -> Multistep:
-        return DPMSolverPP3M(weight=self.weight)
+    def rule(self, known: int) -> Multistep:
+        return DPMSolverPP3M(weight=self.weight) if known == 3 else ExponentialAB2()
 
 
 @dataclass(frozen=True)

@@ -247,8 +247,7 @@ def sde(x, step):
     ids=["AB2", "3M", "3M public"],
 )
 def test_sde_multistep(commuting, x, eta, solver, second_derivative):
-    """k-diffusion's dpmpp_2m_sde "heun" and dpmpp_3m_sde, with phi_k of h·(1 + eta); the latter's second step is that
-    of `SDEDPMSolverPP2M`, as `DPMSolverPP3M`'s is `DPMSolverPP2M`'s."""
+    """k-diffusion's dpmpp_2m_sde "heun" and dpmpp_3m_sde, with phi_k of h·(1 + eta)."""
     m = []
 
     def step(i, z, h, draw):
@@ -260,14 +259,13 @@ def test_sde_multistep(commuting, x, eta, solver, second_derivative):
         z = SIGMA[i] / SIGMA[i - 1] * torch.exp(-eta * h) * z + ALPHA[i] * phi_1 * m[-1]
         if i > 1:
             r0 = (LAM[i - 1] - LAM[i - 2]) / h
-            D1_0 = (m[-1] - m[-2]) / r0
-        if i == 2 or (i > 2 and second_derivative is None):
-            z = z + ALPHA[i] * (phi_2 if second_derivative is None else phi_1 / 2) * D1_0
-        elif i > 2:
-            r1 = (LAM[i - 2] - LAM[i - 3]) / h
-            D1_1 = (m[-2] - m[-3]) / r1
-            D1 = D1_0 + r0 / (r0 + r1) * (D1_0 - D1_1)
-            z = z + ALPHA[i] * (phi_2 * D1 - phi_3 * second_derivative * (D1_0 - D1_1) / (r0 + r1))
+            D1 = D1_0 = (m[-1] - m[-2]) / r0
+            if i > 2 and second_derivative is not None:
+                r1 = (LAM[i - 2] - LAM[i - 3]) / h
+                D2 = (D1_0 - (m[-2] - m[-3]) / r1) / (r0 + r1)
+                D1 = D1_0 + r0 * D2
+                z = z - ALPHA[i] * phi_3 * second_derivative * D2
+            z = z + ALPHA[i] * phi_2 * D1
         return z + SIGMA[i] * (-torch.expm1(-2 * eta * h)).sqrt() * draw()
 
     z, noise = sde(x, step)
@@ -301,8 +299,8 @@ def test_sde_2s(commuting, x, r):
     ("solver", "stage"), [(ERSDE1(), 1), (ERSDE2(), 2), (ERSDE3(weight="public"), 3), (ERSDE3(), "exact")]
 )
 def test_er_sde(commuting, x, solver, stage):
-    """arXiv 2309.06169, Algorithms 1 to 3, VP, lambda = sigma/alpha, with their integrals by a fine Simpson rule; and
-    the third with the slope of the parabola at lambda_s in place of the last chord's."""
+    """arXiv 2309.06169, ER-SDE-Solver-1 to 3, VP, lambda = sigma/alpha, with their integrals by a fine Simpson rule;
+    and the third with the slope of the parabola at lambda_s in place of the last chord's."""
     simpson = torch.tensor([1.0] + [4.0, 2.0] * 999 + [4.0, 1.0], dtype=torch.float64) / 6000
     m, slopes = [], []
 

@@ -10,7 +10,6 @@ from ivmix.solvers import (
     ERSDE3,
     DPMSolverPP2M,
     DPMSolverPP2S,
-    DPMSolverPP3M,
     Euler,
     EulerAncestral,
     ExponentialAB2,
@@ -166,7 +165,6 @@ def test_known_data_is_sampled_exactly(solver):
     [
         (SDEDPMSolverPP2M(0.0), DPMSolverPP2M(end="euler")),
         (SDEExponentialAB2(0.0), ExponentialAB2(end="euler")),
-        (SDEDPMSolverPP3M(0.0), DPMSolverPP3M(end="euler")),
         (SDEDPMSolverPP2S(0.0), DPMSolverPP2S(end="euler")),
         (SDEDPMSolverPP2S(0.0, 0.3), DPMSolverPP2S(0.3, end="euler")),
     ],
