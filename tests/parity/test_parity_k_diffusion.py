@@ -22,7 +22,6 @@ from ivmix.solvers import (
     AdamsBashforth4,
     DPMSolverPP2M,
     DPMSolverPP2S,
-    DPMSolverPP3M,
     Euler,
     EulerAncestral,
     ExponentialAB2,
@@ -40,7 +39,6 @@ from ivmix.solvers import (
     plain,
 )
 from ivmix.solvers.analytic import Gaussian, Mixture, exponential
-from ivmix.solvers.multistep import Multistep, Values
 
 pytestmark = pytest.mark.slow
 
@@ -70,20 +68,6 @@ def k_diffusion() -> Iterator[ModuleType]:
         yield import_module("k_diffusion.sampling")
     for name in ("k_diffusion.sampling", "k_diffusion.utils"):
         del sys.modules[name]
-
-
-class Third(DPMSolverPP3M):
-    """Theirs takes the line through its first two x0 at its integral, DPM-Solver++'s second order at its middle."""
-
-    def extrapolate(self, x: Tensor, x0: Tensor, sigma_next: float, values: Values) -> Tensor:
-        rule = ExponentialAB2() if len(values) == 2 else super()
-        return rule.extrapolate(x, x0, sigma_next, values)
-
-
-class ThirdSDE(SDEDPMSolverPP3M):
-    @property
-    def rule(self) -> Multistep:
-        return Third(weight="public")
 
 
 def by(solver: Solver) -> Plan:
@@ -131,9 +115,9 @@ SAME = [
     Same("dpmpp_2m_sde", by(ExponentialAB2(end="euler")), {"eta": 0.0, "solver_type": "heun"}),
     Same("dpmpp_2m_sde", by(SDEExponentialAB2(0.3)), {"eta": 0.3, "solver_type": "heun"}),
     Same("dpmpp_2m_sde", by(SDEExponentialAB2(1.0)), {"solver_type": "heun"}),
-    Same("dpmpp_3m_sde", by(Third(weight="public", end="euler")), {"eta": 0.0}),
-    Same("dpmpp_3m_sde", by(ThirdSDE(0.3)), {"eta": 0.3}),
-    Same("dpmpp_3m_sde", by(ThirdSDE(1.0))),
+    Same("dpmpp_3m_sde", by(SDEDPMSolverPP3M(0.0, weight="public")), {"eta": 0.0}),
+    Same("dpmpp_3m_sde", by(SDEDPMSolverPP3M(0.3, weight="public")), {"eta": 0.3}),
+    Same("dpmpp_3m_sde", by(SDEDPMSolverPP3M(1.0, weight="public"))),
     Same("dpmpp_sde", by(SDEDPMSolverPP2S())),
 ]
 
