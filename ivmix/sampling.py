@@ -10,7 +10,7 @@ from typing import Any
 from ivmix.elsewhere import ELSEWHERE
 from ivmix.models.folder import printable
 from ivmix.samplers import OPTIONS, SAMPLERS, Sampling, one_of
-from ivmix.solvers import GuidanceRamp
+from ivmix.solvers import GuidanceRamp, Solver
 from ivmix.typed import check_keys, meant, short
 
 
@@ -32,7 +32,10 @@ def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iter
         if option not in names(kind):
             takers = ", ".join(n for n, k in SAMPLERS.items() if option in names(k))
             raise ValueError(f"{option} has no meaning for sampler {name!r}: it belongs to {takers}")
-    options = {**defaults.get(name, {}), **options}
+    own = dict(defaults.get(name, {}))
+    if isinstance(options.get("solver"), Solver):
+        own.pop("end", None)  # an instance says how it ends
+    options = {**own, **options}
     needed = {f.name for f in fields(kind) if f.default is MISSING}
     check_keys(options, dict.fromkeys(names(kind)), needed, f"sampler {name!r}")
     return kind(**{option: _read(option, value) for option, value in options.items()})

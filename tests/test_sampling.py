@@ -10,6 +10,7 @@ from ivmix.cli import main
 from ivmix.samplers import SAMPLERS, SOLVERS, SPACINGS, STOCHASTIC, Zigzag
 from ivmix.sampling import sampling
 from ivmix.solvers import (
+    Euler,
     GuidanceRamp,
     Guided,
     Heun,
@@ -175,6 +176,21 @@ def test_every_solver_by_name_comes_near_the_composite_of_a_fine_grid(solver):
     """5 % of the state is far above any solver's error at 40 steps and far below that of a wrong one."""
     truth = end_of_composite("rk4", 400)
     assert (end_of_composite(solver, 40) - truth).norm() < 0.05 * truth.norm()
+
+
+def test_the_step_to_zero_is_the_options_the_pairs_or_the_instances_own():
+    def ends(**given):
+        return sampling(DEFAULTS, {"sampler": "composite", **given}).rule.end
+
+    assert DEFAULTS["composite"]["end"] == "euler"
+    assert (ends(), ends(end="ab2"), ends(solver="heun"), ends(solver="heun", end="ab2")) == (
+        "euler", "ab2", "euler", "ab2",
+    )  # fmt: skip
+    assert (ends(solver=Heun()), ends(solver=Heun(), end="euler")) == ("ab2", "euler")
+    assert sampling({"sampler": "ddim"}, {"steps": 3, "guidance": 2.0, "solver": "heun"}).rule == Heun()
+    assert sampling(DEFAULTS, {"sampler": "composite", "solver": "euler"}).rule == Euler()
+    with pytest.raises(ValueError, match=r"end 'ab2' has no meaning for solver 'euler', which ends with Euler's"):
+        sampling(DEFAULTS, {"sampler": "ddim", "end": "ab2"})
 
 
 @pytest.mark.parametrize("solver", [name for name in STOCHASTIC if name.startswith("sde-")])

@@ -43,6 +43,8 @@ def recall(path: Path) -> Kept:
     model = {name: getattr(record, name) for name in ("pair", "device", "dtype", "compile", "swaps", "commits")}
     options = dict(record.sampling)
     name = options.pop("sampler", None)
+    if "solver" in options:
+        options.setdefault("end", "euler")  # how every solver ended when records did not say it
     return Kept(requests, call, model, {"sampler": name, str(name): options}, record)
 
 

@@ -96,11 +96,11 @@ DEFAULTS = {
         "video_guidance": "1", "interval": [0.0, 1.0],
     },
     "composite": {
-        "steps": 10, "solver": "dpm++2m", "guidance": 2.0, "pattern": "IV-IV", "image_guidance": "0.7",
+        "steps": 10, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "pattern": "IV-IV", "image_guidance": "0.7",
         "video_guidance": "0.5", "interval": [0.0, 1.0],
     },
     "mixture": {
-        "steps": 20, "solver": "dpm++2m", "guidance": 2.0, "image_guidance": "3", "image_weight": 0.7,
+        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "3", "image_weight": 0.7,
         "interval": [0.7, 1.0],
     },
     "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},
