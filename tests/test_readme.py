@@ -29,7 +29,7 @@ def test_the_python_blocks_run_in_order_and_print_what_they_say(capsys, tmp_path
         assert code.count(large) == 1
         code = code.replace(large, small)
     blocks = code.split("\0")
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     for block in blocks:
