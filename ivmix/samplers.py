@@ -147,6 +147,12 @@ class Solved(Sampling):
         rule = self.solver if isinstance(self.solver, Solver) else SOLVERS[self.solver]
         return replace(rule, end=self.end) if self.end and isinstance(rule, HigherOrder) else rule
 
+    def to_dict(self) -> dict[str, Any]:
+        said, rule = super().to_dict(), self.rule
+        if isinstance(rule, HigherOrder):  # its end beside its name, whoever asked for it
+            said |= {"solver": _plain(replace(rule, end=type(rule).end)), "end": rule.end}
+        return said
+
     def grid(self, schedule: Schedule) -> Tensor:
         return schedule.grid(self.steps, self.spacing)  # type: ignore[arg-type]
 

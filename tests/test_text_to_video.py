@@ -301,11 +301,13 @@ def test_numbers_of_numpy_are_numbers(model):
 
 def test_a_solver_may_be_an_instance_and_its_record_names_it(model):
     call = {"sampler": "composite", "steps": 3, **SMALL}
-    named, same, other = (model(PROMPTS[0], solver=s, **call) for s in ("dpm++2m", DPMSolverPP2M(), MyEuler()))
-    euler = model(PROMPTS[0], solver="euler", **call)
-    assert np.array_equal(named.frames, same.frames)
+    own, other = (model(PROMPTS[0], solver=solver, **call) for solver in (DPMSolverPP2M(), MyEuler()))
+    named, euler = (model(PROMPTS[0], **call, **given) for given in ({"end": "ab2"}, {"solver": "euler"}))
+    assert np.array_equal(named.frames, own.frames)
     assert np.array_equal(other.frames, euler.frames)
-    assert [r.record.sampling["solver"] for r in (same, other)] == ["dpm++2m", "MyEuler()"]
+    assert [r.record.sampling["solver"] for r in (own, other)] == ["dpm++2m", "MyEuler()"]
+    ended = model.record(PROMPTS[0], solver=DPMSolverPP2M(end="euler"), **call)
+    assert ended.sampling == model.record(PROMPTS[0], **call).sampling  # the pair's own
     with pytest.raises(ValueError, match="churn"):
         model(PROMPTS[0], solver=SDEDPMSolverPP2M(1.0), **call)
 

@@ -2,18 +2,14 @@
 
 import inspect
 import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 import torch
+from k_diffusion_sampling import k_diffusion_sampling
 from torch import Tensor
 
 from ivmix.solvers import (
@@ -52,22 +48,11 @@ Plan = Callable[[Tensor], list[Leg]]
 
 @pytest.fixture(scope="module")
 def k_diffusion() -> Iterator[ModuleType]:
-    """Its sampling module, of an installation without what it depends on: the package's __init__, which imports all
-    that it trains with, is not run, and what the samplers import but do not call here is stood in for."""
-    found = find_spec("k_diffusion")
-    if found is None:
-        pytest.skip("k-diffusion is not installed: pip install --no-deps -c tests/constraints.txt k-diffusion")
-    package = module_from_spec(ModuleSpec("k_diffusion", None, is_package=True))
-    package.__path__ = list(found.submodule_search_locations or ())
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("torchdiffeq", "torchsde", "torchvision", "torchvision.transforms"):
-            patch.setitem(sys.modules, name, MagicMock())
-        for name in ("k_diffusion.sampling", "k_diffusion.utils"):
-            patch.delitem(sys.modules, name, raising=False)
-        patch.setitem(sys.modules, "k_diffusion", package)
-        yield import_module("k_diffusion.sampling")
-    for name in ("k_diffusion.sampling", "k_diffusion.utils"):
-        del sys.modules[name]
+    try:
+        with k_diffusion_sampling() as module:
+            yield module
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 def by(solver: Solver) -> Plan:

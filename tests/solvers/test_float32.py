@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ivmix.solvers import (
+    DPM2,
     RK4,
     AdamsBashforth2,
     AdamsBashforth3,
@@ -16,10 +17,12 @@ from ivmix.solvers import (
     DPMSolverPP2S,
     DPMSolverPP3M,
     Euler,
+    ExponentialAB2,
     Heun,
     Midpoint,
     Network,
     Schedule,
+    SDEDPMSolverPP3M,
     UniPC2,
     UniPC3,
     integrate,
@@ -29,7 +32,8 @@ from ivmix.solvers.analytic import Gaussian, exponential
 
 SOLVERS = [
     Euler(), Heun(), Midpoint(), RK4(), DPMSolverPP2S(), DPMSolverPP2M(), DPMSolverPP3M(), AdamsBashforth2(),
-    AdamsBashforth3(), AdamsBashforth4(), UniPC2(), UniPC3(), BogackiShampine32(rtol=1e9, atol=1e9),
+    AdamsBashforth3(), AdamsBashforth4(), UniPC2(), UniPC3(), BogackiShampine32(rtol=1e9, atol=1e9), DPM2(),
+    ExponentialAB2(), SDEDPMSolverPP3M(0.0),
 ]  # fmt: skip
 SCHEDULES = {
     "stable diffusion": Schedule.scaled_linear(),
