@@ -146,6 +146,13 @@ def test_without_a_slope_or_asked_to_the_step_to_zero_returns_x0(solver, commuti
         assert torch.equal(solver.step(commuting, x, 0.5, 0.0, memory)[0], commuting(x, 0.5))
 
 
+@pytest.mark.parametrize("levels", [(0.25, 0.5), (0.5, 0.25)], ids=["from below", "at its own level"])
+@every_higher
+def test_a_slope_from_no_higher_level_is_none_for_the_step_to_zero(solver, levels, commuting, x):
+    memory = solver.step(commuting, x, *levels)[1]
+    assert torch.equal(solver.step(commuting, x, 0.5, 0.0, memory)[0], commuting(x, 0.5))
+
+
 @pytest.mark.parametrize(
     "solver", [BogackiShampine32(), DormandPrince54(), SDEDPMSolverPP2M(), EulerAncestral()], ids=name
 )
@@ -228,6 +235,13 @@ def test_bare_steps_stay_in_flow_time_once_they_began_at_infinity(commuting, x):
     torch.testing.assert_close(
         state, integrate(commuting, plain(flow_times(6), solver=AdamsBashforth2()), x).x, rtol=1e-14, atol=1e-14
     )
+
+
+@every_higher
+def test_a_bare_step_to_infinity_forgets_what_was_remembered_in_sigma(solver, commuting, x):
+    memory = solver.step(commuting, x, 1.0, 2.0)[1]
+    known, alone = (solver.step(commuting, x, 2.0, math.inf, past)[0] for past in (memory, None))
+    assert torch.equal(known, alone)
 
 
 @every_solver
