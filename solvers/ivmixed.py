@@ -155,10 +155,12 @@ class IVMixed:
         halves = [middle for pair in pairwise(levels) for middle in (pair[0], sum(pair) / 2)] + levels[-1:]
         position = {level: p for p, level in enumerate(halves)}
         before = list(self._legs(halves, 2 * i, u, solver, i))
-        ends = [4 * i + 2 - position[level] for leg in before for level in (leg.source, leg.target)]
+        first = [position[level] for leg in before for level in (leg.source, leg.target)]
+        ends = first + [4 * i + 2 - p for p in first]
         if not ends or min(ends) < 0 or max(ends) >= len(halves):
             return [], []
-        if halves[max(ends)] == 0 or math.isinf(halves[min(ends)]):
+        # No half leg into the interval that ends in 0, as no grid makes it short: such a step would not converge.
+        if halves[max(ends)] < (levels[-1] or levels[-2]) or math.isinf(halves[min(ends)]):
             return [], []
         mirror = {halves[4 * i + 2 - p]: halves[p] for p in ends}
         return before, [

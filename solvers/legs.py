@@ -97,7 +97,7 @@ def plain(
     n, solver = len(levels) - 1, suited(solver or Euler(), levels)
     plan = []
     for i, (source, target) in enumerate(pairwise(levels)):
-        rule = solver.lowered(n - i) if lower_order_final else solver
+        rule = solver.lowered(n - i) if lower_order_final and isinstance(solver, Solver) else solver
         plan.append(Leg(network, "step", source, source, target, scale_at(guidance, progress(i, n)), rule, i))
     return plan
 

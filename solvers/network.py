@@ -93,8 +93,8 @@ class Network:
     fractional training time, or with `timesteps="nearest"` the nearest training level), y of z's shape. Atoms of one
     Network that meet in a combination are evaluated in one batch: z is repeated, conditions are joined by `join`, once
     per set of conditions (they are compared by identity and must not be changed in place). y is cast to the state's
-    dtype before anything is combined. `forward` may write on its z. Build one Network per run; it holds the joined
-    conditions alive.
+    dtype before anything is combined. `forward` may write on its z and t. Build one Network per run; it holds the
+    joined conditions alive.
 
     Out of the schedule's range: ValueError. Autograd is left as the caller set it.
 
@@ -141,9 +141,8 @@ class Network:
         if self.timesteps == "nearest":
             t = self.schedule.nearest(t)
         dtype, n = self.dtype or x.dtype, len(conditions)
-        z = (
-            x.to(dtype, copy=True) if alpha == 0 else cast(alpha * x, dtype)
-        )  # never x itself: a network may write on it
+        # A network may write on its z and t, so they are never x itself, nor the schedule's.
+        t, z = t.clone(), x.to(dtype, copy=True) if alpha == 0 else cast(alpha * x, dtype)
         rows = z if n == 1 else torch.cat([z] * n)
         y = self.forward(rows, t, self.join(tuple(conditions)))
         y = cast(like(rows, y, f"network {self.name!r}"), x.dtype)

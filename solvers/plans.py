@@ -19,7 +19,7 @@ from itertools import groupby, pairwise
 
 from torch import Tensor
 
-from ivmix.solvers.checks import check_number, whole
+from ivmix.solvers.checks import check_number, whole, within
 from ivmix.solvers.denoiser import level
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance
@@ -160,7 +160,11 @@ def restart(legs: Sequence[Leg], intervals: Iterable[tuple[float, float, int]]) 
     repeated: dict[int, list[list[list[Leg]]]] = {}  # what follows a step: the steps of each further descent
     for low, high, times in intervals:
         whole("intervals: times", times, 0)
-        inside = [i for i, step in enumerate(steps) if low <= step[-1].target and step[0].source <= high < math.inf]
+        inside = [
+            i
+            for i, step in enumerate(steps)
+            if high < math.inf and within(step[-1].target, low, high) and within(step[0].source, low, high)
+        ]
         if not inside:
             raise ValueError(f"intervals: got ({low:g}, {high:g}, {times}), expected one with a step of the plan in it")
         repeated.setdefault(inside[-1], []).extend([[steps[i] for i in inside]] * times)

@@ -94,7 +94,12 @@ def test_what_is_no_plan_and_no_solver(pair, x):
     for given in (IVMixed(), SIGMAS):
         with pytest.raises(TypeError, match=rf"legs: got a {type(given).__name__}, expected a list, as plain"):
             integrate(pair, given, x)
-    for build in (lambda sigmas: plain(sigmas, solver=RK4), IVMixed(solver=RK4).legs, IVMixed(step_solver=RK4).legs):
+    for build in (
+        lambda sigmas: plain(sigmas, solver=RK4),
+        lambda sigmas: plain(sigmas, solver=RK4, lower_order_final=True),
+        IVMixed(solver=RK4).legs,
+        IVMixed(step_solver=RK4).legs,
+    ):
         with pytest.raises(TypeError, match=r"solver: got .*RK4.*, expected an instance of a solver"):
             build(SIGMAS)
 

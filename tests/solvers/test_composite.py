@@ -300,3 +300,18 @@ def test_symmetrised_zigzags_meet_the_composite_at_second_order(pattern, solver,
         return (integrate(pair, to_low(sampler.legs(grid(n))), HIGH * x).x - truth).norm()
 
     assert slopes(error, [41, 81]) == pytest.approx([order], abs=0.15)
+
+
+@pytest.mark.parametrize("pattern", some_slow("V-V", "IVI-IVI", fast=("V-V",)))
+def test_symmetrised_zigzags_that_leave_their_step_converge_up_to_the_last_level(pattern, pair, x, slopes):
+    """At first order, by the plain steps at both ends. Half legs into the interval to 0, which stays as it is, do not
+    get shorter: with them the error of either was the same at every n. Local slopes are 1 + O(1/n)."""
+    limit = composite(**pair, pattern=pattern, **SCHEDULED, reference=grid(11))
+    truth = at_low(limit, x)
+
+    def error(n):
+        sampler = IVMixed(pattern, "up-first", **SCHEDULED, solver=Heun(), step_solver=Heun(), symmetrised=True)
+        legs = [leg for leg in sampler.legs(grid(n)) if leg.step < n - 1]
+        return (integrate(pair, legs, HIGH * x).x - truth).norm()
+
+    assert slopes(error, [81, 161]) == pytest.approx([1.0], abs=0.15)

@@ -146,6 +146,13 @@ def test_without_a_slope_or_asked_to_the_step_to_zero_returns_x0(solver, commuti
         assert torch.equal(solver.step(commuting, x, 0.5, 0.0, memory)[0], commuting(x, 0.5))
 
 
+@pytest.mark.parametrize("levels", [(0.25, 0.5), (0.5, 0.25)], ids=["from below", "at its own level"])
+@every_higher
+def test_a_slope_from_no_higher_level_is_none_for_the_step_to_zero(solver, levels, commuting, x):
+    memory = solver.step(commuting, x, *levels)[1]
+    assert torch.equal(solver.step(commuting, x, 0.5, 0.0, memory)[0], commuting(x, 0.5))
+
+
 @pytest.mark.parametrize(
     "solver", [BogackiShampine32(), DormandPrince54(), SDEDPMSolverPP2M(), EulerAncestral()], ids=name
 )
@@ -228,6 +235,14 @@ def test_bare_steps_stay_in_flow_time_once_they_began_at_infinity(commuting, x):
     torch.testing.assert_close(
         state, integrate(commuting, plain(flow_times(6), solver=AdamsBashforth2()), x).x, rtol=1e-14, atol=1e-14
     )
+
+
+@every_higher
+def test_a_bare_step_to_infinity_is_in_flow_time_and_forgets_what_was_remembered_in_sigma(solver, commuting, x):
+    memory = solver.step(commuting, x, 1.0, 2.0)[1]
+    known, alone = (solver.step(commuting, x, 2.0, math.inf, past)[0] for past in (memory, None))
+    assert torch.equal(known, alone)
+    assert torch.equal(alone, replace(solver, time="flow").step(commuting, x, 2.0, math.inf)[0])
 
 
 @every_solver
@@ -321,8 +336,9 @@ def test_what_cannot_be_is_refused(commuting, x):
     for levels in ((learned, 0.5), (2.0, learned)):
         with pytest.raises(ValueError, match=r"sigma(_next)?: got a tensor that requires grad"):
             Heun().step(commuting, x, *levels)
-    with pytest.raises(ValueError, match="only goes down"):
-        EulerAncestral().step(commuting, x, 0.0, 1.0, noise=lambda *_: x)
+    for begin, end in ((0.0, 1.0), (1.0, math.inf)):
+        with pytest.raises(ValueError, match="only goes down"):
+            EulerAncestral().step(commuting, x, begin, end, noise=lambda *_: x)
     for option in ({"end": "ab3"}, {"time": "s"}):
         with pytest.raises(ValueError, match=r"(end|time): got 'a?b?3?s?', expected"):
             Heun(**option)

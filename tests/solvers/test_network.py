@@ -8,6 +8,7 @@ from ivmix.solvers import (
     DPMSolverPP2M,
     Euler,
     Guided,
+    Heun,
     Network,
     Schedule,
     View,
@@ -93,6 +94,24 @@ def test_a_rectified_flow_is_eulers_method_in_t_from_pure_noise(x):
     for k in range(5, 0, -1):
         z = z - velocity(z, torch.tensor(k / 5, dtype=torch.float64), None) / 5
     torch.testing.assert_close(integrate(network(None), plain(sigmas), x).x, z, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("timesteps", ["fractional", "nearest"])
+def test_a_network_may_write_on_its_time(timesteps, x):
+    """Heun's method asks for most levels twice, and a schedule remembers the times of levels."""
+
+    def network(schedule, forward):
+        return Network(forward, schedule, "epsilon", "video", timesteps=timesteps)(None)
+
+    def writing(z, t, condition):
+        return z * t.div_(1000)
+
+    ends = []
+    for forward in (lambda z, t, condition: z * (t / 1000), writing):
+        schedule = Schedule.scaled_linear()
+        ends.append(integrate(network(schedule, forward), plain(schedule.grid(4), solver=Heun()), 14 * x).x)
+        assert torch.equal(schedule.timesteps, VP.timesteps)
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -191,6 +191,13 @@ def test_intervals_may_overlap_and_end_at_zero():
     assert [str(leg).split()[1:3] for leg in legs if leg.network is None] == [["noise", "#1"], ["noise", "#2"]]
 
 
+def test_intervals_of_levels_cast_to_float32_hold_the_same_steps():
+    legs = plain(GRID)
+    for a, b in pairwise(GRID[1:-1].tolist()):
+        exact, cast = (restart(legs, [(low, high, 1)]) for low, high in ((b, a), torch.tensor([b, a]).tolist()))
+        assert exact == cast
+
+
 PLANS = [
     ancestral(GRID, 2.0, Heun()),
     churned(GRID, 2.0, Heun(), s_max=10.0),

@@ -165,9 +165,17 @@ def test_there_and_back_shrinks_at_the_order(solver, commuting, x, slopes):
 
 @every_solver
 def test_a_step_of_length_zero_is_the_identity(solver, commuting, x):
+    asked = []
+
+    def denoise(y, sigma):
+        asked.append(sigma)
+        return commuting(y, sigma)
+
     for memory in (None, solver.step(commuting, 4.0 * x, 4.0, 2.0)[1]):
-        moved, _ = solver.step(commuting, 2.0 * x, 2.0, 2.0, memory)
+        asked.clear()
+        moved, _ = solver.step(denoise, 2.0 * x, 2.0, 2.0, memory)
         torch.testing.assert_close(moved, 2.0 * x, rtol=1e-13, atol=1e-13)
+        assert len(asked) == solver.cost(2.0, 2.0)
 
 
 @every_solver
