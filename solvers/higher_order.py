@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ivmix.solvers.denoiser import Denoiser, Noise, level, number
+from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.solver import Solver, toward
 
 End = Literal["ab2", "euler"]
@@ -61,23 +61,15 @@ class HigherOrder(Solver):
         if self.time not in (None, "sigma", "flow"):
             raise ValueError(f"time: got {self.time!r}, expected 'sigma', 'flow' or None")
 
-    def step(
-        self,
-        denoise: Denoiser,
-        x: Tensor,
-        sigma: float | Tensor,
-        sigma_next: float | Tensor,
-        memory: Any = None,
-        noise: Noise | None = None,
+    def take(
+        self, denoise: Denoiser, x: Tensor, begin: float, end: float, memory: Any, noise: Noise | None
     ) -> tuple[Tensor, Any]:
-        """As every solver's, but for the ends."""
-        begin, end = number("sigma", sigma), number("sigma_next", sigma_next)
         if begin == end < math.inf:
             return x, memory
         past = memory if isinstance(memory, Past) else None
         flow = self._in_flow_time(begin, end, past)
         if math.inf in (begin, end) and (not flow or 0 in (begin, end) or begin == end):
-            return super().step(denoise, x, begin, end, None, noise)
+            return super().take(denoise, x, begin, end, None, noise)
         if begin == 0:
             return self._leave(denoise, x, end), None
         x0 = denoise(x, level(begin))

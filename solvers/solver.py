@@ -49,7 +49,12 @@ class Solver:
         is z, returns x0 + sigma_next·z; one from 0, where x is x0 and eps = 0, returns x and evaluates nothing; one of
         length 0 is the identity. ValueError for a step between 0 and inf.
         """
-        begin, end = number("sigma", sigma), number("sigma_next", sigma_next)
+        return self.take(denoise, x, number("sigma", sigma), number("sigma_next", sigma_next), memory, noise)
+
+    def take(
+        self, denoise: Denoiser, x: Tensor, begin: float, end: float, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        """`step`, with both levels as plain numbers: the ends here, `advance` between them."""
         if begin == 0 and not math.isinf(end):
             self.check_upward(begin, end)
             return x, None
