@@ -198,6 +198,12 @@ def test_intervals_of_levels_cast_to_float32_hold_the_same_steps():
         assert exact == cast
 
 
+def test_pure_noise_is_not_churned(x):
+    legs = churned(FLOW, solver=Heun(), churn=2.0)
+    assert [leg.label for leg in legs[:3]] == ["step", "noise", "step"]
+    assert played(legs, x).x.isfinite().all()
+
+
 PLANS = [
     ancestral(GRID, 2.0, Heun()),
     churned(GRID, 2.0, Heun(), s_max=10.0),
