@@ -230,3 +230,23 @@ def test_the_exponential_pair_looks_before_it_leaps():
 
     integrate(denoise, plain(torch.tensor([14.6, 0.03]), solver=DPMSolverPP32(rtol=1.0, atol=1.0)), torch.ones(1, 1))
     assert min(seen[:3]) == pytest.approx(14.6 * math.exp(-0.2), rel=1e-6)
+
+
+def test_lengths_follow_the_errors_of_this_part_and_of_the_last_accepted_one(commuting, x):
+    """0.9·error^(-0.7/3)·last^(0.4/3) times the length, by 0.2 to 5; a rejected part leaves `last` as it was."""
+    attempts = []
+
+    class Watched(DPMSolverPP32):
+        def attempt(self, denoise, x, x0, at, to):
+            moved, x0_moved, wrong = super().attempt(denoise, x, x0, at, to)
+            ratio = wrong / (self.atol + self.rtol * x.abs().maximum(moved.abs()))
+            attempts.append((math.log(at / to), ratio.square().flatten(1).mean(1).max().sqrt().item()))
+            return moved, x0_moved, wrong
+
+    integrate(commuting, plain(torch.tensor([10.0, 0.1]), solver=Watched(rtol=1e-3, atol=1e-4)), 10 * x)
+    last, factors = 1.0, []
+    for (length, error), (tried, _) in pairwise(attempts[:-1]):  # the last one ends where the interval does
+        factors.append(min(5.0, max(0.2, 0.9 * error ** (-0.7 / 3) * last ** (0.4 / 3))))
+        assert tried == pytest.approx(factors[-1] * length, rel=1e-9)
+        last = error if error <= 1 else last
+    assert any(0.2 < factor < 5 for factor in factors[1:])

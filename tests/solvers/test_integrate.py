@@ -362,6 +362,9 @@ def test_returning_false_cancels(pair, x):
     assert run.cancelled
     assert run.nfe == {"video": 3}
     assert torch.equal(run.x, integrate(pair, plain(SIGMAS, 2.0)[:3], x).x)
+    last = len(SIGMAS) - 1
+    whole = integrate(pair, plain(SIGMAS, 2.0), x, callback=lambda step, total, run: step < last)
+    assert not whole.cancelled  # nothing was left to play
 
 
 def test_noise_legs_add_the_variance_between_levels(x):

@@ -116,6 +116,16 @@ def test_lower_order_final_lowers_the_last_steps_alone(solver, last, commuting, 
     full, lowered = (integrate(commuting, plan, x, trace=True).trace for plan in (plain(GRID, solver=solver), legs))
     if last[0] is type(solver):  # the state before the lowered steps is the same
         assert torch.equal(full[-3].x, lowered[-3].x)
+    if solver != RK4():  # the last one is Euler's, to x0
+        assert torch.equal(lowered[-1].x, lowered[-1].x0)
+
+
+@pytest.mark.parametrize("solver", [AdamsBashforth4, DPMSolverPP3M, UniPC3])
+def test_lowered_steps_keep_the_time_and_the_start_of_their_solver(solver):
+    legs = plain(Schedule.rectified_flow().grid(6), solver=solver(Heun(), end="euler"), lower_order_final=True)
+    kept = [leg.solver for leg in legs if leg.solver != Euler()]
+    assert len({type(rule) for rule in kept}) > 1
+    assert {(rule.time, rule.start, rule.end) for rule in kept} == {("flow", Heun(), "euler")}
 
 
 def test_lowered_steps_use_what_the_higher_order_remembers(commuting, x):

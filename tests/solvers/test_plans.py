@@ -198,6 +198,12 @@ def test_intervals_of_levels_cast_to_float32_hold_the_same_steps():
         assert exact == cast
 
 
+def test_pure_noise_is_not_churned(x):
+    legs = churned(FLOW, solver=Heun(), churn=2.0)
+    assert [leg.label for leg in legs[:3]] == ["step", "noise", "step"]
+    assert played(legs, x).x.isfinite().all()
+
+
 PLANS = [
     ancestral(GRID, 2.0, Heun()),
     churned(GRID, 2.0, Heun(), s_max=10.0),
@@ -239,7 +245,7 @@ def test_solvers_that_remember_or_draw_are_refused(plan):
         (lambda: churned(GRID, s_min=2.0, s_max=1.0), "s_min, s_max: got 2, 1"),
         (lambda: churned(GRID, s_max=math.nan), "s_min, s_max: got 0, nan"),
         (lambda: restart(plain(GRID), [(5.0, 5.1, 1)]), r"intervals: got \(5, 5.1, 1\)"),
-        (lambda: restart(plain(FLOW), [(5.0, math.inf, 1)]), r"intervals: got \(5, inf, 1\)"),
+        (lambda: restart(plain(FLOW), [(4.0, math.inf, 1)]), r"intervals: got \(4, inf, 1\)"),
         (lambda: restart(plain(GRID), [(0.3, 3.0, 1.5)]), "times: got 1.5"),
         (lambda: restart(plain(GRID[:-1].flip(0)), []), "legs: expected a plan whose outer steps lead down"),
         *((lambda plan=plan: plan(GRID[:-1].flip(0)), "rising") for plan in (ancestral, churned, few_step)),

@@ -20,10 +20,12 @@ from ivmix.solvers import (
     SDEExponentialAB2,
     composite,
     integrate,
+    level,
     normal_noise,
     plain,
 )
 from ivmix.solvers.analytic import Gaussian, GaussianNetwork, flow
+from ivmix.solvers.er_sde import integral
 
 MEAN, VARIANCE = 0.4, 0.5
 DENOISE = GaussianNetwork("video", {None: Gaussian(MEAN, VARIANCE)})(None)
@@ -189,6 +191,21 @@ def test_er_sde_without_noise_solves_the_ode(solver, order, commuting, x, slopes
         return (moved - flow(commuting, x, 2.0, 2.0 - h)).norm()
 
     assert slopes(error, [32, 64]) == pytest.approx([order + 1], abs=0.1)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize(("at", "to"), [(14.6, 7.0), (80.0, 0.02), (2e4, 12.7), (0.05, 0.001)])
+def test_integrals_of_er_sde_are_exact_to_rounding_and_its_churn_is_its_noise_scales(eta, at, to):
+    """Of phi(to)·t^m/phi² dphi as the paper has it, dphi/phi being (1 + churn)·dsigma/sigma, with panels in plenty;
+    the solver's are by parts."""
+    solver = ERSDE3(eta)
+
+    def integrand(u, m):
+        sigma = at * math.exp(u)
+        return to / sigma * solver.excess(to, sigma) * math.expm1(u) ** m * (1 + solver.churn_at(level(sigma)))
+
+    expected = [integral(lambda u, m=m: integrand(u, m), math.log(to / at), 0.0, 1000) for m in range(3)]
+    assert solver.moments([0.0, 0.5, 2.0], at, to) == pytest.approx(expected, rel=1e-12, abs=1e-14)
 
 
 def test_a_two_stage_step_draws_what_its_second_evaluation_saw_and_the_rest(x):
