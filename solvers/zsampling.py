@@ -33,7 +33,7 @@ def zsampling(
     `guidance` is gamma_1 and `inversion_guidance` gamma_2, each a number, a function of progress, or None for a
     denoiser; defaults are the paper's. The first `zigzags` steps zigzag, of those that can: a step from inf or to 0
     cannot be undone. None: all of these, as in the paper, one round each. Detours are Euler's, `solver` (Euler by
-    default) plays the ordinary steps.
+    default) plays the ordinary steps, the one to 0 as elsewhere (`HigherOrder.end`; see `IVMixed`).
 
     On the way up the network is told the level the state is at, as everywhere; the authors' code tells it the level
     above.
