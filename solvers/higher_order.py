@@ -40,11 +40,12 @@ class HigherOrder(Solver):
     `end`, the step to 0, is "ab2", second-order Adams-Bashforth in sigma with the slope that the last step began with,
     or "euler", which returns x0 as most peers do. Neither evaluates anything at 0. For smooth data eps is odd in sigma:
     Euler's last step errs as sigma², the other as sigma⁴. On trailing grids, whose last level falls as n^(-1/2), every
-    solver is of first order in n with Euler's. With this, those in sigma (Runge-Kutta, Adams-Bashforth) are of second;
-    those in lam, for which the last steps of such a grid never get short, stay at first with a fraction of the error.
-    Where a grid ends low (karras, leading) there is little to gain. Without a slope (a run of one step, a step after
-    inf) it is Euler's. A step from 0, of a clean clip, is the trapezoidal rule with eps(0) = 0, evaluated at
-    `sigma_next`; with "euler" it is the identity.
+    solver is of first order in n with Euler's; with this one those in sigma are of second, and those in lam, whose last
+    steps never get short there, of first with a fraction of the error. Where a grid ends low (karras, leading) only a
+    floor of sigma_min² is lowered. Without a slope (a run of one step, a step after inf) it is Euler's. Take "euler"
+    for a field that jumps at the last level above 0, as where an image weight (`late`) switches on: the slope is then
+    another field's, and the last of 10 to 50 steps erred 1.3 to 5 times as much on closed forms. A step from 0, of a
+    clean clip, is the trapezoidal rule with eps(0) = 0, evaluated at `sigma_next`; with "euler" it is the identity.
 
     `time` is what a step is taken in: "sigma", or "flow", s = sigma/(1 + sigma); then sigma = inf, which is s = 1, is a
     level like others, and in "sigma" a step from or to there is Euler's. None: "flow" for a run from or

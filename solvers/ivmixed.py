@@ -112,9 +112,9 @@ class IVMixed:
     def legs(self, sigmas: Tensor, reach: Reach | None = None) -> list[Leg]:
         """The plan on the decreasing grid `sigmas` (n + 1,).
 
-        Steps whose legs would leave the grid, touch 0 or inf (half legs: the interval that ends in 0), or ask a network for a level outside its `reach`
-        ({"image": (low, high), "video": (low, high)}) are plain: 5(n - 2) + 2 evaluations of "IV-IV" rather than 5n.
-        An ordinary step out of the video network's reach is a ValueError.
+        Steps whose legs would leave the grid, touch 0 or inf (half legs: the interval that ends in 0), or ask a network
+        for a level outside its `reach` ({"image": (low, high), "video": (low, high)}) are plain: 5(n - 2) + 2
+        evaluations of "IV-IV" rather than 5n. An ordinary step out of the video network's reach is a ValueError.
 
         >>> import torch
         >>> for leg in IVMixed().legs(torch.tensor([8.0, 4.0, 2.0, 0.0])):
