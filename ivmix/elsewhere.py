@@ -1,8 +1,10 @@
-"""What other libraries call an option, or where it went: for the message that says so."""
+"""What other libraries call an option or a solver, or where it went: for the message that says so."""
 
 ELSEWHERE = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
+    "cfg": "guidance",
+    "cfg_scale": "guidance",
     "image_guidance_scale": "image_guidance",
     "num_frames": "frames",
     "video_length": "frames",
@@ -16,13 +18,31 @@ ELSEWHERE = {
     "num_videos_per_prompt": "a list of prompts, one clip each",
     "output_type": "result.frames and result.latents",
     "callback_on_step_end": "callback",
-    "scheduler": "solver",
+    "scheduler": "solver and spacing",
     "eta": "solver=DDIM(eta), of ivmix.solvers,",
     "clip_skip": "TextToVideo.from_pair(…, swaps=Swaps(clip_skip=…)), counted from 1,",
     "cross_attention_kwargs": "a LoRA's weight, Swaps(video_lora=(\"FILE:WEIGHT\",)),",
     "method": "sampler",
+    "sampler_name": "solver",
+    "trace": "integrate(…, trace=True), of ivmix.solvers,",
+    "watch": "integrate(…, watch=…), of ivmix.solvers,",
     "zz": "period",
     "fps": "result.save(path, fps=…)",
     "device": "TextToVideo.from_pair(…, device=…)",
     "dtype": "TextToVideo.from_pair(…, dtype=…)",
 }
+
+SOLVERS_ELSEWHERE = {
+    "ddim": "euler",
+    "euler_ancestral": "euler-ancestral",
+    "euler_a": "euler-ancestral",
+    "lms": "ab4",
+    "dpm_2": "dpm2",
+    "dpmpp_2m": "dpm++2m",
+    "dpmpp_sde": "sde-dpm++2s",
+    "dpmpp_2m_sde": "sde-dpm++2m",
+    "dpmpp_2m_sde_heun": "sde-exp-ab2",
+    "res_multistep": "exp-ab2",
+    "er_sde": "er-sde",
+}
+"""k-diffusion's and ComfyUI's names of what has another one here; to 0 theirs step as with `end="euler"`."""

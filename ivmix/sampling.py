@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from ivmix.elsewhere import ELSEWHERE
+from ivmix.elsewhere import ELSEWHERE, SOLVERS_ELSEWHERE
 from ivmix.models.folder import printable
-from ivmix.samplers import OPTIONS, SAMPLERS, Sampling, one_of
+from ivmix.samplers import OPTIONS, SAMPLERS, SOLVERS, Sampling, one_of
 from ivmix.solvers import GuidanceRamp, Solver
 from ivmix.typed import check_keys, meant, short
 
@@ -22,6 +22,7 @@ def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iter
     """
     options = {name: value for name, value in given.items() if value is not None}
     name = options.pop("sampler", defaults["sampler"])
+    _check_not_a_solver(name)
     one_of("sampler", name, SAMPLERS)
     kind = SAMPLERS[name]
     for option in options:
@@ -36,6 +37,8 @@ def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iter
     if isinstance(options.get("solver"), Solver):
         own.pop("end", None)  # an instance says how it ends
     options = {**own, **options}
+    if ours := _ours(options.get("solver")):
+        raise ValueError(f"solver {options['solver']!r} is not known: it is {ours} here")
     needed = {f.name for f in fields(kind) if f.default is MISSING}
     check_keys(options, dict.fromkeys(names(kind)), needed, f"sampler {name!r}")
     return kind(**{option: _read(option, value) for option, value in options.items()})
@@ -44,6 +47,20 @@ def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iter
 def names(kind: type[Sampling]) -> list[str]:
     """The options of a sampler."""
     return [field.name for field in fields(kind)]
+
+
+def _ours(solver: Any) -> str | None:
+    """What a solver that others name so is called here."""
+    return SOLVERS_ELSEWHERE.get(solver) if isinstance(solver, str) else None
+
+
+def _check_not_a_solver(name: Any) -> None:
+    """Raises ValueError for a solver, which others call a sampler, in a sampler's place."""
+    solver = name if isinstance(name, str) and name in SOLVERS else _ours(name)
+    if solver and name not in SAMPLERS:
+        raise ValueError(
+            f"sampler {name!r}: expected one of {', '.join(SAMPLERS)}; that is sampler ddim with solver {solver}"
+        )
 
 
 def _read(name: str, value: Any) -> Any:

@@ -44,7 +44,8 @@ class Adaptive(HigherOrder):
 
     `order` is the pair's own, that of its steps. Gradients flow through the accepted parts. The step to 0 is Euler's
     unless `end` says otherwise: the slope that it would use is that of the interval's beginning, not of the last
-    part's.
+    part's. So a step to or from 0 is never divided, and only a grid that has a low level before 0 keeps the tolerance:
+    `schedule.grid(2, "karras")` is sigma_max, sigma_min, 0.
     """
 
     rtol: float = 1e-3

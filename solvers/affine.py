@@ -74,6 +74,9 @@ class Output(NamedTuple):
     weight: Number
     x0: Tensor
 
+    def __repr__(self) -> str:
+        return f"Output(atom={self.atom!r}, weight={self.weight!r})"
+
 
 @dataclass(frozen=True, eq=False)
 class Affine:

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -96,3 +96,9 @@ def check_plain(name: str, *values: Any) -> None:
             f"{name}: got a tensor that requires grad, expected {name}.detach(): gradients reach states and networks, "
             "levels and times are plain numbers"
         )
+
+
+def check_legs(legs: Any) -> None:
+    """TypeError for what is no list: a grid, or what makes a plan of one."""
+    if not isinstance(legs, Sequence):
+        raise TypeError(f"legs: got a {type(legs).__name__}, expected a list, as plain(sigmas) makes it")

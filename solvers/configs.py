@@ -31,7 +31,10 @@ def read_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The kind of a schedule and its arguments, checked: numbers are floats, and `timesteps`, where it counts them, is
     `n`. ValueError names the entry that cannot be."""
     if not isinstance(config, Mapping):
-        raise ValueError(f'schedule: got {config!r}, expected a mapping such as {{"kind": "linear"}}')
+        shown = repr(config) if isinstance(config, str | int | float | None) else f"a {type(config).__name__}"
+        raise ValueError(
+            f'schedule: got {shown}, expected a mapping such as {{"kind": "linear"}} or a scheduler\'s config'
+        )
     options = own_words(config)
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in KINDS:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from torch import Tensor
 
-from ivmix.solvers.checks import check_number
+from ivmix.solvers.checks import check_legs, check_number
 from ivmix.solvers.denoiser import level
 from ivmix.solvers.legs import Leg
 
@@ -30,6 +30,7 @@ def invert(legs: Sequence[Leg]) -> list[Leg]:
       0 step      video  0 -> 1 +7.5
       1 step      video  1 -> 10 +7.5
     """
+    check_legs(legs)
     at = legs[0].source if legs else 0.0
     for leg in legs:
         name = f"legs: {leg.label!r} of step {leg.step}"
@@ -58,6 +59,7 @@ def tail(legs: Sequence[Leg], strength: float) -> list[Leg]:
       2 step      video  2 -> 1
       3 step      video  1 -> 0
     """
+    check_legs(legs)
     check_number("strength", strength, "a share in (0, 1]", lambda strength: 0 < strength <= 1)
     steps = list(dict.fromkeys(leg.step for leg in legs))
     count = math.floor(len(steps) * strength + 1e-9)

@@ -48,7 +48,9 @@ def from_diffusers(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_flow(raw: Mapping[str, Any]) -> bool:
-    return str(raw.get("_class_name", "")).startswith("FlowMatch") or raw.get("use_flow_sigmas") is True
+    """By the class that a file names; a live scheduler's `config` names none, and a flow's has `shift` and no betas."""
+    unnamed = "_class_name" not in raw and "shift" in raw and "beta_schedule" not in raw
+    return unnamed or str(raw.get("_class_name")).startswith("FlowMatch") or raw.get("use_flow_sigmas") is True
 
 
 def _betas(raw: Mapping[str, Any], timesteps: int) -> dict[str, Any]:

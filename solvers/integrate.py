@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import debug_unwrap
 
 from ivmix.solvers.affine import Affine, Output, combine, count_rows, predict, value_at
+from ivmix.solvers.checks import check_legs
 from ivmix.solvers.composite import Composite
 from ivmix.solvers.denoiser import Denoiser, Noise, cast, level, like
 from ivmix.solvers.editing import noised
@@ -275,10 +276,11 @@ def _total(x: Tensor) -> Tensor:
 
 def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
     """Everything that can be known to be wrong before the first evaluation."""
-    if not isinstance(legs, Sequence):
-        raise TypeError(f"legs: got a {type(legs).__name__}, expected a list, as plain(sigmas) makes it")
+    check_legs(legs)
     if not legs:
         raise ValueError("legs: got none, expected at least one")
+    if not (play.noise is None or isinstance(play.noise, RecordedNoise) or callable(play.noise)):
+        raise TypeError(f"noise: got a {type(play.noise).__name__}, expected a function, as normal_noise makes it")
     if not x.is_floating_point():
         raise ValueError(f"x: got dtype {x.dtype}, expected floating point")
     at = legs[0].source

@@ -39,7 +39,8 @@ class RecordedNoise:
     `draws` holds every draw under (step, label, number): the leg's outer step and label and the draws it had made
     before; it is data, to be kept, saved or cut. A changed plan (another solver, other guidance, `tail`) played with
     `RecordedNoise(draws=recorded.draws)` gets the same noise at the same step and leg; what was not recorded is then,
-    without a source, a ValueError.
+    without a source, a ValueError. Steps are counted, not levels: this is no Brownian path, and with another number of
+    steps the same draw serves another level. A plan whose legs have other labels gets it by renaming keys.
 
     >>> recorded = RecordedNoise(normal_noise([0], (4, 8, 2, 2)))
     >>> first = recorded.of(7, "step")(torch.tensor(2.0), torch.tensor(1.0))

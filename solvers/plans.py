@@ -19,7 +19,7 @@ from itertools import groupby, pairwise
 
 from torch import Tensor
 
-from ivmix.solvers.checks import check_number, whole, within
+from ivmix.solvers.checks import check_legs, check_number, whole, within
 from ivmix.solvers.denoiser import level
 from ivmix.solvers.grids import check_grid
 from ivmix.solvers.guidance import Guidance
@@ -152,13 +152,17 @@ def restart(legs: Sequence[Leg], intervals: Iterable[tuple[float, float, int]]) 
       2 step #1   video  5 -> 2
       3 step #1   video  2 -> 0
     """
+    check_legs(legs)
     steps = [list(group) for _, group in groupby(legs, key=lambda leg: leg.step)]
     if any(step[-1].target >= step[0].source for step in steps) or any(
         step[-1].target != after[0].source for step, after in pairwise(steps)
     ):
         raise ValueError("legs: expected a plan whose outer steps lead down, each from where the last one ended")
     repeated: dict[int, list[list[list[Leg]]]] = {}  # what follows a step: the steps of each further descent
-    for low, high, times in intervals:
+    for interval in intervals:
+        if not (isinstance(interval, tuple | list) and len(interval) == 3):
+            raise ValueError(f"intervals: got {interval!r}, expected (low, high, times) for each")
+        low, high, times = interval
         whole("intervals: times", times, 0)
         inside = [
             i

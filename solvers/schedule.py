@@ -134,6 +134,9 @@ class Schedule:
         schedule: Schedule = getattr(cls, "from_alpha_bar" if kind == "alpha_bar" else kind)(**options)
         return schedule
 
+    def __repr__(self) -> str:
+        return f"Schedule({self.path}, {len(self.timesteps)} levels, sigma {self.sigma_min:g} to {self.sigma_max:g})"
+
     def to_config(self) -> dict[str, Any]:
         """Plain numbers and lists, ready for json; `from_config` gives the same tables back, bit for bit."""
         if self.config is not None:

@@ -212,6 +212,14 @@ def test_help_teaches_without_loading_torch():
     assert "ivmix sample 'a red circle moving left' -o out.mp4" in done.stdout
 
 
+def test_help_breaks_no_name_at_its_hyphen(monkeypatch, capsys):
+    for columns in range(60, 80, 4):  # every width would end a line inside some name
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["sample", "--help"]) == 0
+        words = {word.strip("(),;") for word in capsys.readouterr().out.split()}
+        assert {"euler-ancestral", "sde-dpm++2m", "sde-exp-ab2", "uniform-lam", "dpm-linspace"} <= words
+
+
 def test_evaluate_refuses_a_pair_it_cannot_measure(tmp_path, capsys):
     pair = shutil.copytree(EMBEDDED["sprites"], tmp_path / "pair", ignore=shutil.ignore_patterns("judge"))
     assert main(["evaluate", "--pair", str(pair), "-o", str(tmp_path / "run"), "--quiet"]) == 2

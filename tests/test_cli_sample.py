@@ -414,6 +414,8 @@ BAD = [
     ([RED, "--interval", "0.5:0.5"], "interval=0.5:0.5"),
     ([RED, "--image-guidance", ""], "image_guidance="),
     ([RED, "--colour", "red"], "unknown option --colour"),
+    ([RED, "--cfg", "3"], "unknown option --cfg: it is --guidance here"),
+    ([RED, "--scheduler", "karras"], "unknown option --scheduler: it is --solver and --spacing here"),
 ]
 
 

@@ -60,7 +60,10 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sampler": "euler"}, "sampler 'euler': expected one of ddim, zigzag"),
+        ({"sampler": "ddin"}, "sampler 'ddin': expected one of ddim, zigzag.*official$"),
+        ({"sampler": "euler"}, "sampler 'euler': expected one of ddim.*; that is sampler ddim with solver euler$"),
+        ({"sampler": "dpmpp_2m"}, "sampler 'dpmpp_2m': .*; that is sampler ddim with solver dpm\\+\\+2m"),
+        ({"solver": "res_multistep"}, "solver 'res_multistep' is not known: it is exp-ab2 here"),
         ({"sampler": "ddim", "pattern": "IV-IV"}, "pattern has no meaning for sampler 'ddim': it belongs to zigzag"),
         ({"sampler": "composite", "sequence": "up-first"}, "it belongs to zigzag"),
         ({"colour": 1}, "option 'colour' is not known: expected sampler, steps"),

@@ -17,7 +17,6 @@ def parser() -> Parser:
         prog="ivmix",
         description="Sample a video and an image diffusion model together (IV-Mixed Sampler, arXiv 2410.04171).",
         epilog=f"Start with:  ivmix sample 'a red circle moving left' -o out.mp4\n\n{STATUSES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"ivmix {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -35,7 +34,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prompt = getattr(options, "prompt", None)
         if extra[0].startswith("-"):
             name = extra[0].partition("=")[0].lstrip("-").replace("-", "_")
-            hint = f": it is --{ELSEWHERE[name].replace('_', '-')} here" if ELSEWHERE.get(name) in vars(options) else ""
+            ours = ELSEWHERE.get(name, "").split(" and ")
+            words = " and ".join(f"--{one.replace('_', '-')}" for one in ours)
+            hint = f": it is {words} here" if vars(options).keys() >= set(ours) else ""
             top.error(f"unknown option {extra[0]}{hint}")
         if prompt is not None:
             given = " ".join([*([prompt] if isinstance(prompt, str) else prompt), *extra])

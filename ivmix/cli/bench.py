@@ -20,7 +20,6 @@ def add(commands: Any) -> None:
         "  ivmix bench --pair animatediff --rounds 3\n"
         '  ivmix bench --arms mine.json      where mine.json holds [{"label": "heun", "options": {"sampler": '
         '"composite", "solver": "heun"}}, ...]',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
     command.add_argument("--arms", metavar="JSON", help="these samplers, the first of them the one to divide by")

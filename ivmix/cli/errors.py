@@ -8,13 +8,14 @@ import errno
 import os
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, metadata
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 BAD_INPUT = 2
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -34,8 +35,18 @@ REMEDIES = {
 }  # fmt: skip
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Breaks lines between words alone: half of `sde-dpm++2m` cannot be copied."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with its arguments in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=Help, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {shorten(message)} (see {self.prog} --help)\n")

@@ -29,7 +29,6 @@ def add(commands: Any) -> None:
         "time: the same command goes on where it stopped. At the end FOLDER holds report.md, report.json, clips.png "
         "and, where there is matplotlib, scores.png, cost.png and distances.png.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     command.add_argument("-o", "--output", required=True, metavar="FOLDER", help="of parts, report and plots")
     command.add_argument(

@@ -27,7 +27,6 @@ def add(commands: Any) -> None:
         "  ivmix inspect hub:guoyww/animatediff/mm_sd_v15_v2.ckpt\n"
         "  ivmix inspect --json --keys mm_sd_v15_v2.ckpt     for programs, with every tensor's shape\n"
         "exit status: 0 if every file is whole and of a known layout, 2 if a path cannot be read, 1 otherwise",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
         "paths", nargs="+", metavar="PATH", help="a file, a folder, or hub:owner/name[/path][@revision]"

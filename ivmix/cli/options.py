@@ -75,12 +75,12 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
                        "sde-dpm++2s, sde-dpm++2m, sde-dpm++3m or sde-exp-ab2")  # fmt: skip
     group.add_argument("--spacing", metavar="NAME",
                        help="which levels the steps visit: training levels by diffusers' rules (trailing, leading, "
-                            "linspace; of its multistep solvers dpm-linspace, dpm-leading), even in another sense "
-                            "(karras; uniform-lam, also called exponential), or as ComfyUI has them (normal, "
-                            "sgm_uniform, simple, beta, linear_quadratic)")  # fmt: skip
+                            "linspace; of its multistep solvers dpm-linspace, dpm-leading), even in sigma^(1/7) "
+                            "(karras) or in log sigma (uniform-lam, also called exponential), or as ComfyUI has them "
+                            "(normal, sgm_uniform, simple, beta; linear_quadratic, which is for flows)")  # fmt: skip
     group.add_argument("--end", choices=("ab2", "euler"),
                        help="how a solver of order 2 and more steps to 0: with the slope it remembers, or as other "
-                            "packages do (default: ab2)")  # fmt: skip
+                            "packages do (default: the pair's, or ab2)")  # fmt: skip
     group.add_argument("--guidance", type=float, metavar="W", help="video model's guidance scale; 1 is none")
     group.add_argument("--image-guidance", metavar="BEGIN[:END[:RHO]]",
                        help="scale of the image model's legs over the run (zigzag, composite), "

@@ -20,7 +20,6 @@ def add(commands: Any) -> None:
         epilog="examples:\n"
         "  ivmix preview-map clip-*.webp                                    of the embedded pair\n"
         "  ivmix preview-map --pair modelscope --vae ms/vae holiday.mp4     of a folder, for whoever uses it",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("clips", nargs="+", metavar="CLIP", help="a film, a picture, or a folder of the frames of one")
     command.add_argument("--pair", default=MODEL["pair"], metavar="NAME|FOLDER", help="whose autoencoder it is, and at "
@@ -28,7 +27,7 @@ def add(commands: Any) -> None:
     command.add_argument("--vae", metavar="SOURCE", help="another autoencoder, as in `ivmix sample`")
     command.add_argument("--device", default=MODEL["device"], help="cpu, cuda, … (default: auto)")
     command.add_argument("-o", "--output", metavar="FILE", help="the map (default: beside the autoencoder's weights, "
-                         "where --preview looks for it)")  # fmt: skip
+                         "where alone --preview looks for it)")  # fmt: skip
     command.set_defaults(run=run)
 
 
@@ -67,8 +66,8 @@ def run(options: argparse.Namespace) -> None:
     counts = {"frame": sum(z.shape[2] for z in latents), "clip": len(latents)}
     data = " of ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items())
     write_map(colours, path, f"ivmix {__version__} preview-map, of {data}", r2, psnr)
-    whose = "clips that the map of the others does not know" if len(latents) > 1 else "it"
-    say(f"{path}: fitted to {data}; of {whose} it explains {r2:.1%} of the variance, {psnr:.1f} dB from the decode")
+    whose = "clips that are not the map's own" if len(latents) > 1 else "this one clip"
+    say(f"{path}: fitted to {data}; {r2:.1%} of the variance of {whose} explained, {psnr:.1f} dB from the decode")
 
 
 def find_vae(raw: dict[str, Any], source: str | None) -> "Local":

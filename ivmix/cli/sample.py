@@ -43,7 +43,6 @@ def add(commands: Any) -> None:
         help="prompts become videos",
         description="Samples a clip, or several, and writes each beside a JSON record that makes it again.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("prompts", nargs="*", metavar="PROMPT",
                          help="what to draw, in quotes: 'a red circle moving left'")  # fmt: skip
@@ -218,7 +217,7 @@ def draw(
     preview = None if options.preview is None else Preview(model.pair, options.preview)
     if preview is not None and not options.quiet:
         stored = map_path(model.pair.vae_file)
-        how = stored if stored.is_file() else "a decoded piece of each clip (`ivmix preview-map` fits a map without)"
+        how = stored if stored.is_file() else "a decoded piece of each clip (`ivmix preview-map` fits a map instead)"
         say(f"previews in {options.preview}, coloured by {how}")
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]

@@ -17,7 +17,6 @@ def add(commands: Any) -> None:
         epilog="examples:\n"
         "  ivmix train sprites -o runs/sprites\n"
         "  ivmix train sprites -o runs/trial --scale 0.01 --clips 4",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("recipe", choices=("sprites",), help="which pair")
     command.add_argument(

@@ -29,10 +29,12 @@ from ivmix.solvers import (
     composite,
     freeinit,
     integrate,
+    invert,
     late,
     level,
     mixture,
     plain,
+    restart,
     tail,
     zsampling,
 )
@@ -94,6 +96,9 @@ def test_what_is_no_plan_and_no_solver(pair, x):
     for given in (IVMixed(), SIGMAS):
         with pytest.raises(TypeError, match=rf"legs: got a {type(given).__name__}, expected a list, as plain"):
             integrate(pair, given, x)
+        for change in (invert, lambda legs: tail(legs, 0.5), lambda legs: restart(legs, [])):
+            with pytest.raises(TypeError, match=rf"legs: got a {type(given).__name__}"):
+                change(given)
     for build in (
         lambda sigmas: plain(sigmas, solver=RK4),
         lambda sigmas: plain(sigmas, solver=RK4, lower_order_final=True),
@@ -224,3 +229,9 @@ def test_whole_numbers_may_be_numpys(pair, x):
     assert Official("animatediff", np.int64(4)).timesteps() == Official("animatediff", 4).timesteps()
     ours, numpys = (integrate(pair["video"], plain(SIGMAS, guidance=w), x).x for w in (2, np.float32(2)))
     assert torch.equal(ours, numpys)
+
+
+@pytest.mark.parametrize("noise", [torch.Generator(), torch.zeros(2, 3, 4, 2, 1)])
+def test_noise_that_is_no_function(noise, x):
+    with pytest.raises(TypeError, match=f"noise: got a {type(noise).__name__}, expected a function, as normal_noise"):
+        integrate(network(lambda z, t: z), plain(SIGMAS, solver=DDIM()), x, noise=noise)

@@ -301,6 +301,7 @@ def test_watching_shows_what_every_network_predicted_and_changes_nothing(solver,
         for output in one.outputs:
             gaussian = output.atom.model.given[output.atom.condition]
             assert torch.equal(output.x0, gaussian(one.x, one.told))
+        assert "tensor" not in repr(one.outputs)
         torch.testing.assert_close(one.x0, guided(one.x, one.told), rtol=0, atol=0)
 
 

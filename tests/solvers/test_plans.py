@@ -247,6 +247,8 @@ def test_solvers_that_remember_or_draw_are_refused(plan):
         (lambda: restart(plain(GRID), [(5.0, 5.1, 1)]), r"intervals: got \(5, 5.1, 1\)"),
         (lambda: restart(plain(FLOW), [(4.0, math.inf, 1)]), r"intervals: got \(4, inf, 1\)"),
         (lambda: restart(plain(GRID), [(0.3, 3.0, 1.5)]), "times: got 1.5"),
+        (lambda: restart(plain(GRID), [(0.3, 3.0)]), r"intervals: got \(0.3, 3.0\), expected \(low, high, times\)"),
+        (lambda: restart(plain(GRID), (0.3, 3.0, 2)), r"intervals: got 0.3, expected \(low, high, times\)"),
         (lambda: restart(plain(GRID[:-1].flip(0)), []), "legs: expected a plan whose outer steps lead down"),
         *((lambda plan=plan: plan(GRID[:-1].flip(0)), "rising") for plan in (ancestral, churned, few_step)),
     ],

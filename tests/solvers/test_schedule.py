@@ -73,6 +73,7 @@ LATENT = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_lin
         (LATENT | {"rescale_betas_zero_snr": True}, SCHEDULES["zero_terminal"]),
         ({"trained_betas": np.array([0.5, 0.75])}, Schedule.from_alpha_bar(torch.tensor([0.5, 0.125]))),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, Schedule.rectified_flow(t_max=1000.0)),
+        ({"num_train_timesteps": 1000, "shift": 3.0}, Schedule.rectified_flow(t_max=1000.0)),  # a live `config`
         (LATENT | {"use_flow_sigmas": True}, Schedule.rectified_flow(t_max=1000.0)),
         ({"kind": "fading", "of": LATENT}, SCHEDULES["fading"]),
     ],
@@ -104,6 +105,18 @@ def test_a_diffusers_config_is_read_and_written_in_our_words(theirs, ours):
 def test_a_diffusers_config_that_no_schedule_here_is_names_its_entry(theirs, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         Schedule.from_config(theirs)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("scheduler_config.json", "'scheduler_config.json'"), (Schedule.linear(), "a Schedule")]
+)
+def test_what_is_no_mapping_is_shown_in_one_line(given, shown):
+    with pytest.raises(ValueError, match=f"^schedule: got {shown}, expected a mapping .* or a scheduler's config$"):
+        Schedule.from_config(given)
+
+
+def test_a_schedule_is_printed_in_one_line():
+    assert repr(SCHEDULES["scaled_linear"]) == "Schedule(vp, 1000 levels, sigma 0.0291672 to 14.6146)"
 
 
 def test_stable_diffusion_levels():
