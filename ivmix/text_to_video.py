@@ -177,8 +177,8 @@ class TextToVideo:
         models, `image_negative_prompt` overrides it for the image model; defaults are the pair's, and each is one text
         or one a prompt.
 
-        What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose defaults are
-        again the pair's; `solver` may be an instance of any solver. `latents` (b c f h w) are the noise to begin from
+        What to run is either `sampling` or its `options` (sampler, steps, solver, spacing, end, guidance, …: the fields
+        of `ivmix.samplers`), whose defaults are again the pair's; `solver` may be an instance of any solver. `latents` (b c f h w) are the noise to begin from
         instead of the seeds' own: unit normals, not a result's clean latents.
 
         Video to video: with `video`, a file, or frames (f h w c) or (b f h w c) uint8, noise is added to it and only
