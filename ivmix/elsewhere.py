@@ -43,6 +43,5 @@ SOLVERS_ELSEWHERE = {
     "dpmpp_2m_sde": "sde-dpm++2m",
     "dpmpp_2m_sde_heun": "sde-exp-ab2",
     "res_multistep": "exp-ab2",
-    "er_sde": "er-sde",
 }
 """k-diffusion's and ComfyUI's names of what has another one here; to 0 theirs step as with `end="euler"`."""

@@ -177,9 +177,9 @@ class TextToVideo:
         models, `image_negative_prompt` overrides it for the image model; defaults are the pair's, and each is one text
         or one a prompt.
 
-        What to run is either `sampling` or its `options` (sampler, steps, solver, guidance, …), whose defaults are
-        again the pair's; `solver` may be an instance of any solver. `latents` (b c f h w) are the noise to begin from
-        instead of the seeds' own: unit normals, not a result's clean latents.
+        What to run is either `sampling` or its `options` (sampler, steps, solver, spacing, end, guidance, …: the fields
+        of `ivmix.samplers`), whose defaults are again the pair's; `solver` may be an instance of any solver. `latents`
+        (b c f h w) are the noise to begin from instead of the seeds' own: unit normals, not a result's clean latents.
 
         Video to video: with `video`, a file, or frames (f h w c) or (b f h w c) uint8, noise is added to it and only
         the last `strength`, 0 to 1, of the steps is played (SDEdit, arXiv 2108.01073); frames of an array are taken as

@@ -36,9 +36,10 @@ def ancestral(
     """Each step on the decreasing grid `sigmas` (n + 1,) goes to sigma_down, and fresh noise up to the grid's level.
 
     sigma_up = eta·sigma'·sqrt(1 - sigma'²/sigma²), sigma_down² = sigma'² - sigma_up²: with Euler's method, the default,
-    this is `DDIM(eta)`, with others the *_ancestral samplers of k-diffusion. A step to 0 or from inf has no noise. eta
-    0 is `plain`; ValueError for an eta that asks for more noise than a level holds, and for solvers that remember
-    evaluations or draw noise themselves.
+    this is `DDIM(eta)`, with others the *_ancestral samplers of k-diffusion. Heun's evaluates at sigma_down, which a
+    network may not reach from a grid that ends at its lowest level, such as "karras" (it says so); DPM-2 and
+    DPM-Solver++(2S) do not. A step to 0 or from inf has no noise. eta 0 is `plain`; ValueError for an eta that asks for
+    more noise than a level holds, and for solvers that remember evaluations or draw noise themselves.
 
     >>> import torch
     >>> for leg in ancestral(torch.tensor([10.0, 5.0, 0.0]), guidance=7.5):
