@@ -15,7 +15,7 @@ from ivmix.solvers.checks import check_number, whole
 from ivmix.solvers.denoiser import Denoiser, Noise, level
 from ivmix.solvers.higher_order import End, HigherOrder
 from ivmix.solvers.quadrature import exponential_adams
-from ivmix.solvers.solver import toward
+from ivmix.solvers.solver import Solver, toward
 from ivmix.solvers.stages import Tableau, combined, x0_weights
 
 
@@ -65,6 +65,14 @@ class Adaptive(HigherOrder):
         if not self.rtol + self.atol > 0:
             raise ValueError("rtol, atol: got 0 for both, expected one above 0")
         whole("max_steps", self.max_steps, 1)
+
+    def on(self, levels: list[float]) -> Solver:
+        if len(levels) == 2 and 0 in levels:
+            raise ValueError(
+                f"sigmas: got {levels[0]:g}, {levels[1]:g}; a step to or from 0 is never divided: give "
+                f"{type(self).__name__} a grid with a low level beside 0, such as schedule.grid(2, 'karras')"
+            )
+        return super().on(levels)
 
     def advance(
         self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None

@@ -250,3 +250,11 @@ def test_lengths_follow_the_errors_of_this_part_and_of_the_last_accepted_one(com
         assert tried == pytest.approx(factors[-1] * length, rel=1e-9)
         last = error if error <= 1 else last
     assert any(0.2 < factor < 5 for factor in factors[1:])
+
+
+@every_pair
+def test_a_grid_that_is_one_step_to_zero_or_from_it_is_refused(pair):
+    """It would be Euler's, whatever the tolerance."""
+    for grid in ([10.0, 0.0], [0.0, 10.0]):
+        with pytest.raises(ValueError, match=r"sigmas: got 1?0, 1?0; a step to or from 0 is never divided: give"):
+            plain(torch.tensor(grid), solver=pair)
