@@ -149,9 +149,9 @@ class Solved(Sampling):
 
     def to_dict(self) -> dict[str, Any]:
         said, rule = super().to_dict(), self.rule
-        if isinstance(rule, HigherOrder):  # its end beside its name, whoever asked for it
-            said |= {"solver": _plain(replace(rule, end=type(rule).end)), "end": rule.end}
-        return said
+        if not isinstance(rule, HigherOrder):
+            return said | {"end": None}
+        return said | {"solver": _plain(replace(rule, end=type(rule).end)), "end": rule.end}  # whoever asked for it
 
     def grid(self, schedule: Schedule) -> Tensor:
         return schedule.grid(self.steps, self.spacing)  # type: ignore[arg-type]
