@@ -46,15 +46,22 @@ class RungeKutta(HigherOrder):
 
 
 @dataclass(frozen=True)
-class Heun(RungeKutta):
+class Heun(HigherOrder):
     """Heun's method (the trapezoidal rule with an Euler predictor); order 2, two evaluations.
 
-    Source: arXiv 2206.00364, Algorithm 1 without churn.
+    With r = sigma'/sigma, x' = r·x + (1 - r)·(x0 + (x0' - x0)/(2·r)): the same in weights of x0, x0' being that at the
+    predicted end. Source: arXiv 2206.00364, Algorithm 1 without churn.
     """
 
     order: ClassVar[int] = 2
     stages: ClassVar[int] = 2
-    tableau: ClassVar[Tableau] = Tableau((1.0, 1.0), ((1.0,), (1 / 2, 1 / 2)))
+
+    def advance(
+        self, denoise: Denoiser, x: Tensor, x0: Tensor, at: float, to: float, memory: Any, noise: Noise | None
+    ) -> tuple[Tensor, Any]:
+        ratio = to / at
+        x0_end = denoise(toward(x0, x, ratio), level(to))
+        return toward(toward(x0, x0_end, 1 / (2 * ratio)), x, ratio), None
 
 
 @dataclass(frozen=True)
