@@ -7,7 +7,8 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
-from unittest.mock import MagicMock, patch
+from typing import Any
+from unittest.mock import MagicMock
 
 HOW = "pip install --no-deps -c tests/constraints.txt k-diffusion"
 
@@ -22,7 +23,15 @@ def k_diffusion_sampling() -> Iterator[ModuleType]:
     package = module_from_spec(ModuleSpec("k_diffusion", None, is_package=True))
     package.__path__ = list(found.submodule_search_locations or ())
     needless = ("torchdiffeq", "torchsde", "torchvision", "torchvision.transforms")
-    with patch.dict(sys.modules, {name: MagicMock() for name in needless} | {"k_diffusion": package}):
-        for name in ("k_diffusion.sampling", "k_diffusion.utils"):
+    stand_ins: dict[str, Any] = {name: MagicMock() for name in needless} | {"k_diffusion": package}
+    before = {name: sys.modules.get(name) for name in (*stand_ins, "k_diffusion.sampling", "k_diffusion.utils")}
+    try:
+        for name in before:
             sys.modules.pop(name, None)
+        sys.modules.update(stand_ins)
         yield import_module("k_diffusion.sampling")
+    finally:  # what else was imported meanwhile stays
+        for name, module in before.items():
+            sys.modules.pop(name, None)
+            if module is not None:
+                sys.modules[name] = module
