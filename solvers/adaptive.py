@@ -82,8 +82,8 @@ class Adaptive(HigherOrder):
         for _ in range(self.max_steps):
             left = self.distance(at, to)
             tried = left if length is None or length >= left * (1 - 1e-12) else length
-            whole = tried == left
-            part = to if whole else self.along(at, to, tried)
+            last_part = tried == left
+            part = to if last_part else self.along(at, to, tried)
             moved, x0_moved, wrong = self.attempt(denoise, x, x0, at, part)
             error = self._scaled(wrong, x, moved)
             if not error < float("inf"):
@@ -92,9 +92,9 @@ class Adaptive(HigherOrder):
             factor = 0.9 * error ** (-self.control[0] / self.order) * last ** (self.control[1] / self.order)
             proposal = tried * min(5.0, max(0.2, factor))
             if error > 1:
-                length = min(proposal, tried)
+                length = proposal
                 continue
-            length = max(proposal, length or 0.0) if whole else proposal  # a part cut short says little
+            length = max(proposal, length or 0.0) if last_part else proposal  # a part cut short says little
             if part == to:
                 return moved, length
             x, x0, at, last = moved, denoise(moved, level(part)) if x0_moved is None else x0_moved, part, error

@@ -62,7 +62,7 @@ def x0_weights(
     row: Sequence[float], weights: Sequence[Sequence[float]], times: Sequence[float], h: float
 ) -> list[float]:
     """q_i of the row a_i, given those of the stages before, at `times`; also of a row of errors, which sums to 0."""
-    slopes = [a / t for a, t in zip(row, times, strict=False)]
+    slopes = [a / t for a, t in zip(row, times, strict=True)]
     return [h * (sum([slopes[j] * weights[j][m] for j in range(m + 1, len(row))]) - slopes[m]) for m in range(len(row))]
 
 
