@@ -7,46 +7,26 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from numbers import Real
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ivmix import solvers
+from ivmix.solver_names import SOLVERS, SPACINGS, STOCHASTIC
 from ivmix.solvers import (
-    DPM2,
-    ERSDE3,
-    RK4,
-    AdamsBashforth2,
-    AdamsBashforth3,
-    AdamsBashforth4,
-    DPMSolverPP2M,
-    DPMSolverPP2S,
-    DPMSolverPP3M,
-    Euler,
-    EulerAncestral,
-    ExponentialAB2,
     Field,
     GuidanceRamp,
     Guided,
-    Heun,
     HigherOrder,
     IVMixed,
     Leg,
     LowPass,
-    Midpoint,
     Progress,
     Schedule,
-    SDEDPMSolverPP2M,
-    SDEDPMSolverPP2S,
-    SDEDPMSolverPP3M,
-    SDEExponentialAB2,
     Solver,
-    UniPC2,
-    UniPC3,
     composite,
     freeinit,
-    level,
     mixture,
     parse_pattern,
     plain,
@@ -55,37 +35,11 @@ from ivmix.solvers import (
 from ivmix.solvers.ivmixed import inside
 from ivmix.solvers.legs import progress
 from ivmix.solvers.official import ENTRIES
-from ivmix.solvers.spacings import Spacing
 from ivmix.solvers.stochastic import ReverseSDE
 from ivmix.typed import short, whole
 
 Plan = tuple[Field | dict[str, Field], list[Leg]]
 Role = Literal["image", "video"]
-
-SOLVERS: dict[str, Solver] = {
-    "euler": Euler(),
-    "heun": Heun(),
-    "midpoint": Midpoint(),
-    "rk4": RK4(),
-    "ab2": AdamsBashforth2(),
-    "ab3": AdamsBashforth3(),
-    "ab4": AdamsBashforth4(),
-    "exp-ab2": ExponentialAB2(),
-    "dpm2": DPM2(),
-    "dpm++2s": DPMSolverPP2S(),
-    "dpm++2m": DPMSolverPP2M(),
-    "dpm++3m": DPMSolverPP3M(),
-    "unipc2": UniPC2(),
-    "unipc3": UniPC3(),
-    "euler-ancestral": EulerAncestral(),
-    "er-sde": ERSDE3(),
-    "sde-dpm++2s": SDEDPMSolverPP2S(),
-    "sde-dpm++2m": SDEDPMSolverPP2M(),
-    "sde-dpm++3m": SDEDPMSolverPP3M(),
-    "sde-exp-ab2": SDEExponentialAB2(),
-}
-STOCHASTIC = tuple(name for name, solver in SOLVERS.items() if solver.churn_at(level(1.0)) > 0)  # draw fresh noise
-SPACINGS = tuple(name for name in get_args(Spacing) if name != "shifted-flow")  # whose shift is no option here
 
 
 @dataclass(frozen=True, kw_only=True)

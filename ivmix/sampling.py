@@ -9,7 +9,8 @@ from typing import Any
 
 from ivmix.elsewhere import ELSEWHERE, SOLVERS_ELSEWHERE
 from ivmix.models.folder import printable
-from ivmix.samplers import OPTIONS, SAMPLERS, SOLVERS, Sampling, one_of
+from ivmix.samplers import OPTIONS, SAMPLERS, Sampling, one_of
+from ivmix.solver_names import SOLVERS
 from ivmix.solvers import GuidanceRamp, Solver
 from ivmix.typed import check_keys, meant, short
 

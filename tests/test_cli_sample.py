@@ -80,6 +80,21 @@ def test_raw_prompts_take_brackets_as_text_and_so_does_their_record(run, tmp_pat
         assert "the prompt 'a (red:1.3) circle moving left' has words outside the vocabulary: 'red'" in said
 
 
+def test_a_record_that_does_not_say_how_its_solver_ended_is_of_when_all_ended_with_eulers_step(run, tmp_path):
+    heun = [RED, *QUICK, "--sampler", "ddim", "--solver", "heun", "--quiet"]
+    assert run("euler.webp", *heun, "--end", "euler") == run("slope.webp", *heun) == (0, "")
+    assert (tmp_path / "euler.webp").read_bytes() != (tmp_path / "slope.webp").read_bytes()
+    for name, end in (("euler", "euler"), ("slope", "ab2")):
+        assert record(tmp_path / f"{name}.webp")["sampling"]["end"] == end
+        assert run("again.webp", "--from", f"{name}.webp.json", "--quiet") == (0, "")
+        assert (tmp_path / "again.webp").read_bytes() == (tmp_path / f"{name}.webp").read_bytes()
+    old = record(tmp_path / "euler.webp")
+    del old["sampling"]["end"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert run("again.webp", "--from", "old.json", "--quiet") == (0, "")
+    assert (tmp_path / "again.webp").read_bytes() == (tmp_path / "euler.webp").read_bytes()
+
+
 # --- several clips --------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from ivmix import TextToVideo
 from ivmix.evaluation.arms import ARMS, TRUTHS, core_arms, full_arms
 from ivmix.evaluation.report import MAIN, Distance, Estimate, distance_text, evaluations, plus_minus
 from ivmix.pair import fingerprint
-from ivmix.samplers import SOLVERS
+from ivmix.solver_names import SOLVERS
 from ivmix.sprites.measure import load_judge
 
 ROOT = Path(__file__).parent.parent

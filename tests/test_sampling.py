@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ivmix.cli import main
-from ivmix.samplers import SAMPLERS, SOLVERS, SPACINGS, STOCHASTIC, Zigzag
+from ivmix.samplers import SAMPLERS, Zigzag
 from ivmix.sampling import sampling
+from ivmix.solver_names import SOLVERS, SPACINGS, STOCHASTIC
 from ivmix.solvers import (
     Euler,
     GuidanceRamp,

@@ -18,8 +18,8 @@ from ivmix import TextToVideo
 from ivmix.description import PUBLIC, describe
 from ivmix.elsewhere import ELSEWHERE
 from ivmix.models import encode_prompts
-from ivmix.samplers import SOLVERS
 from ivmix.sampling import sampling
+from ivmix.solver_names import SOLVERS
 from ivmix.solvers import (
     DDIM,
     DPMSolverPP1,
