@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ivmix._version import __version__
 
 if TYPE_CHECKING:
-    from ivmix.text_to_video import TextToVideo
+    from ivmix.generation.text_to_video import TextToVideo
 
-_LAZY = {"TextToVideo": "ivmix.text_to_video"}
+_LAZY = {"TextToVideo": "ivmix.generation.text_to_video"}
 
 __all__ = ["TextToVideo", "__version__"]
 

@@ -1,17 +1,17 @@
 """Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
-from ivmix.models.averaging import AveragingConfig
-from ivmix.models.build import first_not_finite
+from ivmix.models.checkpoints.build import first_not_finite
+from ivmix.models.checkpoints.folder import save_folder
+from ivmix.models.checkpoints.inspection import Inspection, inspect
+from ivmix.models.checkpoints.load import load_folder, load_text_encoder, load_unet, load_vae
+from ivmix.models.checkpoints.lora import LoRA, merge_loras, read_lora
 from ivmix.models.compile import compile_network
-from ivmix.models.folder import save_folder
-from ivmix.models.inspection import Inspection, inspect
-from ivmix.models.load import load_folder, load_text_encoder, load_unet, load_vae
-from ivmix.models.lora import LoRA, merge_loras, read_lora
-from ivmix.models.prompts import encode_prompts, parse_weights
-from ivmix.models.temporal import MotionConfig, SpaceTimeConfig
-from ivmix.models.text import CLIPText, CLIPTextConfig
-from ivmix.models.tokenizer import Tokenizer
-from ivmix.models.unet import Condition, UNet, UNetConfig
+from ivmix.models.text.clip import CLIPText, CLIPTextConfig
+from ivmix.models.text.prompts import encode_prompts, parse_weights
+from ivmix.models.text.tokenizer import Tokenizer
+from ivmix.models.unet.averaging import AveragingConfig
+from ivmix.models.unet.temporal import MotionConfig, SpaceTimeConfig
+from ivmix.models.unet.unet import Condition, UNet, UNetConfig
 from ivmix.models.vae import VAE, VAEConfig
 
 __all__ = [

@@ -6,7 +6,7 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 
 >>> import torch
 >>> from ivmix.solvers import DPMSolverPP2M, Guided, IVMixed, Schedule, composite, integrate, plain
->>> from ivmix.solvers.analytic import Gaussian, GaussianNetwork, exponential
+>>> from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork, exponential
 >>> image = GaussianNetwork("image", {"": Gaussian(0.0, 1.0), "cat": Gaussian(0.3, 0.5)})
 >>> video = GaussianNetwork("video", {"": Gaussian(0.0, exponential(8)), "cat": Gaussian(0.5, exponential(8))})
 >>> pair = {"image": Guided(image(""), image("cat")), "video": Guided(video(""), video("cat"))}
@@ -21,22 +21,28 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 {'video': 10, 'image': 10}
 """
 
-from ivmix.solvers import analytic
-from ivmix.solvers.adaptive import BogackiShampine32, DormandPrince54, DPMSolverPP32
-from ivmix.solvers.affine import Affine, Atom, Model, Output, Weight, as_affine
-from ivmix.solvers.composite import Composite, Progress, composite
-from ivmix.solvers.denoiser import Denoiser, Noise, level
-from ivmix.solvers.editing import invert, noised, tail
-from ivmix.solvers.er_sde import ERSDE1, ERSDE2, ERSDE3
-from ivmix.solvers.freeinit import LowPass, freeinit
-from ivmix.solvers.grids import check_grid
-from ivmix.solvers.guidance import Guidance, GuidanceRamp, Guided
-from ivmix.solvers.higher_order import HigherOrder
-from ivmix.solvers.integrate import Evaluation, Field, NotFiniteError, Record, Run, integrate
-from ivmix.solvers.ivmixed import IVMixed, parse_pattern
-from ivmix.solvers.legs import Leg, View, plain, planned_nfe
-from ivmix.solvers.mixture import late, mixture
-from ivmix.solvers.multistep import (
+from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
+from ivmix.solvers.algebra.denoiser import Denoiser, Noise, level
+from ivmix.solvers.algebra.guidance import Guidance, GuidanceRamp, Guided
+from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
+from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
+from ivmix.solvers.algebra.rescale import Rescaled
+from ivmix.solvers.methods.composite import Composite, Progress, composite
+from ivmix.solvers.methods.freeinit import LowPass, freeinit
+from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
+from ivmix.solvers.methods.mixture import late, mixture
+from ivmix.solvers.methods.official import Official
+from ivmix.solvers.methods.zsampling import zsampling
+from ivmix.solvers.plans.editing import invert, noised, tail
+from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
+from ivmix.solvers.plans.integrate import Evaluation, Field, NotFiniteError, Record, Run, integrate
+from ivmix.solvers.plans.legs import Leg, View, plain, planned_nfe
+from ivmix.solvers.schedules.grids import check_grid
+from ivmix.solvers.schedules.schedule import Schedule
+from ivmix.solvers.steps.adaptive import BogackiShampine32, DormandPrince54, DPMSolverPP32
+from ivmix.solvers.steps.er_sde import ERSDE1, ERSDE2, ERSDE3
+from ivmix.solvers.steps.higher_order import HigherOrder
+from ivmix.solvers.steps.multistep import (
     AdamsBashforth2,
     AdamsBashforth3,
     AdamsBashforth4,
@@ -44,15 +50,9 @@ from ivmix.solvers.multistep import (
     DPMSolverPP3M,
     ExponentialAB2,
 )
-from ivmix.solvers.network import Network, enlarged, framewise, join_conditions, repeat_rows
-from ivmix.solvers.noise import RecordedNoise, initial_noise, normal_noise
-from ivmix.solvers.official import Official
-from ivmix.solvers.onestep import DPM2, RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
-from ivmix.solvers.plans import ancestral, churned, few_step, restart
-from ivmix.solvers.rescale import Rescaled
-from ivmix.solvers.schedule import Schedule
-from ivmix.solvers.solver import Solver
-from ivmix.solvers.stochastic import (
+from ivmix.solvers.steps.onestep import DPM2, RK4, DPMSolverPP1, DPMSolverPP2S, Euler, Heun, Midpoint
+from ivmix.solvers.steps.solver import Solver
+from ivmix.solvers.steps.stochastic import (
     DDIM,
     EulerAncestral,
     SDEDPMSolverPP2M,
@@ -60,8 +60,8 @@ from ivmix.solvers.stochastic import (
     SDEDPMSolverPP3M,
     SDEExponentialAB2,
 )
-from ivmix.solvers.unipc import UniPC1, UniPC2, UniPC3
-from ivmix.solvers.zsampling import zsampling
+from ivmix.solvers.steps.unipc import UniPC1, UniPC2, UniPC3
+from ivmix.solvers.theory import analytic
 
 __all__ = [
     "DDIM",

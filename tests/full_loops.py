@@ -39,7 +39,7 @@ from ivmix.solvers import (
     noised,
     plain,
 )
-from ivmix.solvers.network import Forward, Prediction
+from ivmix.solvers.algebra.network import Forward, Prediction
 
 Plan = Callable[..., list[Leg]]
 

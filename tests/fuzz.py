@@ -30,7 +30,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from test_strangers_files import BYTES, MEMORY, PROMPT, SCHEDULER, TEXT, UNET, VAE, VIDEO, WEIGHTS, make
+from pairs.test_strangers_files import BYTES, MEMORY, PROMPT, SCHEDULER, TEXT, UNET, VAE, VIDEO, WEIGHTS, make
 
 LONGEST = 2000  # characters of an error
 SECONDS = 30  # that one file may take
@@ -72,12 +72,12 @@ def reader(folder: Path) -> Callable[[str], object]:
     from ivmix import TextToVideo
     from ivmix.cli.replay import recall
     from ivmix.evaluation.arms import check_arms, read_arms
+    from ivmix.generation.requests import read_requests
     from ivmix.media import read_clip
     from ivmix.models import Tokenizer, inspect, merge_loras, read_lora
-    from ivmix.models.prompts import read_prompts
-    from ivmix.pair import load_pair
-    from ivmix.requests import read_requests
-    from ivmix.swaps import Swaps
+    from ivmix.models.text.prompts import read_prompts
+    from ivmix.pairs.pair import load_pair
+    from ivmix.pairs.swaps import Swaps
 
     warnings.simplefilter("ignore")
     model = TextToVideo.from_pair(folder / "sound")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ivmix.description import EMBEDDED, PUBLIC, describe
 from ivmix.devices import find_device, find_dtype
-from ivmix.memory import Load, activations, weights
-from ivmix.pair import load_pair
+from ivmix.generation.memory import Load, activations, weights
+from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
+from ivmix.pairs.pair import load_pair
 
 RED, BLUE = "a red circle moving left", "a blue cross moving up"
 SMALL = ["--frames", "2", "--size", "16x16"]

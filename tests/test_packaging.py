@@ -47,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 @needs_git
 def test_the_wheel_holds_the_rooms_and_nothing_else(wheel):
     expected = [path if path.startswith("ivmix/") else f"ivmix/{path}" for path in tracked(*ROOMS)]
-    assert {"ivmix/models/unet.py", "ivmix/solvers/integrate.py", "ivmix/py.typed"} <= set(expected)
+    assert {"ivmix/models/unet/unet.py", "ivmix/solvers/plans/integrate.py", "ivmix/py.typed"} <= set(expected)
     assert Counter(n for n in wheel.namelist() if ".dist-info/" not in n) == Counter(expected)
 
 

@@ -9,8 +9,8 @@ import pytest
 from ivmix import TextToVideo
 from ivmix.evaluation.arms import ARMS, TRUTHS, core_arms, full_arms
 from ivmix.evaluation.report import MAIN, Distance, Estimate, distance_text, evaluations, plus_minus
-from ivmix.pair import fingerprint
-from ivmix.solver_names import SOLVERS
+from ivmix.pairs.pair import fingerprint
+from ivmix.samplers.solver_names import SOLVERS
 from ivmix.sprites.measure import load_judge
 
 ROOT = Path(__file__).parent.parent

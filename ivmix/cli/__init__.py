@@ -9,7 +9,7 @@ from contextlib import suppress
 from ivmix._version import __version__
 from ivmix.cli import bench, compare, evaluate, inspect, pairs, preview_map, sample, train
 from ivmix.cli.errors import STATUSES, Parser, explain, flush, open_streams, show_traceback, stoppable
-from ivmix.elsewhere import ELSEWHERE
+from ivmix.samplers.elsewhere import ELSEWHERE
 
 
 def parser() -> Parser:

@@ -31,8 +31,8 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.bench import ARMS, bench, table
     from ivmix.evaluation.arms import check_arms
+    from ivmix.evaluation.bench import ARMS, bench, table
 
     given = given_arms(options.arms)
     arms = ARMS if given is None else given

@@ -33,10 +33,10 @@ def run(options: argparse.Namespace) -> None:
     import json
     import sys
 
-    from ivmix.arguments import read_prompts
-    from ivmix.comparison import columns, compare, summary, table
     from ivmix.evaluation.arms import ARMS, Arm
+    from ivmix.evaluation.comparison import columns, compare, summary, table
     from ivmix.evaluation.legend import legend
+    from ivmix.generation.arguments import read_prompts
     from ivmix.media import check_writable, contact_sheet, side_by_side, write_image, write_text, write_video
     from ivmix.sprites.measure import load_judge
 

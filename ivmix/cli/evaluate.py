@@ -59,11 +59,11 @@ def run(options: argparse.Namespace) -> None:
     import sys
     import warnings
 
-    from ivmix.description import describe
     from ivmix.evaluation.arms import TRUTHS, core_arms, full_arms
     from ivmix.evaluation.jobs import Design
     from ivmix.evaluation.report import main_table
     from ivmix.evaluation.run import evaluate, plots, unmeasurable
+    from ivmix.pairs.description import describe
 
     if options.arms is not None and options.full:
         raise ValueError("give either --full or --arms, not both")

@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    from ivmix.models.inspection import inspect, weight_files
-    from ivmix.scheduler import CONFIG
+    from ivmix.models.checkpoints.inspection import inspect, weight_files
+    from ivmix.pairs.scheduler import CONFIG
 
     sources: list[str | Path] = []
     for path in options.paths:
@@ -75,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
 def scheduler(path: "Path") -> dict[str, Any]:
     """What a scheduler_config.json says of training, in this package's words, and of sampling, in its own. `problem` is
     why it cannot be said, else None."""
-    from ivmix.models.folder import read_json
-    from ivmix.scheduler import read_scheduler, sampling_facts
+    from ivmix.models.checkpoints.folder import read_json
+    from ivmix.pairs.scheduler import read_scheduler, sampling_facts
 
     raw, problem = read_json(path, infinities=True), None
     try:
@@ -89,8 +89,8 @@ def scheduler(path: "Path") -> dict[str, Any]:
 
 
 def scheduler_block(raw: dict[str, Any]) -> str:
-    from ivmix.models.folder import printable
-    from ivmix.scheduler import in_words
+    from ivmix.models.checkpoints.folder import printable
+    from ivmix.pairs.scheduler import in_words
 
     lines = [raw["path"], f"  scheduler     {printable(raw['class'], 100) or 'of no class'}"]
     if raw["problem"]:
@@ -105,11 +105,11 @@ def scheduler_block(raw: dict[str, Any]) -> str:
 
 def known_judge(found: "Inspection") -> "Inspection":
     """What a file of no public layout is, if its config says that it is the network which measures the sprite world."""
-    from ivmix.models.build import build, misfits, shapes_of
-    from ivmix.models.files import read_state
-    from ivmix.models.folder import read_json
-    from ivmix.models.inspection import Part
-    from ivmix.models.load import read_config
+    from ivmix.models.checkpoints.build import build, misfits, shapes_of
+    from ivmix.models.checkpoints.files import read_state
+    from ivmix.models.checkpoints.folder import read_json
+    from ivmix.models.checkpoints.inspection import Part
+    from ivmix.models.checkpoints.load import read_config
     from ivmix.sprites.judge import Judge, JudgeConfig
 
     config_file = found.path.with_name("config.json")
@@ -125,7 +125,7 @@ def known_judge(found: "Inspection") -> "Inspection":
 
 
 def block(found: "Inspection", keys: bool) -> str:
-    from ivmix.models.folder import printable
+    from ivmix.models.checkpoints.folder import printable
 
     dtypes = ", ".join(f"{count:,} of {dtype}" for dtype, count in found.dtypes.items())
     lines = [
@@ -156,7 +156,7 @@ def block(found: "Inspection", keys: bool) -> str:
 
 def trained_on(found: "Inspection") -> str:
     """What a file itself says of its UNet's training; "" for nothing."""
-    from ivmix.scheduler import read_file
+    from ivmix.pairs.scheduler import read_file
 
     if not any(part.name == "unet" for part in found.parts):
         return ""

@@ -62,7 +62,7 @@ def add_prompts(command: argparse.ArgumentParser) -> None:
 
 
 def add_sampling(command: argparse.ArgumentParser) -> None:
-    """Every option of `ivmix.samplers.Sampling`; what is not given is the pair's default for the sampler."""
+    """Every option of `ivmix.samplers.samplers.Sampling`; what is not given is the pair's default for the sampler."""
     group = command.add_argument_group("sampling", "What is not given is the pair's default for the sampler.")
     group.add_argument("--sampler", metavar="NAME",
                        help="ddim: the video model alone; zigzag: IV-Mixed as published; composite: the ODE it "
@@ -115,14 +115,14 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
 
 def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
     """What was given of `add_sampling`'s options, by their names in `ivmix.samplers`."""
-    from ivmix.samplers import OPTIONS
+    from ivmix.samplers.samplers import OPTIONS
 
     return {name: getattr(options, name) for name in ("sampler", *OPTIONS) if getattr(options, name) is not None}
 
 
 def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
-    """What was given in place of a pair's models, in the form of `ivmix.swaps.Swaps`."""
-    from ivmix.swaps import Swaps
+    """What was given in place of a pair's models, in the form of `ivmix.pairs.swaps.Swaps`."""
+    from ivmix.pairs.swaps import Swaps
 
     given = {field.name: getattr(options, field.name) for field in fields(Swaps)}
     for side in ("image_lora", "video_lora"):
@@ -141,8 +141,8 @@ def named_model(options: argparse.Namespace, kept: Mapping[str, Any]) -> dict[st
 
 def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = None) -> Any:
     """The `TextToVideo` that the options of `add_model` name; what is not given is as in `kept`, or the default."""
-    from ivmix.swaps import Swaps
-    from ivmix.text_to_video import TextToVideo
+    from ivmix.generation.text_to_video import TextToVideo
+    from ivmix.pairs.swaps import Swaps
 
     kept = kept or {}
     named = named_model(options, kept)

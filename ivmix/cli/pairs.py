@@ -17,8 +17,8 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.description import EMBEDDED, PUBLIC, describe
-    from ivmix.parts import named
+    from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
+    from ivmix.pairs.parts import named
 
     blocks = []
     for name in (*EMBEDDED, *PUBLIC):

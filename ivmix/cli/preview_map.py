@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ivmix.cli.options import MODEL, say
 
 if TYPE_CHECKING:
-    from ivmix.models.folder import Local
+    from ivmix.models.checkpoints.folder import Local
 
 
 def add(commands: Any) -> None:
@@ -35,19 +35,20 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from ivmix._version import __version__
-    from ivmix.description import describe
     from ivmix.devices import find_device
-    from ivmix.latent_rgb import LatentRGB, block_means, held_out, map_path, write_map
+    from ivmix.generation.latent_rgb import LatentRGB, block_means, held_out, map_path, write_map
+    from ivmix.generation.memory import frames_at_once
     from ivmix.media import check_writable, fit, read_clip
-    from ivmix.memory import frames_at_once
     from ivmix.models import load_vae
+    from ivmix.pairs.description import describe
 
     raw, _, _ = describe(options.pair)
     device = find_device(options.device)
     local = find_vae(raw, options.vae)
     path = options.output or map_path(local)
     if options.output is None and local.commit is not None:
-        raise ValueError(f"{local} lies in the hub's cache: name a file with -o, for ivmix.latent_rgb.read_map")
+        raise ValueError(f"{local} lies in the hub's cache: name a file with -o, for "
+                         "ivmix.generation.latent_rgb.read_map")  # fmt: skip
     check_writable(path, (".json",))
     vae = load_vae(local, device=device, dtype=torch.float32)
     height, width = raw["height"], raw["width"]
@@ -72,8 +73,8 @@ def run(options: argparse.Namespace) -> None:
 
 def find_vae(raw: dict[str, Any], source: str | None) -> "Local":
     """The files of an autoencoder: of a source, or a pair's own."""
-    from ivmix.models.hub import Hub
-    from ivmix.models.sources import locate
+    from ivmix.models.checkpoints.hub import Hub
+    from ivmix.models.checkpoints.sources import locate
 
     if source == "":
         raise ValueError("--vae '': expected a folder, a file or hub:owner/name")

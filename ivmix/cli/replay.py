@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ivmix.record import Read, Record, read_record
-from ivmix.requests import Request
-from ivmix.result import record_path
-from ivmix.scheduler import in_words
+from ivmix.generation.record import Read, Record, read_record
+from ivmix.generation.requests import Request
+from ivmix.generation.result import record_path
+from ivmix.pairs.scheduler import in_words
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from ivmix.cli.options import (
 
 if TYPE_CHECKING:
     from ivmix.cli.replay import Kept
-    from ivmix.record import Record
-    from ivmix.requests import Request
-    from ivmix.result import Result
-    from ivmix.text_to_video import TextToVideo
+    from ivmix.generation.record import Record
+    from ivmix.generation.requests import Request
+    from ivmix.generation.result import Result
+    from ivmix.generation.text_to_video import TextToVideo
 
 EXAMPLES = """examples:
   ivmix sample 'a red circle moving left' -o out.mp4
@@ -92,8 +92,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ivmix.cli.replay import Kept, recall, warn_of_changes
+    from ivmix.generation.result import check_outputs, numbered
     from ivmix.media import check_fps, check_writable
-    from ivmix.result import check_outputs, numbered
 
     kept = recall(Path(options.record)) if options.record else Kept()
     requests = read(options, kept)
@@ -132,8 +132,8 @@ def run(options: argparse.Namespace) -> None:
 
 def check_preview(options: argparse.Namespace, used: Sequence[str | None]) -> None:
     """Raises ValueError or OSError if previews could not be written, or would replace what the run writes or reads."""
+    from ivmix.generation.preview import SUFFIXES
     from ivmix.media import check_writable
-    from ivmix.preview import SUFFIXES
 
     check_writable(options.preview, SUFFIXES, clobber=not options.no_clobber)
     for path in used:
@@ -167,8 +167,8 @@ def number_or_auto(text: str) -> int | str:
 
 def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -> dict[str, Any]:
     """What all clips have in common of a call of `TextToVideo`; all that needs no model to be wrong is refused."""
-    from ivmix.description import describe
-    from ivmix.sampling import sampling
+    from ivmix.pairs.description import describe
+    from ivmix.samplers.reading import sampling
     from ivmix.typed import whole
 
     for name in ("frames", "vae_tile", "image_frames", "batch_size"):
@@ -198,9 +198,9 @@ def draw(
 ) -> None:  # fmt: skip
     """Draws and writes the clips, a batch at a time: of the size given, a record's, or what the device holds. Batches
     are cut as if none was `there`, so that a run that goes on draws what it would have drawn."""
-    from ivmix.latent_rgb import map_path
-    from ivmix.preview import Preview
-    from ivmix.result import record_path
+    from ivmix.generation.latent_rgb import map_path
+    from ivmix.generation.preview import Preview
+    from ivmix.generation.result import record_path
 
     if len(there) == len(jobs):
         return
@@ -239,8 +239,8 @@ def draw(
 
 def read(options: argparse.Namespace, kept: "Kept") -> list["Request"]:
     """The clips asked for: of the prompts given, a file, or a record, whose place prompts take."""
-    from ivmix.arguments import read_prompts, read_seeds
-    from ivmix.requests import Request, parse_seeds, read_requests, spread
+    from ivmix.generation.arguments import read_prompts, read_seeds
+    from ivmix.generation.requests import Request, parse_seeds, read_requests, spread
 
     prompts = options.prompts
     if len(prompts) > 1 and not any(len(prompt.split()) > 1 for prompt in prompts):
@@ -293,9 +293,9 @@ def arguments(requests: Sequence["Request"], model: "TextToVideo") -> dict[str, 
 
 def is_there(wanted: "Record", path: str) -> bool:
     """Whether a clip is there already, with a record that asks for the same."""
+    from ivmix.generation.record import read_record
+    from ivmix.generation.result import record_path
     from ivmix.media import read_clip
-    from ivmix.record import read_record
-    from ivmix.result import record_path
 
     try:
         asked = Path(path).exists() and read_record(record_path(path)).asks_as(wanted)

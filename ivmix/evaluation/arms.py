@@ -10,14 +10,14 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 
-from ivmix.arguments import read_strength
+from ivmix.generation.arguments import read_strength
+from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import to_frames
-from ivmix.models.folder import read_value
-from ivmix.pair import Pair
-from ivmix.sampling import sampling
+from ivmix.models.checkpoints.folder import read_value
+from ivmix.pairs.pair import Pair
+from ivmix.samplers.reading import sampling
 from ivmix.solvers import Guided, planned_nfe
 from ivmix.sprites.world import degrade, random_scenes, render
-from ivmix.text_to_video import TextToVideo
 from ivmix.typed import check, short, whole
 
 BESIDE = ("frames", "strength", "invert")  # options of an arm that are not its sampler's

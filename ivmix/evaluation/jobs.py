@@ -26,10 +26,10 @@ from torch import Tensor
 from ivmix._version import __version__
 from ivmix.evaluation.arms import Arm, Truth, slug
 from ivmix.evaluation.clips import clip_features, columns
-from ivmix.pair import fingerprint
+from ivmix.generation.text_to_video import TextToVideo
+from ivmix.pairs.pair import fingerprint
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.world import all_captions
-from ivmix.text_to_video import TextToVideo
 
 FORMAT = 2  # of a part's file
 COLUMN = "column."  # before a column's name in a part
@@ -127,7 +127,7 @@ class Maker:
 
     model: TextToVideo
     judge: Judge
-    weights: str  # `ivmix.pair.fingerprint` of both
+    weights: str  # `ivmix.pairs.pair.fingerprint` of both
 
     @classmethod
     def of(cls, model: TextToVideo, judge: Judge) -> "Maker":

@@ -89,7 +89,7 @@ class Moments:
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """What `save` wrote, bit for bit. FileNotFoundError, or ValueError for any other file."""
-        from ivmix.models.files import read_state
+        from ivmix.models.checkpoints.files import read_state
 
         state = read_state(path)
         if set(state) != {"count", "mean", "scatter"} or state["count"].shape != ():

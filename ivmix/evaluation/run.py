@@ -21,10 +21,10 @@ from ivmix.evaluation.jobs import (
 )
 from ivmix.evaluation.plots import plot_cost, plot_distances, plot_scores
 from ivmix.evaluation.report import Report, markdown, summarise
+from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
 from ivmix.progress import progress_bar
 from ivmix.sprites.measure import load_judge
-from ivmix.text_to_video import TextToVideo
 
 
 def evaluate(

@@ -17,8 +17,8 @@ from ivmix.models import VAE
 from ivmix.solvers import Schedule
 from ivmix.sprites.judge import judge_loss
 from ivmix.sprites.networks import HALF, SCHEDULE, half_vae, pair_vae
+from ivmix.sprites.training import Loss
 from ivmix.sprites.world import FRAMES, SIZE, Scenes, all_captions, degrade, random_scenes, render
-from ivmix.training import Loss
 
 
 def half_loss(pair: Path, device: torch.device) -> Loss:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ivmix.models import load_folder
-from ivmix.pair import Pair
+from ivmix.pairs.pair import Pair
 from ivmix.sprites.judge import Judge, JudgeConfig, Reading
 from ivmix.sprites.world import MOTIONS, SIZE, degrade, parse, random_scenes, render, watermark_mask
 

@@ -23,7 +23,7 @@ from ivmix.models import (
     save_folder,
 )
 from ivmix.models.layers import SpatialTransformer
-from ivmix.models.temporal import FrameTransformer
+from ivmix.models.unet.temporal import FrameTransformer
 from ivmix.solvers import Schedule
 from ivmix.sprites.world import SIZE, WORDS, degrade, random_scenes, render
 

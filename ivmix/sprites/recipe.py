@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ivmix.description import FORMAT
 from ivmix.models import VAE
+from ivmix.pairs.description import FORMAT
 from ivmix.sprites.judge import Judge, JudgeConfig
 from ivmix.sprites.losses import (
     crisp_loss,
@@ -40,8 +40,8 @@ from ivmix.sprites.networks import (
     save_vae,
     video_network,
 )
+from ivmix.sprites.training import Loss, Settings
 from ivmix.sprites.world import FRAMES, SIZE
-from ivmix.training import Loss, Settings
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ivmix.progress import progress_bar
 from ivmix.solvers import BogackiShampine32, Denoiser, DormandPrince54, DPMSolverPP32, Guided, integrate, plain
-from ivmix.solvers.analytic import Gaussian, GaussianNetwork, Mixture, closed_form_pair, exponential
-from ivmix.solvers.solver import Solver
+from ivmix.solvers.steps.solver import Solver
+from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork, Mixture, closed_form_pair, exponential
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from k_diffusion_sampling import k_diffusion_sampling  # beside the tests

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ivmix.models import Condition, MotionConfig, UNet, UNetConfig
 from ivmix.models.compile import compile_network
-from ivmix.pair import load_pair
+from ivmix.pairs.pair import load_pair
 
 ONE_LEVEL = UNetConfig(
     block_out_channels=(64,), attention_levels=(True,), layers_per_block=1, cross_attention_dim=64,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ivmix.models import MotionConfig, UNet, UNetConfig
-from ivmix.models.unet import MODELSCOPE
+from ivmix.models.unet.unet import MODELSCOPE
 
 CONFIGS = {
     "image": UNetConfig(),

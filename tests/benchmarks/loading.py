@@ -50,7 +50,7 @@ def write(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from ivmix.models import UNet, UNetConfig, save_folder
-    from ivmix.models.layouts import LAYOUTS
+    from ivmix.models.checkpoints.layouts import LAYOUTS
 
     if not (folder / "unet" / "config.json").exists():
         torch.manual_seed(0)

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ivmix.models.temporal import frame_positions
+from ivmix.models.unet.temporal import frame_positions
 
 MANIFESTS = Path(__file__).parent.parent / "data" / "manifests"
 Shapes = dict[str, tuple[int, ...]]

@@ -37,8 +37,8 @@ from ivmix.solvers import (
     integrate,
     plain,
 )
-from ivmix.solvers.affine import Affine
-from ivmix.solvers.analytic import closed_form_pair
+from ivmix.solvers.algebra.affine import Affine
+from ivmix.solvers.theory.analytic import closed_form_pair
 
 SCHEDULE, FLOW = Schedule.scaled_linear(), Schedule.rectified_flow()
 GRIDS: dict[str, Callable[[int], Tensor]] = {

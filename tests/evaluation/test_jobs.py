@@ -27,7 +27,7 @@ from ivmix.evaluation.jobs import (
     read_metadata,
     reference_jobs,
 )
-from ivmix.pair import fingerprint
+from ivmix.pairs.pair import fingerprint
 from ivmix.sprites.world import all_captions, parse
 
 CRISP = Truth("crisp clips")

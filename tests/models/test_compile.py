@@ -32,7 +32,7 @@ from ivmix.models import (
     UNetConfig,
     VAEConfig,
 )
-from ivmix.models.build import build
+from ivmix.models.checkpoints.build import build
 from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
 
 Make = Callable[..., Tensor]

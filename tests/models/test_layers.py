@@ -21,7 +21,7 @@ from ivmix.models.layers import (
     attend,
     sinusoid,
 )
-from ivmix.models.temporal import FrameTransformer
+from ivmix.models.unet.temporal import FrameTransformer
 
 Make = Callable[..., Tensor]
 

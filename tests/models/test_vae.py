@@ -9,10 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ivmix.description import EMBEDDED
 from ivmix.models import VAE, VAEConfig, load_folder
-from ivmix.models.build import build
+from ivmix.models.checkpoints.build import build
 from ivmix.models.vae import FIXED_ENTRIES, shares, tiled
+from ivmix.pairs.description import EMBEDDED
 from ivmix.sprites.world import random_scenes, render
 
 Make = Callable[..., Tensor]

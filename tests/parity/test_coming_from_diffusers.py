@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ivmix import TextToVideo
-from ivmix.description import PUBLIC, describe
-from ivmix.elsewhere import ELSEWHERE
 from ivmix.models import encode_prompts
-from ivmix.sampling import sampling
-from ivmix.solver_names import SOLVERS
+from ivmix.pairs.description import PUBLIC, describe
+from ivmix.pairs.swaps import Swaps
+from ivmix.samplers.elsewhere import ELSEWHERE
+from ivmix.samplers.reading import sampling
+from ivmix.samplers.solver_names import SOLVERS
 from ivmix.solvers import (
     DDIM,
     DPMSolverPP1,
@@ -37,7 +38,6 @@ from ivmix.solvers import (
     plain,
     repeat_rows,
 )
-from ivmix.swaps import Swaps
 
 PAGE = (Path(__file__).parent.parent.parent / "notebooks" / "coming_from_diffusers.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.S | re.M)

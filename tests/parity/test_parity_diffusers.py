@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ivmix.models import VAE, MotionConfig, UNet, UNetConfig, VAEConfig, load_folder, save_folder
 from ivmix.models.layers import SpatialTransformer, sinusoid
-from ivmix.models.temporal import frame_positions
+from ivmix.models.unet.temporal import frame_positions
 
 pytestmark = pytest.mark.slow
 

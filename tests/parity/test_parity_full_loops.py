@@ -29,7 +29,7 @@ from ivmix.solvers import (
     integrate,
     plain,
 )
-from ivmix.solvers.network import Prediction
+from ivmix.solvers.algebra.network import Prediction
 
 pytestmark = pytest.mark.slow
 

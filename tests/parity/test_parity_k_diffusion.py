@@ -34,7 +34,7 @@ from ivmix.solvers import (
     integrate,
     plain,
 )
-from ivmix.solvers.analytic import Gaussian, Mixture, exponential
+from ivmix.solvers.theory.analytic import Gaussian, Mixture, exponential
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from ivmix.models import (
     load_vae,
     save_folder,
 )
-from ivmix.models.layouts import LAYOUTS
+from ivmix.models.checkpoints.layouts import LAYOUTS
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ivmix import TextToVideo
+from ivmix.generation.text_to_video import Result
+from ivmix.pairs.swaps import Swaps
 from ivmix.solvers import Schedule, initial_noise
-from ivmix.swaps import Swaps
-from ivmix.text_to_video import Result
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local")]
 

@@ -1,5 +1,5 @@
-"""The recipes of `ivmix.solvers.network` with the real modules, small and random: what the peer returns for the same
-latents, time and text is what the atom makes of it."""
+"""The recipes of `ivmix.solvers.algebra.network` with the real modules, small and random: what the peer returns for
+the same latents, time and text is what the atom makes of it."""
 
 import pytest
 import torch

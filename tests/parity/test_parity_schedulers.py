@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from ivmix.models import CLIPText, CLIPTextConfig, UNet, UNetConfig, save_folder
-from ivmix.pair import load_pair
-from ivmix.scheduler import read_scheduler
+from ivmix.pairs.pair import load_pair
+from ivmix.pairs.scheduler import read_scheduler
+from ivmix.pairs.swaps import Swaps
 from ivmix.solvers import Network, Schedule, integrate, plain
-from ivmix.solvers.spacings import Spacing
-from ivmix.swaps import Swaps
+from ivmix.solvers.schedules.spacings import Spacing
 
 LATENT: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 

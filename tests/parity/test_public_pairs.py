@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageStat
 
-from ivmix.description import PUBLIC, describe
-from ivmix.models import hub
+from ivmix.models.checkpoints import hub
+from ivmix.pairs.description import PUBLIC, describe
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ivmix.solvers import Guided, Schedule
-from ivmix.solvers.analytic import Gaussian, GaussianNetwork, exponential
+from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork, exponential
 
 FRAMES = 4
 SHAPE = (2, 3, FRAMES, 2, 1)  # b c f h w

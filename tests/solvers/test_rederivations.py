@@ -29,7 +29,7 @@ from ivmix.solvers import (
     integrate,
     plain,
 )
-from ivmix.solvers.quadrature import adams, exponential_adams, phi
+from ivmix.solvers.steps.quadrature import adams, exponential_adams, phi
 
 SCHEDULE = Schedule.scaled_linear()
 SIGMAS = SCHEDULE.grid(9)[:-1]

@@ -7,7 +7,7 @@ import torch
 
 from ivmix.solvers import Guided, IVMixed, Network, Progress, Schedule, composite, integrate, plain
 from ivmix.solvers.checks import SLACK, within
-from ivmix.solvers.spacings import SPACINGS
+from ivmix.solvers.schedules.spacings import SPACINGS
 
 SCHEDULES = {
     "scaled_linear": Schedule.scaled_linear(),

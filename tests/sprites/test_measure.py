@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ivmix.description import describe
 from ivmix.media import to_frames
-from ivmix.pair import load_pair
+from ivmix.pairs.description import describe
+from ivmix.pairs.pair import load_pair
 from ivmix.sprites.measure import (
     CLEAR,
     NAMES,

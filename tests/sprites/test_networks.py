@@ -2,8 +2,8 @@
 
 import torch
 
-from ivmix.description import EMBEDDED
 from ivmix.models import VAE
+from ivmix.pairs.description import EMBEDDED
 from ivmix.sprites.losses import levels
 from ivmix.sprites.networks import HALF_CONFIG, averaging_video, grown_vae, save_half
 

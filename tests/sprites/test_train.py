@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ivmix.description import EMBEDDED
-from ivmix.models.folder import read_json
-from ivmix.samplers import SAMPLERS
+from ivmix.models.checkpoints.folder import read_json
+from ivmix.pairs.description import EMBEDDED
+from ivmix.samplers.samplers import SAMPLERS
 from ivmix.sprites.measure import Scores, real_clips
 from ivmix.sprites.recipe import DEFAULTS, STAGES, describe, describe_crisp
 from ivmix.sprites.train import run_stage
-from ivmix.training import read_log
+from ivmix.sprites.training import read_log
 
 CPU = torch.device("cpu")
 
@@ -74,7 +74,7 @@ def test_a_finished_stage_is_not_trained_again(trained):
 
 
 def test_the_shipped_autoencoder_gives_latents_of_unit_deviation_and_loses_little():
-    from ivmix.pair import load_pair
+    from ivmix.pairs.pair import load_pair
 
     pair = load_pair("sprites")
     clips, _ = real_clips(16, seed=11, degraded=False)
@@ -90,8 +90,8 @@ def test_the_shipped_autoencoder_gives_latents_of_unit_deviation_and_loses_littl
 def test_the_empty_prompt_draws_degraded_frames_and_with_the_control_crisp_ones(pair, degraded):
     """The captions as crisp as ever; the empty prompt is all that guidance 0 hears."""
     from ivmix.evaluation.jobs import Design
+    from ivmix.generation.text_to_video import TextToVideo
     from ivmix.sprites.measure import load_judge, measure
-    from ivmix.text_to_video import TextToVideo
 
     model, captions = TextToVideo.from_pair(pair), Design(clips=8, repeats=1).captions(range(8))
 
@@ -112,8 +112,8 @@ def test_the_shipped_video_model_draws_and_moves_what_the_caption_says():
     """The first sixteen clips of the reported evaluation; at chance a quarter move as they say, all of them did."""
     from ivmix.evaluation.arms import Truth
     from ivmix.evaluation.jobs import Design
+    from ivmix.generation.text_to_video import TextToVideo
     from ivmix.sprites.measure import load_judge, measure
-    from ivmix.text_to_video import TextToVideo
 
     model, design = TextToVideo.from_pair("sprites"), Design(clips=16, repeats=1)
     judge, captions, seeds = load_judge(model.pair), design.captions(range(16)), design.seeds(range(16))

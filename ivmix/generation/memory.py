@@ -1,0 +1,195 @@
+"""What a run takes of a device's memory, counted before anything is allocated.
+
+Counted are weights, and the tensors of the dearest moment: in a network's forward pass, or in the decoder's while the
+frames decoded before wait. What kernels take for themselves and an allocator's rounding come on top, so that what is
+refused would not have fitted; what is not refused may still not fit.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from ivmix.models import UNetConfig, VAEConfig
+from ivmix.models.checkpoints.build import build
+from ivmix.models.unet.cost import Alive, Kernels, forward_cost
+from ivmix.models.vae import Decoder
+from ivmix.pairs.pair import Pair
+
+PIXELS = 2**20  # decoded at a time: four frames of 512x512
+
+
+def frames_at_once(height: int, width: int) -> int:
+    """How many frames of so many pixels are decoded at a time."""
+    return max(1, PIXELS // (height * width))
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a device has to hold at a time: `clips` clips of so many frames and pixels, drawn by `models`.
+
+    The decoder works in squares of `vae_tile` latents, the image model on `image_frames` frames; None is all at once.
+    """
+
+    clips: int
+    frames: int
+    height: int
+    width: int
+    vae_tile: int | None = None
+    image_frames: int | None = None
+    models: tuple[str, ...] = ("image", "video")
+
+
+def choose_batch(pair: Pair, load: Load) -> int:
+    """How many of the clips of `load` run together where nobody says: the largest power of two of them that fits.
+
+    It is counted by what the device has in all, never by what is free: the same call gives the same bytes. Activations
+    count twice, for what is not counted. On the CPU it is 1: a clip alone is the same to the bit whoever else is drawn,
+    and a batch is no faster (8 clips of the embedded pair took 1.14 times as long together); so where a device does not
+    tell what it has.
+    """
+    there = None if pair.device.type == "cpu" or load.clips == 1 else device_memory(pair.device)
+    if there is None:
+        return 1
+    room = there - weights(pair)
+
+    def fits(clips: int) -> bool:
+        part = replace(load, clips=clips)
+        return 2 * upper_bound(pair, part) <= room or 2 * activations(pair, part) <= room
+
+    powers = (1 << k for k in reversed(range(load.clips.bit_length())))
+    return next((clips for clips in powers if clips == 1 or fits(clips)), 1)
+
+
+def check_fits(pair: Pair, load: Load) -> None:
+    """Raises ValueError, before anything is allocated, for what needs more memory than the pair's device has in all."""
+    there = device_memory(pair.device)
+    if there is None or weights(pair) + upper_bound(pair, load) <= there:
+        return
+    needed, held = activations(pair, load), weights(pair)
+    if needed + held <= there:
+        return
+    has = f"and {pair.device} has {there / 1e9:,.1f} GB in all"
+    narrower = ["float16"] * (pair.dtype.itemsize > 2)
+    if held > there:
+        remedy = "; try float16" if narrower else ""
+        raise ValueError(f"the weights of pair {pair.name!r} need {held / 1e9:,.1f} GB, {has}{remedy}")
+    ways = ["fewer frames", "a smaller size", *["a smaller batch_size"] * (load.clips > 1)]
+    parts = {"vae_tile": replace(load, vae_tile=1), "image_frames": replace(load, image_frames=1)}
+    ways += [f"a smaller {name}" for name, part in parts.items() if activations(pair, part) < needed]
+    raise ValueError(
+        f"{load.clips} x {load.frames} frames of {load.height}x{load.width} need at least "
+        f"{(needed + held) / 1e9:,.1f} GB, weights included, {has}: try {', '.join(ways + narrower)}"
+    )
+
+
+def weights(pair: Pair) -> int:
+    """Bytes of a pair's networks, what two of them share counted once."""
+    networks = [pair.vae, *(network for side in pair.sides for network in (side.unet, side.text_encoder))]
+    tensors = {tensor for network in networks for tensor in (*network.parameters(), *network.buffers())}
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def activations(pair: Pair, load: Load) -> int:
+    """Bytes of the dearest moment of a run, beside weights: the module says what is counted. Takes a second or two for
+    a size not asked for before."""
+    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width)
+    latents = load.clips * channels * load.frames * h * w
+    networks = []
+    for side in pair.sides:
+        if side.name not in load.models:
+            continue
+        temporal, frames = side.name == "video", load.frames
+        at_once = frames if temporal or load.image_frames is None else min(load.image_frames, frames)
+        waiting = 0 if at_once == frames else 2 * latents * pair.dtype.itemsize  # what other frames are predicted as
+        per_clip = network_activations(side.unet.config, at_once, *side.seen(h, w), temporal, pair.dtype)
+        networks.append(load.clips * per_clip + waiting)
+    tile = max(h, w) if load.vae_tile is None else load.vae_tile
+    decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
+    decoder = decoder_activations(pair.vae.config, decoded, min(h, tile), min(w, tile), pair.dtype)
+    pixels = load.clips * load.frames * load.height * load.width * pair.vae.config.out_channels * pair.dtype.itemsize
+    return 4 * latents + max(*networks, decoder + pixels)  # the state is in float32
+
+
+@lru_cache(maxsize=16)
+def network_activations(
+    config: UNetConfig, frames: int, height: int, width: int, temporal: bool, dtype: torch.dtype
+) -> int:
+    """The most bytes of tensors alive at a time in a guided evaluation of one clip; of several, as many times that."""
+    return forward_cost(config, frames, height, width, rows=2, temporal=temporal, dtype=dtype).activations
+
+
+@torch.no_grad()
+@lru_cache(maxsize=16)
+def decoder_activations(config: VAEConfig, frames: int, height: int, width: int, dtype: torch.dtype) -> int:
+    """The most bytes of tensors alive at a time while `frames` frames of height x width latents are decoded at once."""
+    decoder = build(Decoder, config).to(dtype)
+    z = torch.empty(frames, config.latent_channels, height, width, dtype=dtype, device="meta")
+    with Kernels(), Alive() as alive:
+        decoder(z)
+    return alive.most
+
+
+def upper_bound(pair: Pair, load: Load) -> int:
+    """More than `activations`, from the widths of the networks alone: what is below needs no closer look."""
+    factor, frames = pair.vae.config.factor, load.clips * load.frames
+    h, w = load.height // factor, load.width // factor
+    networks = 2 * frames * max(math.prod(side.seen(h, w)) * unet_channels(side.unet.config) for side in pair.sides)
+    at_once = min(frames_at_once(load.height, load.width), frames)
+    decoder = at_once * load.height * load.width * decoder_channels(pair.vae.config)
+    pixels = frames * load.height * load.width * pair.vae.config.out_channels
+    return (networks + decoder + pixels) * max(pair.dtype.itemsize, 4)
+
+
+def unet_channels(config: UNetConfig) -> int:
+    """More numbers than a UNet holds at a time for each of its latent pixels.
+
+    Every level holds what it hands to the way up, a width a layer; the layer at work holds at most a dozen widths more
+    (queries, keys, values, a feed-forward of eight), of a state that two ways have joined.
+    """
+    widths = config.block_out_channels
+    kept = sum(width * (config.layers_per_block + 1) / 4**k for k, width in enumerate(widths))
+    at_work = max(16 * (width + widths[max(k - 1, 0)] + widths[min(k + 1, len(widths) - 1)]) / 4**k
+                  for k, width in enumerate(widths))  # fmt: skip
+    return round(kept + at_work + 2 * config.in_channels)
+
+
+def decoder_channels(config: VAEConfig) -> int:
+    """More numbers than the decoder holds at a time for each pixel it draws.
+
+    A residual layer holds its input, two states of its own width and what is made of them, eight widths at the most;
+    the first one of a level holds those of the level below, enlarged.
+    """
+    widths = config.block_out_channels
+    return round(max(8 * max(width, widths[min(k + 1, len(widths) - 1)]) / 4**k for k, width in enumerate(widths)))
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes that a device has in all, for the CPU those of the machine or of the group this process may not leave, for
+    MPS what the system would have a process take; None where that is not known."""
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    if device.type != "cpu":
+        properties = getattr(torch.get_device_module(device), "get_device_properties", None)
+        return None if properties is None else int(properties(device).total_memory)
+    if not hasattr(os, "sysconf"):
+        return None
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits()])
+
+
+def _group_limits() -> Iterator[int]:
+    """What Linux's control groups allow this process, of both versions."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            root, name = ("memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
+            for place in (PurePosixPath(group), *PurePosixPath(group).parents):
+                with suppress(OSError, ValueError):  # a container may not see its own group; "max" is no limit
+                    yield int(Path("/sys/fs/cgroup", root, *place.parts[1:], name).read_text())

@@ -1,0 +1,1 @@
+"""Two models that share latents: their description, what stands in place of their own, and how they are loaded."""

@@ -1,0 +1,150 @@
+"""What a pair is made of, as data: its description.
+
+pair.json, version 1:
+
+    {"format": 1, "name": "…", "licence": "…", "vae": SOURCE,
+     "image": {"unet": SOURCE, "text_encoder": SOURCE, "tokenizer": SOURCE, "schedule": {"kind": …},
+               "prediction": "epsilon"},
+     "video": {… the same keys …, "motion": SOURCE, "fps": 24},
+     "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
+     "defaults": {"sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
+     "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
+
+A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
+once. `motion` (AnimateDiff's modules for a spatial UNet), `motion_norm` (whose group norms they have, "authors" or
+"diffusers": `ivmix.models.unet.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip`
+(the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
+a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `dtype` (what the
+networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors` (what the paper's
+authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge"
+beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
+
+The public pairs say float16, not bfloat16: it is what their files come in and what their authors' codes run in, its
+rounding error is an eighth of the other's, and every GPU and MPS compute in it. Its smaller range is no matter to them:
+attention keeps its scores in float32, and the autoencoder that overflows is SDXL's.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict
+
+from ivmix.models.checkpoints.folder import printable, read_json
+from ivmix.models.unet.temporal import MotionNorm
+from ivmix.pairs.scheduler import Prediction
+from ivmix.samplers.reading import sampling
+from ivmix.solvers import Schedule
+from ivmix.solvers.schedules.foreign import own_words
+from ivmix.typed import check, short, whole
+
+FORMAT = 1
+LONGEST_SOURCE = 1000  # characters
+EMBEDDED = {
+    "sprites": Path(__file__).parents[1] / "sprites" / "pair",
+    "sprites-crisp": Path(__file__).parents[1] / "sprites" / "crisp",
+}
+PUBLIC = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.json"), key=lambda p: p.stem)}
+PARTS = ("unet", "text_encoder", "tokenizer")  # what each side of a description names, and "motion" where it has one
+
+
+class SideEntry(TypedDict):
+    """One model of a description, in the words of the module."""
+
+    unet: str
+    text_encoder: str
+    tokenizer: str
+    schedule: dict[str, Any]
+    prediction: Prediction
+    motion: NotRequired[str]
+    motion_norm: NotRequired[MotionNorm]
+    fps: NotRequired[float]
+    clip_skip: NotRequired[int]
+    latent_size: NotRequired[int]
+
+
+class FileEntry(TypedDict, total=False):
+    variant: str
+    bytes: int
+    licence: str
+
+
+class Description(TypedDict):
+    """What pair.json may hold and has to, in the words of the module."""
+
+    format: int
+    name: str
+    about: NotRequired[str]
+    authors: NotRequired[str]
+    licence: NotRequired[str]
+    vae: str
+    judge: NotRequired[str]
+    image: SideEntry
+    video: SideEntry
+    frames: int
+    height: int
+    width: int
+    fps: float
+    dtype: NotRequired[Literal["float32", "float16", "bfloat16"]]
+    defaults: dict[str, str | dict[str, Any]]
+    files: NotRequired[dict[str, FileEntry]]
+
+
+def absolute(source: str, folder: Path | str = "") -> str:
+    """A source that holds anywhere. Links are left as they are: a hub's cache gives its files their names by links."""
+    return source if source.startswith("hub:") else os.path.abspath(Path(folder, source))
+
+
+def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
+    """The description of a pair, its sources absolute; its folder; and what names it: a known name, or that folder.
+
+    Raises ValueError for anything else, and for a description of another format.
+    """
+    name = str(name_or_folder)
+    file = PUBLIC.get(name) or EMBEDDED.get(name, Path(name_or_folder)) / "pair.json"
+    if not file.is_file():
+        known = ", ".join([*EMBEDDED, *PUBLIC])
+        raise ValueError(f"pair {name!r}: expected one of {known}, or a folder with a pair.json")
+    raw = read_json(file)
+    if raw.get("format") != FORMAT:
+        raise ValueError(f"{file} has format {short(raw.get('format'))}: this version reads format {FORMAT}")
+    check(raw, Description, str(file))
+    try:
+        _check_entries(raw)
+    except ValueError as error:
+        raise ValueError(f"{file}: {printable(error)}") from None
+    beside = partial(absolute, folder=file.parent)
+    raw["vae"] = beside(raw["vae"])
+    if "judge" in raw or (file.parent / "judge").is_dir():
+        raw["judge"] = beside(raw.get("judge", "judge"))
+    for side in (raw["image"], raw["video"]):
+        side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
+        side["schedule"] = own_words(side["schedule"])
+    return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
+
+
+def _check_entries(raw: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the entry, for a value of the right type that no pair has."""
+    for name in ("frames", "height", "width"):
+        whole(name, raw[name], 1, 2**16)
+    if not 0.1 <= raw["fps"] <= 1000:
+        raise ValueError(f"fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
+    for name in ("image", "video"):
+        side = raw[name]
+        whole(f"{name}: latent_size", side.get("latent_size", 1), 1, 1024)
+        try:
+            Schedule.from_config(side["schedule"])
+        except ValueError as error:
+            raise ValueError(f"{name}: schedule: {error}") from None
+    for part in ("vae", "judge", *PARTS, "motion"):
+        for entry in (raw, raw["image"], raw["video"]):
+            source = entry.get(part, "")
+            if len(source) > LONGEST_SOURCE or any(ord(letter) < 32 for letter in source):
+                raise ValueError(f"{part} is {short(source)}: too long for a name, or with control characters")
+    texts = ("sampler", "negative_prompt")
+    for name in (*texts, *(raw["defaults"].keys() - texts)):
+        check(raw["defaults"].get(name), str if name in texts else dict, f"defaults: {printable(name, 60)}")
+    try:
+        sampling(raw["defaults"], {})
+    except ValueError as error:
+        raise ValueError(f"defaults: {error}") from None

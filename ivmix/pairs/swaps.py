@@ -1,0 +1,243 @@
+"""What a caller puts in place of a pair's own models, and what these say of themselves: a description rewritten."""
+
+import re
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ivmix.models import UNetConfig, inspect
+from ivmix.models.checkpoints.folder import Local
+from ivmix.models.checkpoints.hub import Hub, parse
+from ivmix.models.checkpoints.load import read_config
+from ivmix.models.unet.temporal import MotionNorm
+from ivmix.pairs.description import PARTS, absolute
+from ivmix.pairs.scheduler import (
+    CONFIG,
+    NAMED,
+    ZERO_SNR,
+    Prediction,
+    Said,
+    check_prediction,
+    given_schedule,
+    in_words,
+    is_json,
+    read_file,
+    read_scheduler,
+)
+from ivmix.typed import check, check_keys
+
+REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
+SOURCES = ("image_model", "video_model", "motion", "vae", "tokenizer", "image_lora", "video_lora")  # of `Swaps`
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """What a caller has in place of a pair's own models, and the LoRAs on top: sources, LoRAs as SOURCE[:WEIGHT].
+
+    A model's source is a pipeline's folder or repository, or a single file; what it holds of UNet, text encoder and
+    tokenizer replaces the side's, and a video model's VAE the pair's. `motion` is AnimateDiff's modules, `motion_norm`
+    whose group norms they have; `tokenizer` is a folder for both models. `clip_skip` is the layer of the text encoders
+    that is read, counted from the end (see `CLIPText`); `image_clip_skip` overrides it for the image model.
+
+    What a model predicts and on which schedule is what its files say (`ivmix.pairs.scheduler`), or what is said here: a
+    schedule by name ("scaled_linear", "linear", or "zero-snr": the model's own, rescaled), as a mapping or its JSON, or
+    as a scheduler_config.json. `drop` are patterns (fnmatch) of keys to leave out of the files of weights. A value of
+    another type is a ValueError.
+    """
+
+    image_model: str | None = None
+    video_model: str | None = None
+    motion: str | None = None
+    vae: str | None = None
+    tokenizer: str | None = None
+    clip_skip: int | None = None
+    image_clip_skip: int | None = None
+    image_lora: tuple[str, ...] = ()
+    video_lora: tuple[str, ...] = ()
+    motion_norm: MotionNorm | None = None
+    image_prediction: Prediction | None = None
+    image_schedule: str | dict[str, Any] | None = None
+    video_prediction: Prediction | None = None
+    video_schedule: str | dict[str, Any] | None = None
+    drop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            several = hint == tuple[str, ...]
+            value = list(value) if several and isinstance(value, tuple | list) else value
+            check(value, list[str] if several else hint, f"swaps: {name}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is swapped and nothing else, as plain JSON; paths absolute, so that it holds in any folder."""
+
+        def plain(name: str, value: Any) -> Any:
+            if isinstance(value, tuple):
+                return [plain(name, one) for one in value]
+            if name.endswith("schedule") and isinstance(value, str):
+                return value if value in (*NAMED, ZERO_SNR) or is_json(value) else absolute(value)
+            return absolute(value) if name in SOURCES else value
+
+        return {name: plain(name, value) for name, value in asdict(self).items() if value not in (None, ())}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Swaps":
+        """What `to_dict` wrote. ValueError for anything else."""
+        check_keys(raw, get_type_hints(cls), set(), "swaps")
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+        return cls(**values)
+
+
+def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> dict[str, Any]:
+    """A description with the caller's models in place of its own, and in each side's "from" what says its prediction
+    and schedule. Raises ValueError for a model without a part, or one whose files say what cannot be."""
+    new, held, asked = deepcopy(dict(raw)), dict[str, dict[str, str]](), asked or Hub()
+    for name, model in (("image", swaps.image_model), ("video", swaps.video_model)):
+        if model is None:
+            continue
+        held[name] = contents(model, asked, swaps.drop)
+        if "unet" not in held[name]:
+            hint = "; AnimateDiff's modules are --motion" if "motion" in held[name] else ""
+            found = ", ".join(held[name]) or nothing_known(model, asked, swaps.drop)
+            raise ValueError(f"{name} model {model}: expected a UNet, found {found}{hint}")
+        new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}
+        if "text_encoder" in held[name]:
+            new[name].pop("clip_skip", None)  # it was the other encoder's
+        if name == "video" and "vae" in held[name]:
+            new["vae"] = held[name]["vae"]
+        if name == "video" and has_temporal_layers(held[name]["unet"], asked, swaps.drop):
+            for entry in ("motion", "motion_norm"):
+                new["video"].pop(entry, None)
+    if swaps.motion is not None:
+        new["video"]["motion"] = swaps.motion
+        new["video"].pop("motion_norm", None)  # it was the other modules'
+    if swaps.motion_norm is not None:
+        new["video"]["motion_norm"] = swaps.motion_norm
+    if swaps.vae is not None:
+        new["vae"] = swaps.vae
+    image_clip_skip = swaps.clip_skip if swaps.image_clip_skip is None else swaps.image_clip_skip
+    for name, clip_skip in (("image", image_clip_skip), ("video", swaps.clip_skip)):
+        if swaps.tokenizer is not None:
+            new[name]["tokenizer"] = swaps.tokenizer
+        if clip_skip is not None:
+            new[name]["clip_skip"] = clip_skip
+        half = name == "video" and "motion" in raw["video"] and "motion" in new["video"]
+        new[name] |= trained(name, new[name], swaps, held.get(name, {}), half, asked)
+    return new
+
+
+def check_there(swaps: Swaps) -> None:
+    """FileNotFoundError for a model that is neither on this machine nor said to be on the hub."""
+    for name in ("image_model", "video_model", "motion", "vae", "tokenizer"):
+        source = getattr(swaps, name)
+        if source is not None and not source.startswith("hub:") and not Path(source).exists():
+            meant = re.fullmatch(f"(?:https?://[^/]+/)?({REPOSITORY})/?", source)
+            hint = f"; a repository of the hub is hub:{meant[1]}" if meant else ""
+            raise FileNotFoundError(f"{name}: no file or folder {source}{hint}")
+
+
+def trained(
+    name: str, entry: Mapping[str, Any], swaps: Swaps, held: Mapping[str, str], half: bool, asked: Hub
+) -> dict[str, Any]:
+    """Prediction and schedule of a side, and where each is "from": the "pair", a file that the swapped model brings, or
+    an "option". A warning says which of them that model leaves open.
+
+    Motion modules were trained on one schedule, whatever the spatial `half` around them: of that the prediction alone
+    is taken, and a warning follows where the other schedule has more than other betas.
+    """
+    model = getattr(swaps, f"{name}_model")
+    values: dict[str, Any] = {part: entry[part] for part in ("prediction", "schedule")}
+    given = {part: getattr(swaps, f"{name}_{part}") for part in values}
+    given = {part: value for part, value in given.items() if value is not None}
+    origin = dict.fromkeys(values, "pair") | dict.fromkeys(given, "option")
+    needed = values.keys() - given.keys() | ({"schedule"} if given.get("schedule") == ZERO_SNR else set())
+    if model is not None and needed:
+        said = said_by(model, held, needed, asked, swaps.drop)
+        told = said.told(entry["schedule"])
+        schedule = told.pop("schedule", values["schedule"]) if half else values["schedule"]
+        if schedule != values["schedule"] and schedule["kind"] not in NAMED and "schedule" not in given:
+            _warn(f"{name} model {model}: its schedule, {in_words(schedule)}, is not its motion modules': they keep "
+                  f"the pair's, {in_words(values['schedule'])}; say otherwise by --{name}-schedule")  # fmt: skip
+        lacking = sorted(values.keys() - given.keys() - told.keys() - ({"schedule"} if half else set()))
+        if lacking:
+            used = " and ".join(in_words(values[p]) if p == "schedule" else values[p] for p in lacking)
+            _warn(f"{name} model {model} does not say its {' and '.join(lacking)}: taken to be the pair's, {used}; say "
+                  f"otherwise by {' and '.join(f'--{name}-{part}' for part in lacking)}")  # fmt: skip
+        values |= told
+        origin |= dict.fromkeys(told.keys() - given.keys(), said.file)
+    if "prediction" in given:
+        values["prediction"] = check_prediction(given["prediction"], f"{name}_prediction")
+    if "schedule" in given:
+        values["schedule"] = given_schedule(given["schedule"], values["schedule"], f"{name}_schedule")
+    return values | {"from": origin}
+
+
+def said_by(
+    model: str, held: Mapping[str, str], needed: Collection[str], asked: Hub, drop: Sequence[str]
+) -> Said:
+    """What a model's own files say of `needed`: a pipeline's scheduler, or a single file itself."""
+    if (scheduler := held.get("scheduler")) is not None:
+        if scheduler.startswith("hub:"):
+            return replace(read_scheduler(asked.fetch(scheduler, "scheduler").weights, needed), file=scheduler)
+        return read_scheduler(Path(scheduler, CONFIG), needed)
+    if model not in held.values():  # a pipeline without one
+        return Said(model)
+    found = inspect(on_this_machine(model, asked), drop)
+    return read_file(model, found.metadata, found.keys, needed)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=5)  # whoever loads a pair
+
+
+def contents(model: str, asked: Hub, drop: Sequence[str] = ()) -> dict[str, str]:
+    """Sources of the parts of a model: subfolders of a pipeline's folder or repository, or all in one file."""
+    if model.startswith("hub:"):
+        place, names = parse(model), asked.names(model)
+        held = [part for part in (*PARTS, "vae", "scheduler") if any(name.startswith(f"{part}/") for name in names)]
+        if held:
+            return {part: str(place / part) for part in held}
+    elif (Path(model) / "unet").is_dir():
+        return {part: str(Path(model) / part) for part in (*PARTS, "vae", "scheduler") if (Path(model) / part).is_dir()}
+    parts = {part.name: model for part in inspect(on_this_machine(model, asked), drop).parts}
+    return parts | (scheduler_beside(model, asked) if "unet" in parts else {})
+
+
+def scheduler_beside(unet: str, asked: Hub) -> dict[str, str]:
+    """The scheduler of the pipeline that a UNet's folder lies in, if it does."""
+    if unet.startswith("hub:"):
+        place = parse(unet)
+        pipeline = replace(place, path=place.path.rpartition("/")[0])
+        inside = f"/{place.path}".endswith("/unet") and f"scheduler/{CONFIG}" in asked.names(str(pipeline))
+        return {"scheduler": str(pipeline / "scheduler")} if inside else {}
+    folder = Path(unet).absolute()
+    inside = folder.name == "unet" and (folder.parent / "scheduler" / CONFIG).is_file()
+    return {"scheduler": str(folder.parent / "scheduler")} if inside else {}
+
+
+def nothing_known(model: str, asked: Hub, drop: Sequence[str]) -> str:
+    """Why a file holds no network, and what may help."""
+    problem = inspect(on_this_machine(model, asked), drop).problem or "all that it holds is left out"
+    return f"nothing known: {problem}; --drop PATTERN (drop= in Python) leaves out keys that are no network's"
+
+
+def on_this_machine(model: str, asked: Hub) -> str | Local:
+    """A folder or file as it is named, one of the hub as the file that it is here."""
+    return asked.fetch(model, "") if model.startswith("hub:") else model
+
+
+def has_temporal_layers(unet: str, asked: Hub, drop: Sequence[str] = ()) -> bool:
+    """Whether a UNet has them: then it needs no motion modules."""
+    if unet.startswith("hub:"):
+        place = parse(unet) / "config.json"
+        beside = place.path.removeprefix(parse(unet).prefix) in asked.names(unet)
+        config = asked.fetch(str(place), "unet").weights if beside else None
+        unet = str(config.parent if config else asked.fetch(unet, "unet").weights)
+    config = Path(unet) / "config.json"
+    if config.is_file():
+        return read_config(UNetConfig, config).temporal is not None
+    configs = [part.config for part in inspect(unet, drop).parts if part.name == "unet"]
+    return any(config is not None and config.temporal is not None for config in configs)

@@ -1,0 +1,83 @@
+"""Options as a command line, a JSON file or a call gives them, read into a sampler: `sampling(defaults, given)`.
+
+An option that a sampler does not have is an error rather than ignored.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from ivmix.models.checkpoints.folder import printable
+from ivmix.samplers.elsewhere import ELSEWHERE, SOLVERS_ELSEWHERE
+from ivmix.samplers.samplers import OPTIONS, SAMPLERS, Sampling, one_of
+from ivmix.samplers.solver_names import SOLVERS
+from ivmix.solvers import GuidanceRamp, Solver
+from ivmix.typed import check_keys, meant, short
+
+
+def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iterable[str] = ()) -> Sampling:
+    """A pair's defaults ({"sampler": name, name: {option: value}}) with what was given (None: not given) on top.
+
+    Texts such as "4:2" and "0:0.5" are read. Raises ValueError naming the option: unknown (`beside` are other names
+    that the caller takes), without meaning for the sampler, missing, or out of range.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    name = options.pop("sampler", defaults["sampler"])
+    _check_not_a_solver(name)
+    one_of("sampler", name, SAMPLERS)
+    kind = SAMPLERS[name]
+    for option in options:
+        if option not in OPTIONS:
+            known = (*beside, "sampler", *OPTIONS)
+            hint = f"it is {ELSEWHERE[option]} here" if option in ELSEWHERE else meant(option, known)
+            raise ValueError(f"option {short(option)} is not known: {hint}")
+        if option not in names(kind):
+            takers = ", ".join(n for n, k in SAMPLERS.items() if option in names(k))
+            raise ValueError(f"{option} has no meaning for sampler {name!r}: it belongs to {takers}")
+    own = dict(defaults.get(name, {}))
+    if isinstance(options.get("solver"), Solver):
+        own.pop("end", None)  # an instance says how it ends
+    options = {**own, **options}
+    if ours := _ours(options.get("solver")):
+        raise ValueError(f"solver {options['solver']!r} is not known: it is {ours} here")
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    check_keys(options, dict.fromkeys(names(kind)), needed, f"sampler {name!r}")
+    return kind(**{option: _read(option, value) for option, value in options.items()})
+
+
+def names(kind: type[Sampling]) -> list[str]:
+    """The options of a sampler."""
+    return [field.name for field in fields(kind)]
+
+
+def _ours(solver: Any) -> str | None:
+    """What a solver that others name so is called here."""
+    return SOLVERS_ELSEWHERE.get(solver) if isinstance(solver, str) else None
+
+
+def _check_not_a_solver(name: Any) -> None:
+    """Raises ValueError for a solver, which others call a sampler, in a sampler's place."""
+    solver = name if isinstance(name, str) and name in SOLVERS else _ours(name)
+    if solver and name not in SAMPLERS:
+        raise ValueError(
+            f"sampler {name!r}: expected one of {', '.join(SAMPLERS)}; that is sampler ddim with solver {solver}"
+        )
+
+
+def _read(name: str, value: Any) -> Any:
+    """Texts and lists, as a command line or a JSON file gives them, and NumPy's numbers, as the dataclasses hold
+    them."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if name in ("image_guidance", "video_guidance") and not isinstance(value, GuidanceRamp):
+        try:
+            return GuidanceRamp.parse(str(value))
+        except ValueError as error:
+            raise ValueError(f"{name}={printable(value, 60)}: {printable(error, 200)}") from None
+    if name == "interval":
+        try:
+            begin, end = (float(part) for part in (value.split(":") if isinstance(value, str) else value))
+        except (TypeError, ValueError):
+            raise ValueError(f"interval={printable(value, 60)}: expected A:B, such as 0:0.5") from None
+        return begin, end
+    return value

@@ -1,0 +1,121 @@
+"""A network's config from the shapes of its weights, under our names, for files that come without a config.json.
+
+Shapes tell widths, levels and layers. What they cannot tell (heads, norm groups, the activation) is taken from the
+public model with these sizes; where none is known, the caller must give a config.
+"""
+
+from collections.abc import Mapping
+
+from ivmix.models.text.clip import CLIPTextConfig
+from ivmix.models.unet.averaging import AveragingConfig
+from ivmix.models.unet.temporal import TABLE, MotionConfig, SpaceTimeConfig
+from ivmix.models.unet.unet import UNetConfig
+from ivmix.models.vae import VAEConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
+GROUPS = 32  # of every group norm in every public model here
+
+
+def count(shapes: Shapes, key: str) -> int:
+    """How many of `key.format(0)`, `key.format(1)`, … there are before one is missing."""
+    n = 0
+    while key.format(n) in shapes:
+        n += 1
+    return n
+
+
+def first(shapes: Shapes, key: str, of: int) -> tuple[int, ...]:
+    """`shapes[key.format(i)][0]` for i < of: output widths."""
+    return tuple(shapes[key.format(i)][0] for i in range(of))
+
+
+def unet(shapes: Shapes) -> UNetConfig:
+    """Heads: 8 where the text has 768 channels (Stable Diffusion 1), 64 channels a head where it has 1024."""
+    levels = count(shapes, "down_blocks.{}.resnets.0.conv2.weight")
+    widths = first(shapes, "down_blocks.{}.resnets.0.conv2.weight", levels)
+    check_groups(widths)
+    context = shapes["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"][1]
+    if context not in (768, 1024):
+        raise ValueError(f"text of {context} channels does not tell the number of heads")
+    heads: int | tuple[int, ...] = 8 if context == 768 else tuple(width // 64 for width in widths)
+    return UNetConfig(
+        in_channels=shapes["conv_in.weight"][1],
+        out_channels=shapes["conv_out.weight"][0],
+        block_out_channels=widths,
+        attention_levels=tuple(f"down_blocks.{i}.attentions.0.norm.weight" in shapes for i in range(levels)),
+        layers_per_block=count(shapes, "down_blocks.0.resnets.{}.conv1.weight"),
+        cross_attention_dim=context,
+        num_attention_heads=heads,
+        temporal=temporal(shapes),
+        averaging=averaging(shapes),
+    )
+
+
+def averaging(shapes: Shapes) -> AveragingConfig | None:
+    if "averaging.clean" not in shapes:
+        return None
+    return AveragingConfig(shapes["averaging.compare.weight"][0], shapes["averaging.clean"][0])
+
+
+def temporal(shapes: Shapes) -> MotionConfig | SpaceTimeConfig | None:
+    if "transformer_in.norm.weight" in shapes:
+        return SpaceTimeConfig(fps="fps_embedding.linear_1.weight" in shapes)
+    return motion(shapes) if is_motion(shapes) else None
+
+
+def is_motion(shapes: Shapes) -> bool:
+    return any(".motion_modules." in key for key in shapes)
+
+
+def motion(shapes: Shapes) -> MotionConfig:
+    """v1 knows 24 frames, v2 and v3 know 32, AnimateLCM, whose files leave the tables out, 64; v2 and AnimateLCM have a
+    module in the middle; 8 heads throughout."""
+    stored = any(key.endswith(TABLE) for key in shapes)
+    frames = shapes[f"down_blocks.0.motion_modules.0.transformer_blocks.0{TABLE}"][1] if stored else 64
+    return MotionConfig(8, frames, any(key.startswith("mid_block.motion_modules.") for key in shapes))
+
+
+def around(shapes: Shapes) -> UNetConfig:
+    """A UNet that motion modules fit into, as far as they tell; its text and heads are Stable Diffusion 1's."""
+    levels = count(shapes, "down_blocks.{}.motion_modules.0.norm.weight")
+    return UNetConfig(
+        block_out_channels=first(shapes, "down_blocks.{}.motion_modules.0.norm.weight", levels),
+        attention_levels=(False,) * levels,
+        layers_per_block=count(shapes, "down_blocks.0.motion_modules.{}.norm.weight"),
+        temporal=motion(shapes),
+    )
+
+
+def vae(shapes: Shapes) -> VAEConfig:
+    """The scaling factor is Stable Diffusion 1's and 2's: no weight tells it."""
+    levels = count(shapes, "encoder.down_blocks.{}.resnets.0.conv2.weight")
+    widths = first(shapes, "encoder.down_blocks.{}.resnets.0.conv2.weight", levels)
+    check_groups(widths)
+    return VAEConfig(
+        in_channels=shapes["encoder.conv_in.weight"][1],
+        out_channels=shapes["decoder.conv_out.weight"][0],
+        latent_channels=shapes["decoder.conv_in.weight"][1],
+        block_out_channels=widths,
+        layers_per_block=count(shapes, "encoder.down_blocks.0.resnets.{}.conv1.weight"),
+    )
+
+
+def text(shapes: Shapes) -> CLIPTextConfig:
+    """ViT-L/14 has 768 channels and the quick gelu, ViT-H/14 has 1024 and the exact one; heads have 64 channels."""
+    vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
+    if width not in (768, 1024):
+        raise ValueError(f"a text encoder of {width} channels is neither ViT-L/14 nor ViT-H/14")
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=shapes["text_model.encoder.layers.0.mlp.fc1.weight"][0],
+        num_hidden_layers=count(shapes, "text_model.encoder.layers.{}.mlp.fc1.weight"),
+        num_attention_heads=width // 64,
+        max_position_embeddings=shapes["text_model.embeddings.position_embedding.weight"][0],
+        hidden_act="quick_gelu" if width == 768 else "gelu",
+    )
+
+
+def check_groups(widths: tuple[int, ...]) -> None:
+    if any(width % GROUPS for width in widths):
+        raise ValueError(f"levels of {widths} channels do not tell the groups of their norms")

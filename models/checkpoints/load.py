@@ -1,0 +1,286 @@
+"""The one loader: a network from a folder, a single file of any public layout, or the hub.
+
+The layout is found from the keys, the config read from config.json or told from the shapes, the network built on meta,
+and the memory-mapped weights checked and assigned: a network is loaded whole, or not at all.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ivmix.models.checkpoints import configs
+from ivmix.models.checkpoints.build import build, check_state, give, shapes_of
+from ivmix.models.checkpoints.files import read_state
+from ivmix.models.checkpoints.folder import Config, check_entries, one_number, printable, read_json
+from ivmix.models.checkpoints.layouts import AUTHORS, find
+from ivmix.models.checkpoints.rules import LayoutError
+from ivmix.models.checkpoints.sources import Source, locate
+from ivmix.models.text.clip import CLIPText, CLIPTextConfig
+from ivmix.models.unet.temporal import MotionConfig, MotionNorm, frame_positions, normed, tables_left_out
+from ivmix.models.unet.unet import UNet, UNetConfig
+from ivmix.models.vae import VAE, VAEConfig
+
+N = TypeVar("N", bound=nn.Module)
+Device = torch.device | str
+
+
+def load_unet(
+    source: Source,
+    *,
+    motion: Source | None = None,
+    motion_norm: MotionNorm | None = None,
+    config: UNetConfig | None = None,
+    variant: str | None = None,
+    drop: Sequence[str] = (),
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> UNet:
+    """A UNet from `source`: diffusers' folder (or a pipeline's, whose subfolder `unet` is taken), a single file as
+    Stable Diffusion, ModelScope or VideoCrafter2 publish it, or `hub:owner/name[/path][@revision]`.
+
+    `motion` joins AnimateDiff's motion modules, the authors' file or a MotionAdapter, to the spatial weights;
+    `motion_norm` says whose group norms they have (`normed`; default: the authors' in the authors' layout, diffusers'
+    otherwise). `config` overrides config.json, or what the shapes tell. `variant` names a file of a folder ("fp16": a
+    name, which says nothing of its dtype); of a single file, "ema" takes the averaged copy. `drop` are patterns
+    (fnmatch) of keys to leave out, which a warning counts. Frozen, in evaluation mode, on `device` as `dtype` (default:
+    as stored; then memory-mapped, so leave the file as it is). Raises FileNotFoundError, or ValueError: StateError for
+    weights that do not fit, LayoutError for keys of no known layout.
+    """
+    pieces = [read("unet", source, variant, drop)]
+    if motion is not None:
+        if configs.is_motion(pieces[0].shapes):
+            raise ValueError(
+                f"motion={str(motion)!r}, but {pieces[0].path} has motion modules of its own: leave motion out"
+            )
+        pieces.append(read("motion", motion, None, drop))
+    check_dropped(pieces, drop)
+    config = config or pieces[0].config(UNetConfig, configs.unet)
+    if motion is not None and not isinstance(config.temporal, MotionConfig):
+        config = replace(config, temporal=_motion_config(pieces[1], config))
+    if motion_norm is not None:
+        if not isinstance(config.temporal, MotionConfig):
+            raise ValueError(f"motion_norm={motion_norm!r}, but {pieces[0].path} has no motion modules: leave it out")
+        config = replace(config, temporal=normed(config.temporal, motion_norm))
+    return assemble(UNet, config, pieces, device, dtype)
+
+
+def load_vae(
+    source: Source,
+    *,
+    config: VAEConfig | None = None,
+    variant: str | None = None,
+    drop: Sequence[str] = (),
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> VAE:
+    """The VAE of `source`, which may be any that `load_unet` takes (subfolder `vae`), or a VAE's own file.
+
+    A file without config.json is taken for Stable Diffusion 1's or 2's, whose latents are scaled by 0.18215: weights do
+    not tell. Options and errors as in `load_unet`.
+    """
+    weights = read("vae", source, variant, drop)
+    check_dropped([weights], drop)
+    return assemble(VAE, config or weights.config(VAEConfig, configs.vae), [weights], device, dtype)
+
+
+def load_text_encoder(
+    source: Source,
+    *,
+    config: CLIPTextConfig | None = None,
+    variant: str | None = None,
+    drop: Sequence[str] = (),
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> CLIPText:
+    """The text encoder of `source`, which may be any that `load_unet` takes (subfolder `text_encoder`), or one of
+    transformers or of open_clip (whose last layer is left out). Options and errors as in `load_unet`.
+    """
+    weights = read("text_encoder", source, variant, drop)
+    check_dropped([weights], drop)
+    return assemble(CLIPText, config or weights.config(CLIPTextConfig, configs.text), [weights], device, dtype)
+
+
+PARTS: dict[type[nn.Module], str] = {UNet: "unet", VAE: "vae", CLIPText: "text_encoder"}
+
+
+def load_folder(
+    network: type[N], config: type[Config], folder: Source, device: Device = "cpu", dtype: torch.dtype | None = None
+) -> N:
+    """Any network that `save_folder` wrote, of these classes or others; options and errors as in `load_unet`."""
+    weights = read(PARTS.get(network, ""), folder, None)
+    return assemble(network, weights.config(config, None), [weights], device, dtype)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One part of a source, under our names. `config_file` is None for a single file.
+
+    `dropped` are the file's keys that the caller had left out, and `missed` which of them a network might need, by our
+    names.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    config_file: Path | None
+    layout: str = ""
+    dropped: tuple[str, ...] = ()
+    missed: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all that is in the file: a network does not shrink with what is left out of it."""
+        return {key: tuple(value.shape) for key, value in (self.state | self.missed).items()}
+
+    def config(self, kind: Any, tell: Callable[[configs.Shapes], Any] | None) -> Any:
+        """The config of config.json, or for a single file what `tell` makes of the shapes."""
+        if self.config_file is not None:
+            return read_config(kind, self.config_file)
+        try:
+            if tell is None:
+                raise ValueError("there is no config.json")
+            return tell(self.shapes)
+        except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            what = f"{self.path} does not tell its config ({reason})"
+            remedy = f"give config=, a {kind.__name__}, or put it into a folder with its config.json"
+            raise ValueError(f"{what}: {remedy}") from None
+
+
+def read(part: str, source: Source, variant: str | None, drop: Sequence[str] = ()) -> Weights:
+    """`part` of a source under our names; a network without layouts of its own, `part` "", as it is stored."""
+    here = locate(source, part, variant)
+    path, config, variant = here.weights, here.config, here.variant
+    state = read_state(path)
+    if config is None and variant is not None:
+        state = _averaged(path, state, variant)
+    if not part:
+        return Weights(path, state, config)
+    dropped = {key: state.pop(key) for key in matching(state, drop)}
+    if dropped:
+        warnings.warn(f"{path}: {len(dropped):,} keys left out as asked, first {next(iter(dropped))}", stacklevel=3)
+    try:
+        found = find(state)
+        if part not in found:
+            held = ", ".join(f"a {name} ({other.layout.name})" for name, other in found.items())
+            raise LayoutError(f"it holds no {part}, but {held or 'nothing known'}")
+        own = found[part]
+        missed = dict[str, Tensor]()
+        for key, tensor in dropped.items():
+            hit = own.layout.look_up(key.removeprefix(own.prefix)) if key.startswith(own.prefix) else None
+            missed |= dict.fromkeys(hit[1] if hit else (), tensor)
+        return Weights(path, own.take(state), config, own.layout.name, tuple(dropped), missed)
+    except LayoutError as error:
+        left = f" (without the {len(dropped):,} keys that drop names)" if dropped else ""
+        raise LayoutError(
+            f"{path}: {error}{left}. `ivmix inspect --keys` shows all it holds; --drop PATTERN (drop= in Python) "
+            "leaves out keys that are no network's"
+        ) from None
+
+
+def matching(keys: Iterable[str], patterns: Collection[str]) -> list[str]:
+    """The keys that one of the patterns (fnmatch, in upper and lower case) fits."""
+    return [key for key in keys if any(fnmatchcase(key, pattern) for pattern in patterns)]
+
+
+def check_dropped(pieces: Iterable[Weights], drop: Sequence[str]) -> None:
+    """Raises ValueError for a pattern that no key of the pieces fits."""
+    pieces = list(pieces)
+    for pattern in drop:
+        if not any(matching(piece.dropped, [pattern]) for piece in pieces):
+            raise ValueError(f"drop={pattern!r} fits no key of {' or '.join(str(piece.path) for piece in pieces)}")
+
+
+def read_config(kind: type[Config], path: Path) -> Any:
+    """A config.json as a `kind`. Raises ValueError naming what it lacks, or why it describes no such network."""
+    raw = read_json(path)
+    try:
+        return kind.from_dict(raw)
+    except KeyError as missing:
+        raise ValueError(f"{path} lacks the entry {missing}") from None
+    except (AttributeError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} describes no {kind.__name__.removesuffix('Config')}: {printable(error)}") from None
+
+
+def _averaged(path: Path, state: dict[str, Tensor], variant: str) -> dict[str, Tensor]:
+    """The state with the UNet's running averages in its place: `model_ema.` and the UNet's key without its dots."""
+    if variant != "ema":
+        raise ValueError(f"variant={variant!r} chooses a file of a folder, but {path} is one: only 'ema' may be in it")
+    prefix = "model.diffusion_model."
+    names = {key: "model_ema." + key.removeprefix("model.").replace(".", "") for key in state if key.startswith(prefix)}
+    if lacking := [name for name in names.values() if name not in state] or ([] if names else ["model_ema.*"]):
+        raise ValueError(f"variant='ema', but {path} holds no averaged UNet, such as {lacking[0]}: leave variant out")
+    return state | {key: state[name] for key, name in names.items()}
+
+
+def motion_norm(layout: str) -> MotionNorm:
+    """Whose group norms motion modules have unless it is said: of the code that their layout is written for."""
+    return "authors" if layout == AUTHORS else "diffusers"
+
+
+def _motion_config(modules: Weights, spatial: UNetConfig) -> MotionConfig:
+    """Told by the shapes, and by a MotionAdapter's config.json if there is one."""
+    try:
+        config = normed(configs.motion(modules.shapes), motion_norm(modules.layout))
+    except (KeyError, IndexError) as missing:
+        raise ValueError(f"{modules.path} does not tell how many frames it knows: no {missing}") from None
+    if modules.config_file is None:
+        return config
+    raw = read_json(modules.config_file)
+    try:
+        check_entries(raw, {"_class_name": "MotionAdapter", "motion_norm_num_groups": spatial.norm_num_groups})
+        return replace(config, num_attention_heads=one_number(raw, "motion_num_attention_heads"))
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{modules.config_file} describes no MotionAdapter for this UNet"
+        raise ValueError(f"{what}: {printable(error)}") from None
+
+
+# --- building -------------------------------------------------------------------------------------------------------
+
+
+def assemble(
+    network: type[N], config: Any, pieces: Iterable[Weights], device: Device, dtype: torch.dtype | None
+) -> N:
+    """The network with the weights of all pieces; motion modules are looked for in the last of several."""
+    pieces = list(pieces)
+    try:
+        module = build(network, config)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        where = pieces[0].config_file or f"the config of {pieces[0].path}"
+        raise ValueError(f"{where} describes no {network.__name__}: {printable(error)}") from None
+    wanted = shapes_of(module)
+    for piece in pieces:
+        if needed := next((key for key in piece.missed if key in wanted), None):
+            raise ValueError(f"drop leaves {needed} out of {piece.path}, which {network.__name__} needs")
+    tables = tables_left_out([key for piece in pieces for key in piece.state], wanted)
+    wanted = {key: shape for key, shape in wanted.items() if key not in tables}
+    if len(pieces) == 1:
+        check_state(pieces[0].path, pieces[0].state, wanted, network.__name__)
+    else:
+        spatial, modules = pieces
+        own = {key: shape for key, shape in wanted.items() if ".motion_modules." in key}
+        rest = {key: shape for key, shape in wanted.items() if key not in own}
+        check_state(spatial.path, spatial.state, rest, network.__name__)
+        check_state(modules.path, modules.state, own, f"the UNet of {spatial.path}")
+    state = {key: value for piece in pieces for key, value in piece.state.items()}
+    if sum(map(math.prod, tables.values())) > sum(value.numel() for value in state.values()):
+        where = pieces[-1].config_file or pieces[-1].path
+        frames = f"the positions of {config.max_frames:,} frames"
+        raise ValueError(f"{where}: {frames}, which the file leaves out, would be larger than all that it holds")
+    like = next(iter(pieces[-1].state.values()), torch.empty(0))
+    state |= {key: frame_positions(frames, channels).to(like) for key, (_, frames, channels) in tables.items()}
+    for piece in pieces:
+        piece.state.clear()
+    try:
+        return give(module, state, device, dtype)
+    except ValueError as error:
+        raise ValueError(f"{' and '.join(str(piece.path) for piece in pieces)}: {error}") from None

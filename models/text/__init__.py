@@ -1,0 +1,1 @@
+"""From a prompt to the features that a network is told: tokenizer, weights of words, encoder."""

@@ -1,0 +1,155 @@
+"""CLIP's text encoder: a causal transformer whose last hidden states condition the UNet (arXiv 2103.00020).
+
+State-dict names are those of transformers' CLIPTextModel as public checkpoints store them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ivmix.models.checkpoints.folder import check_config, check_entries
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+
+
+@dataclass(frozen=True)
+class CLIPTextConfig:
+    """Sizes of the encoder; the defaults are ViT-L/14's, Stable Diffusion 1.5's text encoder."""
+
+    vocab_size: int = 49408
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
+
+    def __post_init__(self) -> None:
+        check_config(self)
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(f"hidden_act {self.hidden_act!r}: expected one of {sorted(ACTIVATIONS)}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
+
+    def check_clip_skip(self, clip_skip: int) -> None:
+        """Raises ValueError for a layer that the encoder does not have."""
+        if not isinstance(clip_skip, int) or not 1 <= clip_skip <= self.num_hidden_layers:
+            raise ValueError(f"clip_skip={clip_skip!r}: expected 1 (the last layer) to {self.num_hidden_layers}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config.json transformers writes for the same network."""
+        return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **self.__dict__}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> "CLIPTextConfig":
+        """Reads the config.json of transformers 4 and 5, or a whole CLIP's, ignoring what does not change the function.
+
+        So are its token ids: many public files say begin 0, end 2, padding 1, which no released model used. Raises
+        KeyError naming what is missing, ValueError for another architecture.
+        """
+        raw = raw.get("text_config", raw) if raw.get("model_type") == "clip" else raw
+        check_entries(raw, {"model_type": "clip_text_model", "layer_norm_eps": 1e-5})
+        return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
+
+
+class CLIPAttention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.k_proj, self.v_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.q_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in projections)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)               # (b heads l d)
+        return self.out_proj(y.transpose(1, 2).flatten(-2))
+
+
+class CLIPMLP(nn.Module):
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.act = ACTIVATIONS[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class CLIPLayer(nn.Module):
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size)
+        self.self_attn = CLIPAttention(config.hidden_size, config.num_attention_heads)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size)
+        self.mlp = CLIPMLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class CLIPEmbeddings(nn.Module):
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.token_embedding(tokens) + self.position_embedding.weight[: tokens.shape[1]]
+
+
+class CLIPEncoder(nn.Module):
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(CLIPLayer(config) for _ in range(config.num_hidden_layers))
+
+
+class CLIPTransformer(nn.Module):
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.embeddings = CLIPEmbeddings(config)
+        self.encoder = CLIPEncoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
+        x = self.embeddings(tokens)
+        for layer in self.encoder.layers[: len(self.encoder.layers) + 1 - clip_skip]:
+            x = layer(x)
+        return self.final_layer_norm(x)
+
+
+class CLIPText(nn.Module):
+    """Token ids (b, l) int64 -> text features (b, l, hidden_size).
+
+    `clip_skip` is the layer they are of, counted from the end, the final norm applied whatever it is: 1 the last, 2 the
+    one before it, as users of web UIs number them; diffusers' `clip_skip` is this minus 1. Public files of OpenCLIP's
+    ViT-H/14 hold 23 of its 24 layers, since Stable Diffusion 2 and the video models read the 23rd: it is 1 here.
+    """
+
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_model = CLIPTransformer(config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.text_model.final_layer_norm.weight.device
+
+    def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens have shape {tuple(tokens.shape)}: expected (b, l)")
+        self.config.check_clip_skip(clip_skip)
+        if tokens.shape[1] > self.config.max_position_embeddings:
+            raise ValueError(f"{tokens.shape[1]} tokens, at most {self.config.max_position_embeddings} are known")
+        return self.text_model(tokens, clip_skip)

@@ -1,0 +1,1 @@
+"""The UNet of images and videos, its temporal layers, and what it costs."""

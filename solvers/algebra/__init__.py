@@ -1,0 +1,1 @@
+"""Networks as denoisers, and their symbolic combinations: what is integrated."""

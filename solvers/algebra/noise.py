@@ -1,0 +1,88 @@
+"""Randomness: one generator per sample, on the CPU, so that a sample is the same whatever the batch, device or
+dtype."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import torch
+from torch import Generator, Tensor
+
+from ivmix.solvers.algebra.denoiser import Noise
+from ivmix.solvers.checks import whole
+
+_STEPS = 0x9E3779B97F4A7C15  # separates the noise of the steps from the initial noise of the same seed
+
+
+def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Unit normals (b, *shape), b = len(seeds), float32 on the CPU; row k depends on seeds[k] alone.
+
+    >>> bool((initial_noise([3, 5], (4, 8, 2, 2))[1] == initial_noise([5], (4, 8, 2, 2))[0]).all())
+    True
+    """
+    return _draw([Generator().manual_seed(_seed(seed)) for seed in seeds], shape)
+
+
+def normal_noise(seeds: Sequence[int], shape: Sequence[int]) -> Noise:
+    """A source of fresh unit normals (b, *shape) for stochastic legs and solvers, one stream per seed.
+
+    Independent of `initial_noise` of the same seeds. The returned callable draws on: use one per run.
+    """
+    generators = [Generator().manual_seed(_seed(seed) ^ _STEPS) for seed in seeds]
+    return lambda sigma, sigma_next: _draw(generators, shape)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedNoise:
+    """Noise by step and leg: drawn from `source` the first time that a leg asks, the very same whenever it asks again.
+
+    `draws` holds every draw under (step, label, number): the leg's outer step and label and the draws it had made
+    before; it is data, to be kept, saved or cut. A changed plan (another solver, other guidance, `tail`) played with
+    `RecordedNoise(draws=recorded.draws)` gets the same noise at the same step and leg; what was not recorded is then,
+    without a source, a ValueError. Steps are counted, not levels: this is no Brownian path, and with another number of
+    steps the same draw serves another level. A plan whose legs have other labels gets it by renaming keys.
+
+    >>> recorded = RecordedNoise(normal_noise([0], (4, 8, 2, 2)))
+    >>> first = recorded.of(7, "step")(torch.tensor(2.0), torch.tensor(1.0))
+    >>> again = RecordedNoise(draws=recorded.draws).of(7, "step")(torch.tensor(2.0), torch.tensor(1.5))
+    >>> again is first, list(recorded.draws)
+    (True, [(7, 'step', 0)])
+    """
+
+    source: Noise | None = None
+    draws: dict[tuple[int, str, int], Tensor] = field(default_factory=dict, repr=False)
+
+    def of(self, step: int, label: str) -> Noise:
+        """The noise of one leg in one run: each call gives its next draw."""
+        numbers = count()
+
+        def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
+            key = step, label, next(numbers)
+            if key not in self.draws:
+                if self.source is None:
+                    raise ValueError(
+                        f"noise: draw {key[2]} of leg {label!r} of step {step} was not recorded; give "
+                        "RecordedNoise a source to draw it from"
+                    )
+                self.draws[key] = self.source(sigma, sigma_next)
+            return self.draws[key]
+
+        return noise
+
+
+def draw(noise: Noise | None, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """Unit normals of x's shape, dtype and device from `noise`; another shape is a ValueError rather than broadcast."""
+    if noise is None:
+        raise ValueError("noise: got None, expected a source of unit normals, such as normal_noise(seeds, shape)")
+    xi = noise(sigma, sigma_next).to(x)
+    if xi.shape != x.shape:
+        raise ValueError(f"noise: got shape {tuple(xi.shape)}, expected the state's, {tuple(x.shape)}")
+    return xi
+
+
+def _draw(generators: Sequence[Generator], shape: Sequence[int]) -> Tensor:
+    return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
+
+
+def _seed(seed: int) -> int:
+    return whole("seeds", seed, 0, 2**63 - 1)

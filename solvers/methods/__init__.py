@@ -1,0 +1,1 @@
+"""One method a file, its equation on top: plans, fields, or both."""

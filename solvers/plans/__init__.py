@@ -1,0 +1,1 @@
+"""Runs as lists of legs: made, cut, begun from a clip, and played by the only loop."""

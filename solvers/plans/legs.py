@@ -1,0 +1,119 @@
+"""Legs: sampling as a list of solver steps, each of one field.
+
+A plan is data. It is made without a network, can be printed, counted, cut, joined and compared, and is all that
+`integrate` needs to know of a sampler.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from ivmix.solvers.algebra.guidance import Guidance, scale_at
+from ivmix.solvers.schedules.grids import check_grid
+from ivmix.solvers.steps.onestep import Euler
+from ivmix.solvers.steps.solver import Solver
+
+
+@dataclass(frozen=True)
+class View:
+    """A change of the state around one leg, such as a resize: y = `enter(x)` before; after, `leave(y, x)` is y as x
+    was."""
+
+    name: str
+    enter: Callable[[Tensor], Tensor]
+    leave: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One solver step of one network's field, or, with `network=None`, one addition of fresh noise.
+
+    `told`: the level the network is told; `source`, `target`: the levels the state moves between; `guidance`: signed
+    scale, None for a field that has its own; `label`: the role in its step ("step", "I down 1", …), which is also the
+    lane in which a multistep solver remembers; `step`: number of the outer step, from 0.
+
+    In all plans but replicas of the authors' code, `told` is `source`, and `source` is the last leg's `target`; any
+    other leg acts on z rather than x, which `integrate` does given the schedule that relates them.
+
+    A leg of noise from 0 with `keep`, a linear filter of `b c f h w`, begins a run again: in z, what `keep` passes of
+    x0 with the noise the first run began with, and what it stops of fresh noise (see `freeinit`).
+    """
+
+    network: str | None
+    label: str
+    told: float
+    source: float
+    target: float
+    guidance: float | None
+    solver: Solver
+    step: int
+    view: View | None = None
+    keep: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, Solver):
+            raise TypeError(f"solver: got {self.solver!r}, expected an instance of a solver, such as Euler()")
+        if self.keep is not None and (self.network is not None or self.source != 0):
+            raise ValueError(
+                f"keep: got {self.keep!r} for a leg of {self.network!r} from {self.source:g}; it is for a leg of noise "
+                "from 0"
+            )
+
+    def __str__(self) -> str:
+        scale = "" if self.guidance is None else f" {self.guidance:+g}"
+        told = "" if self.told == self.source else f" (told {self.told:.4g})"
+        move = f"{self.source:.4g} -> {self.target:.4g}"
+        return f"{self.step:3d} {self.label:9s} {self.network or 'noise':6s} {move}{told}{scale}"
+
+
+def progress(step: int, n: int) -> float:
+    """u of outer step `step` out of `n`: 0 at the first, 1 at the last, 0 for a single one."""
+    return step / (n - 1) if n > 1 else 0.0
+
+
+def plain(
+    sigmas: Tensor,
+    guidance: Guidance = None,
+    solver: Solver | None = None,
+    network: str = "video",
+    *,
+    lower_order_final: bool = False,
+) -> list[Leg]:
+    """One leg per interval of the grid `sigmas` (n + 1,), decreasing (sampling) or increasing (inversion).
+
+    `guidance` is a number or a function of progress for a `Guided` field, None for a denoiser. `solver` defaults to
+    Euler. With `lower_order_final` a multistep solver's last steps fall in order, to 1 at the last: Euler's, as peers
+    of that word do, which steadies high orders in few steps.
+
+    >>> import torch
+    >>> for leg in plain(torch.tensor([10.0, 1.0, 0.0]), guidance=7.5):
+    ...     print(leg)
+      0 step      video  10 -> 1 +7.5
+      1 step      video  1 -> 0 +7.5
+    """
+    levels: list[float] = check_grid(sigmas, direction="any").tolist()
+    n, solver = len(levels) - 1, suited(solver or Euler(), levels)
+    plan = []
+    for i, (source, target) in enumerate(pairwise(levels)):
+        rule = solver.lowered(n - i) if lower_order_final and isinstance(solver, Solver) else solver
+        plan.append(Leg(network, "step", source, source, target, scale_at(guidance, progress(i, n)), rule, i))
+    return plan
+
+
+def suited(solver: Solver, levels: list[float]) -> Solver:
+    """`solver` as a run on the grid `levels` plays it (`Solver.on`)."""
+    return solver.on(levels) if isinstance(solver, Solver) else solver  # a Leg says what else it is
+
+
+def planned_nfe(legs: Iterable[Leg]) -> dict[str, int]:
+    """Guided evaluations per network that solvers will make (`Solver.cost`).
+
+    Multistep solvers with a `start` make more at first, and adaptive ones are counted as one attempt an interval.
+    """
+    counts: dict[str, int] = {}
+    for leg in legs:
+        if leg.network is not None:
+            counts[leg.network] = counts.get(leg.network, 0) + leg.solver.cost(leg.source, leg.target)
+    return counts

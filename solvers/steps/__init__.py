@@ -1,0 +1,1 @@
+"""What a step of a solver is, and every step there is."""
