@@ -5,8 +5,8 @@ from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from ivmix.models.checkpoints.folder import printable
-from ivmix.models.checkpoints.folder import short as short
+from ivmix.models.quoting import printable
+from ivmix.models.quoting import short as short
 from ivmix.solvers.checks import count
 
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null",

@@ -1,10 +1,10 @@
 """Networks: one UNet for image and video, its VAE and text encoder, loaded from any public layout."""
 
-from ivmix.models.checkpoints.build import first_not_finite
-from ivmix.models.checkpoints.folder import save_folder
+from ivmix.models.checkpoints.folders import save_folder
 from ivmix.models.checkpoints.inspection import Inspection, inspect
 from ivmix.models.checkpoints.load import load_folder, load_text_encoder, load_unet, load_vae
 from ivmix.models.checkpoints.lora import LoRA, merge_loras, read_lora
+from ivmix.models.checkpoints.state import first_not_finite
 from ivmix.models.compile import compile_network
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
 from ivmix.models.text.prompts import encode_prompts, parse_weights

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ivmix.models.checkpoints.folder import check_config, check_entries
+from ivmix.models.config import check_config, check_entries
 from ivmix.models.layers import Attention, Downsample, Resnet, Upsample
 
 EPS = 1e-6

@@ -23,11 +23,12 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 
 from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, level
+from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.guidance import Guidance, GuidanceRamp, Guided
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.algebra.rescale import Rescaled
-from ivmix.solvers.methods.composite import Composite, Progress, composite
+from ivmix.solvers.methods.composite import Progress, composite
 from ivmix.solvers.methods.freeinit import LowPass, freeinit
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mixture import late, mixture
@@ -35,7 +36,7 @@ from ivmix.solvers.methods.official import Official
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
-from ivmix.solvers.plans.integrate import Evaluation, Field, NotFiniteError, Record, Run, integrate
+from ivmix.solvers.plans.integrate import Evaluation, NotFiniteError, Record, Run, integrate
 from ivmix.solvers.plans.legs import Leg, View, plain, planned_nfe
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.schedules.schedule import Schedule

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 def scheduler(path: "Path") -> dict[str, Any]:
     """What a scheduler_config.json says of training, in this package's words, and of sampling, in its own. `problem` is
     why it cannot be said, else None."""
-    from ivmix.models.checkpoints.folder import read_json
+    from ivmix.models.json_files import read_json
     from ivmix.pairs.scheduler import read_scheduler, sampling_facts
 
     raw, problem = read_json(path, infinities=True), None
@@ -89,7 +89,7 @@ def scheduler(path: "Path") -> dict[str, Any]:
 
 
 def scheduler_block(raw: dict[str, Any]) -> str:
-    from ivmix.models.checkpoints.folder import printable
+    from ivmix.models.quoting import printable
     from ivmix.pairs.scheduler import in_words
 
     lines = [raw["path"], f"  scheduler     {printable(raw['class'], 100) or 'of no class'}"]
@@ -105,11 +105,12 @@ def scheduler_block(raw: dict[str, Any]) -> str:
 
 def known_judge(found: "Inspection") -> "Inspection":
     """What a file of no public layout is, if its config says that it is the network which measures the sprite world."""
-    from ivmix.models.checkpoints.build import build, misfits, shapes_of
     from ivmix.models.checkpoints.files import read_state
-    from ivmix.models.checkpoints.folder import read_json
     from ivmix.models.checkpoints.inspection import Part
     from ivmix.models.checkpoints.load import read_config
+    from ivmix.models.checkpoints.state import misfits
+    from ivmix.models.json_files import read_json
+    from ivmix.models.meta import build, shapes_of
     from ivmix.sprites.judge import Judge, JudgeConfig
 
     config_file = found.path.with_name("config.json")
@@ -125,7 +126,7 @@ def known_judge(found: "Inspection") -> "Inspection":
 
 
 def block(found: "Inspection", keys: bool) -> str:
-    from ivmix.models.checkpoints.folder import printable
+    from ivmix.models.quoting import printable
 
     dtypes = ", ".join(f"{count:,} of {dtype}" for dtype, count in found.dtypes.items())
     lines = [

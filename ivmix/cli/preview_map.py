@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ivmix.cli.options import MODEL, say
 
 if TYPE_CHECKING:
-    from ivmix.models.checkpoints.folder import Local
+    from ivmix.models.checkpoints.folders import Local
 
 
 def add(commands: Any) -> None:

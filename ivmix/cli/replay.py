@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ivmix.generation.record import Read, Record, read_record
+from ivmix.generation.record import Record, read_record
 from ivmix.generation.requests import Request
 from ivmix.generation.result import record_path
+from ivmix.pairs.facts import Read
 from ivmix.pairs.scheduler import in_words
 
 

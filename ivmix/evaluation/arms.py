@@ -13,7 +13,7 @@ import torch
 from ivmix.generation.arguments import read_strength
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import to_frames
-from ivmix.models.checkpoints.folder import read_value
+from ivmix.models.json_files import read_value
 from ivmix.pairs.pair import Pair
 from ivmix.samplers.reading import sampling
 from ivmix.solvers import Guided, planned_nfe

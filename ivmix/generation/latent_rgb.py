@@ -25,7 +25,8 @@ from torch import Tensor
 
 from ivmix.media import Frames, to_frames, write_text
 from ivmix.media.files import StrPath
-from ivmix.models.checkpoints.folder import Local, read_json
+from ivmix.models.checkpoints.folders import Local
+from ivmix.models.json_files import read_json
 from ivmix.typed import check, short
 
 FORMAT = 1

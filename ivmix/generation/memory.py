@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from ivmix.models import UNetConfig, VAEConfig
-from ivmix.models.checkpoints.build import build
+from ivmix.models.meta import build
 from ivmix.models.unet.cost import Alive, Kernels, forward_cost
 from ivmix.models.vae import Decoder
 from ivmix.pairs.pair import Pair

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any, TypedDict, get_args, get_type_hints
 
 from ivmix.devices import DTYPES, dtype_name
-from ivmix.models.checkpoints.folder import printable, read_json
 from ivmix.models.checkpoints.hub import parse
 from ivmix.models.compile import Mode
+from ivmix.models.json_files import read_json
+from ivmix.models.quoting import printable
 from ivmix.models.text.prompts import clean
+from ivmix.pairs.facts import Read, RunAs
 from ivmix.pairs.swaps import Swaps
 from ivmix.samplers.reading import sampling
 from ivmix.typed import check, check_keys, short, whole
@@ -24,27 +26,6 @@ class Given(TypedDict):
 
     path: str | None
     sha256: str
-
-
-class Pin(TypedDict):
-    """Size in bytes and hash of a file."""
-
-    bytes: int
-    sha256: str
-
-
-class Read(TypedDict):
-    """What was read of a source, by name, and the hub's commit if it is there."""
-
-    commit: str | None
-    files: dict[str, Pin]
-
-
-# What a model was run as, and where prediction and schedule are said to be so; the rest is as in pair.json.
-RunAs = TypedDict("RunAs", {
-    "prediction": str, "schedule": dict[str, Any], "from": dict[str, str], "clip_skip": int, "fps": float | None,
-    "latent_size": int | None, "motion_norm": str | None,
-})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ivmix.generation.arguments import read_prompt
-from ivmix.models.checkpoints.folder import parse_json, printable
+from ivmix.models.json_files import parse_json
+from ivmix.models.quoting import printable
 from ivmix.models.text.prompts import clean
 from ivmix.typed import check, check_keys, short
 

@@ -30,7 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
-from ivmix.models.checkpoints.folder import printable, read_json
+from ivmix.models.json_files import read_json
+from ivmix.models.quoting import printable
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.scheduler import Prediction
 from ivmix.samplers.reading import sampling

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ivmix.devices import DTYPES, dtype_name, find_device, find_dtype
-from ivmix.generation.record import Read, RunAs
 from ivmix.models import (
     VAE,
     CLIPText,
@@ -31,13 +30,14 @@ from ivmix.models import (
     merge_loras,
     read_lora,
 )
-from ivmix.models.checkpoints.folder import PICKLES, SAFETENSORS, Local
+from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local
 from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.compile import Compiled, Mode
 from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.description import describe
+from ivmix.pairs.facts import Read, RunAs
 from ivmix.pairs.parts import fetch_all, fitting, pinned, read_from
 from ivmix.pairs.scheduler import Prediction, in_words
 from ivmix.pairs.swaps import Swaps, check_there, swapped

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ivmix.generation.record import Read
 from ivmix.models.checkpoints.files import read_state
-from ivmix.models.checkpoints.folder import Local
+from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.hub import Hub, MissingError, cache
 from ivmix.models.checkpoints.load import matching
 from ivmix.models.checkpoints.sources import locate, sha256
 from ivmix.pairs.description import PARTS
+from ivmix.pairs.facts import Read
 
 Files = dict[tuple[str, str], Local]  # of a part and its source
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ivmix.models.checkpoints.folder import parse_json, printable, read_json, short
+from ivmix.models.json_files import parse_json, read_json
+from ivmix.models.quoting import printable, short
 from ivmix.solvers import Schedule
 from ivmix.solvers.schedules.foreign import from_diffusers, is_flow, own_words
 

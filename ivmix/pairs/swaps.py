@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ivmix.models import UNetConfig, inspect
-from ivmix.models.checkpoints.folder import Local
+from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.hub import Hub, parse
 from ivmix.models.checkpoints.load import read_config
 from ivmix.models.unet.temporal import MotionNorm

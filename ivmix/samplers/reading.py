@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from ivmix.models.checkpoints.folder import printable
+from ivmix.models.quoting import printable
 from ivmix.samplers.elsewhere import ELSEWHERE, SOLVERS_ELSEWHERE
 from ivmix.samplers.samplers import OPTIONS, SAMPLERS, Sampling, one_of
 from ivmix.samplers.solver_names import SOLVERS

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ivmix.models.checkpoints.folder import check_config
+from ivmix.models.config import check_config
 
 
 @dataclass(frozen=True)

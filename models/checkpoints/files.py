@@ -17,16 +17,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ivmix.models.checkpoints.folder import (
-    PICKLES,
-    SAFETENSORS,
-    check_is_file,
-    parse_json,
-    printable,
-    read_json,
-    shards,
-    short,
-)
+from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, shards
+from ivmix.models.json_files import check_is_file, parse_json, read_json
+from ivmix.models.quoting import printable, short
 
 LARGEST_HEADER = 2**24  # bytes; the largest public file here needs a quarter of a million, LoRAs add tags in millions
 LARGEST_PICKLE = 2**21  # bytes without the tensors': 147 a tensor, so seven times Stable Diffusion's with its averages

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from ivmix.models.checkpoints.folder import PICKLES, SAFETENSORS, Local, choose, shards
+from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local, choose, shards
 
 TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
 SCHEDULER = "scheduler_config.json"

@@ -10,14 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from ivmix.models.checkpoints import configs
-from ivmix.models.checkpoints.build import build, misfits, shapes_of
 from ivmix.models.checkpoints.files import read_metadata, read_state
-from ivmix.models.checkpoints.folder import PICKLES, SAFETENSORS, STEMS, shards
+from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, STEMS, shards
 from ivmix.models.checkpoints.layouts import Found, find
 from ivmix.models.checkpoints.load import Weights, matching, motion_norm
 from ivmix.models.checkpoints.lora import parse_lora, read_config
 from ivmix.models.checkpoints.rules import LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
+from ivmix.models.checkpoints.state import misfits
+from ivmix.models.meta import build, shapes_of
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
 from ivmix.models.unet.temporal import normed, tables_left_out
 from ivmix.models.unet.unet import UNet, UNetConfig

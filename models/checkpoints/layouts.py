@@ -9,8 +9,8 @@ from itertools import islice
 
 from torch import Tensor
 
-from ivmix.models.checkpoints.folder import printable
 from ivmix.models.checkpoints.rules import Layout, LayoutError, Rule, drop, same
+from ivmix.models.quoting import printable
 
 # --- UNets ----------------------------------------------------------------------------------------------------------
 

@@ -16,12 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from ivmix.models.checkpoints import configs
-from ivmix.models.checkpoints.build import build, check_state, give, shapes_of
 from ivmix.models.checkpoints.files import read_state
-from ivmix.models.checkpoints.folder import Config, check_entries, one_number, printable, read_json
 from ivmix.models.checkpoints.layouts import AUTHORS, find
 from ivmix.models.checkpoints.rules import LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
+from ivmix.models.checkpoints.state import check_state, give
+from ivmix.models.config import Config, check_entries, one_number
+from ivmix.models.json_files import read_json
+from ivmix.models.meta import build, shapes_of
+from ivmix.models.quoting import printable
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
 from ivmix.models.unet.temporal import MotionConfig, MotionNorm, frame_positions, normed, tables_left_out
 from ivmix.models.unet.unet import UNet, UNetConfig

@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ivmix.models.checkpoints.build import StateError
 from ivmix.models.checkpoints.files import read_metadata, read_state
-from ivmix.models.checkpoints.folder import LARGEST_SIZE, parse_json, printable, read_json
 from ivmix.models.checkpoints.layouts import LAYOUTS
 from ivmix.models.checkpoints.sources import Source, locate
+from ivmix.models.checkpoints.state import StateError
+from ivmix.models.config import LARGEST_SIZE
+from ivmix.models.json_files import parse_json, read_json
+from ivmix.models.quoting import printable
 from ivmix.models.text.clip import CLIPText
 
 N = TypeVar("N", bound=nn.Module)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ivmix.models.checkpoints import hub
-from ivmix.models.checkpoints.folder import PICKLES, SAFETENSORS, Local, choose, shards
+from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local, choose, shards
 
 Source = str | Path | Local
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ivmix.models.checkpoints.folder import check_config, check_entries
+from ivmix.models.config import check_config, check_entries
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 from torch import Tensor
 
-from ivmix.models.checkpoints.folder import LARGEST_JSON, printable, read_json, short
+from ivmix.models.json_files import LARGEST_JSON, read_json
+from ivmix.models.quoting import printable, short
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 SHOWN = 400  # characters of a cut-off end that its warning shows

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ivmix.models.checkpoints.folder import check_config
+from ivmix.models.config import check_config
 from ivmix.models.layers import to_device
 
 

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ivmix.models.checkpoints.build import build
 from ivmix.models.layers import Attention, SpatialTransformer
+from ivmix.models.meta import build
 from ivmix.models.unet.averaging import FrameAveraging
 from ivmix.models.unet.temporal import FrameTransformer, TemporalConv
 from ivmix.models.unet.unet import UNet, UNetConfig

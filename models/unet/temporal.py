@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ivmix.models.checkpoints.folder import check_config
+from ivmix.models.config import check_config
 from ivmix.models.layers import Attention, FeedForward, group_norm
 
 TABLE = ".pos_embed.pe"  # how the key of a position table ends

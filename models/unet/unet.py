@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ivmix.models.checkpoints.folder import check_config, check_entries, one_number
+from ivmix.models.config import check_config, check_entries, one_number
 from ivmix.models.layers import (
     Downsample,
     KeysValues,

@@ -17,25 +17,12 @@ from typing import cast
 from torch import Tensor
 
 from ivmix.solvers.algebra.affine import Affine, Weight
+from ivmix.solvers.algebra.field import Composite
 from ivmix.solvers.algebra.guidance import Guidance, GuidanceRamp, Guided, guide, scale_at
 from ivmix.solvers.checks import SLACK, within
 from ivmix.solvers.methods.ivmixed import Reach, check_interval, check_period, check_reach, parse_pattern
 from ivmix.solvers.plans.legs import progress
 from ivmix.solvers.schedules.grids import check_grid
-
-
-@dataclass(frozen=True, eq=False)
-class Composite:
-    """A mean denoiser, whose weights sum to 1, and the rate of fresh noise, k_R (0: an ODE)."""
-
-    denoise: Affine
-    churn: Weight = 0.0
-
-    @property
-    def eta(self) -> Weight:
-        """sqrt(churn): the stochasticity of the `DDIM` that follows it, as `SDEDPMSolverPP2M(churn)` does."""
-        churn = self.churn
-        return (lambda sigma: math.sqrt(churn(sigma))) if callable(churn) else math.sqrt(churn)
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,13 @@ from torch.func import debug_unwrap
 
 from ivmix.solvers.algebra.affine import Affine, Output, combine, count_rows, predict, value_at
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, cast, level, like
-from ivmix.solvers.algebra.guidance import Guided, guide
+from ivmix.solvers.algebra.field import Composite, Field
+from ivmix.solvers.algebra.guidance import guide
 from ivmix.solvers.algebra.noise import RecordedNoise, draw
 from ivmix.solvers.checks import check_legs
-from ivmix.solvers.methods.composite import Composite
 from ivmix.solvers.plans.editing import noised
 from ivmix.solvers.plans.legs import Leg
 from ivmix.solvers.schedules.schedule import Schedule
-
-Field = Guided | Composite | Denoiser
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,10 +25,11 @@ from torch import Tensor
 
 from ivmix.solvers.algebra.affine import Affine
 from ivmix.solvers.algebra.denoiser import level
+from ivmix.solvers.algebra.field import Field
 from ivmix.solvers.algebra.guidance import Guidance, Guided, guide, scale_at
 from ivmix.solvers.checks import SLACK, within
 from ivmix.solvers.methods.ivmixed import IVMixed, Reach, parse_pattern
-from ivmix.solvers.plans.integrate import Field, integrate
+from ivmix.solvers.plans.integrate import integrate
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
 

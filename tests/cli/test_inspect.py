@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from ivmix.cli import main
 from ivmix.models import MotionConfig, UNet, UNetConfig, inspect
-from ivmix.models.checkpoints.build import build
 from ivmix.models.checkpoints.layouts import AUTHORS, LAYOUTS
+from ivmix.models.meta import build
 from ivmix.pairs.description import EMBEDDED
 
 VAE_FILE = EMBEDDED["sprites"] / "vae" / "diffusion_pytorch_model.safetensors"

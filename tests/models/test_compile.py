@@ -32,8 +32,8 @@ from ivmix.models import (
     UNetConfig,
     VAEConfig,
 )
-from ivmix.models.checkpoints.build import build
 from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
+from ivmix.models.meta import build
 
 Make = Callable[..., Tensor]
 Arguments = tuple[Tensor, Tensor, Condition]

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models import VAE, VAEConfig, load_folder
-from ivmix.models.checkpoints.build import build
+from ivmix.models.meta import build
 from ivmix.models.vae import FIXED_ENTRIES, shares, tiled
 from ivmix.pairs.description import EMBEDDED
 from ivmix.sprites.world import random_scenes, render

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ivmix.models.checkpoints.folder import read_json
+from ivmix.models.json_files import read_json
 from ivmix.pairs.description import EMBEDDED
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.sprites.measure import Scores, real_clips

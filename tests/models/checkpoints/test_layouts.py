@@ -19,9 +19,9 @@ from ivmix.models import (
     VAEConfig,
 )
 from ivmix.models.checkpoints import configs
-from ivmix.models.checkpoints.build import build, shapes_of
 from ivmix.models.checkpoints.layouts import EXTRAS, LAYOUTS, Found, find
 from ivmix.models.checkpoints.rules import Layout, LayoutError, Rule, Template, numbers
+from ivmix.models.meta import build, shapes_of
 from ivmix.models.unet.unet import MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
 
 Shapes = dict[str, tuple[int, ...]]

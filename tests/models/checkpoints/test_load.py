@@ -27,9 +27,9 @@ from ivmix.models import (
     load_vae,
     save_folder,
 )
-from ivmix.models.checkpoints.build import StateError
 from ivmix.models.checkpoints.layouts import LAYOUTS
 from ivmix.models.checkpoints.rules import Layout, LayoutError
+from ivmix.models.checkpoints.state import StateError
 
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
 State = dict[str, Tensor]

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ivmix.models import CLIPText, CLIPTextConfig, LoRA, MotionConfig, UNet, UNetConfig, merge_loras, read_lora
 from ivmix.models.checkpoints import hub
-from ivmix.models.checkpoints.build import StateError, build
 from ivmix.models.checkpoints.lora import match, names_of_modules, parse_lora
+from ivmix.models.checkpoints.state import StateError
+from ivmix.models.meta import build
 from ivmix.models.unet.unet import MODELSCOPE, VIDEOCRAFTER2
 
 Shapes = dict[str, tuple[int, ...]]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ivmix.models import CLIPText, CLIPTextConfig
-from ivmix.models.checkpoints.build import build
+from ivmix.models.meta import build
 from ivmix.models.text.clip import ACTIVATIONS
 
 SMALL = CLIPTextConfig(

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ivmix.models import AveragingConfig, Condition, MotionConfig, SpaceTimeConfig, UNet, UNetConfig
-from ivmix.models.checkpoints.build import build
 from ivmix.models.layers import Attention, SpatialTransformer, sinusoid
+from ivmix.models.meta import build
 from ivmix.models.unet.unet import FIXED_ENTRIES, MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
 
 Make = Callable[..., Tensor]

@@ -1,42 +1,15 @@
-"""A network from its config and its weights: built on meta, checked key by key, and given its weights whole."""
+"""Weights for a network that was built on meta: checked key by key, and assigned whole."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from ivmix.models.checkpoints.folder import printable
+from ivmix.models.quoting import printable
 
 N = TypeVar("N", bound=nn.Module)
-
-MOST_TENSORS = 5_000  # of a network; the largest public one here has a third of it
-
-
-class Blueprint(TorchFunctionMode):
-    """Modules built inside draw no initial weights, and cannot grow without bound.
-
-    On meta, drawing imports torch's compiler: seconds for nothing.
-    """
-
-    tensors = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
-            return args[0] if args else (kwargs or {})["tensor"]
-        if func is torch.empty:
-            self.tensors += 1
-            if self.tensors > MOST_TENSORS:
-                raise ValueError(f"more than {MOST_TENSORS:,} tensors")
-        return func(*args, **(kwargs or {}))
-
-
-def build(network: type[N], config: Any) -> N:
-    """The network on meta: shapes without memory."""
-    with torch.device("meta"), Blueprint():
-        return network(config)
 
 
 class StateError(ValueError):
@@ -67,10 +40,6 @@ def check_state(path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, tu
     kinds = misfits(state, wanted)
     if any(kinds):
         raise StateError(path, network, kinds)
-
-
-def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
 def first_not_finite(module: nn.Module) -> str | None:

@@ -25,9 +25,9 @@ from ivmix.models import (
     load_folder,
     save_folder,
 )
-from ivmix.models.checkpoints import folder
-from ivmix.models.checkpoints.build import StateError
+from ivmix.models.checkpoints import folders
 from ivmix.models.checkpoints.rules import LayoutError
+from ivmix.models.checkpoints.state import StateError
 
 TEXT_CONFIG = CLIPTextConfig(
     vocab_size=30, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
@@ -277,7 +277,7 @@ def test_a_save_that_breaks_off_leaves_the_old_files_whole(
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "save_file", half)
+    monkeypatch.setattr(folders, "save_file", half)
     with pytest.raises(OSError, match="No space left"):
         save_folder(randomised(VAE(vae.config), seed=1), saved)
     assert {p.name: p.read_bytes() for p in saved.iterdir()} == before

@@ -1,0 +1,25 @@
+"""What a leg's field may be."""
+
+import math
+from dataclasses import dataclass
+
+from ivmix.solvers.algebra.affine import Affine, Weight
+from ivmix.solvers.algebra.denoiser import Denoiser
+from ivmix.solvers.algebra.guidance import Guided
+
+
+@dataclass(frozen=True, eq=False)
+class Composite:
+    """A mean denoiser, whose weights sum to 1, and the rate of fresh noise, k_R (0: an ODE)."""
+
+    denoise: Affine
+    churn: Weight = 0.0
+
+    @property
+    def eta(self) -> Weight:
+        """sqrt(churn): the stochasticity of the `DDIM` that follows it, as `SDEDPMSolverPP2M(churn)` does."""
+        churn = self.churn
+        return (lambda sigma: math.sqrt(churn(sigma))) if callable(churn) else math.sqrt(churn)
+
+
+Field = Guided | Composite | Denoiser
