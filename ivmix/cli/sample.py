@@ -204,7 +204,8 @@ def draw(
 
     if len(there) == len(jobs):
         return
-    size, place = options.batch_size or "auto", None
+    size: Any = options.batch_size or "auto"
+    place = None
     if kept.record is not None and options.batch_size is None:
         size = kept.record.batch_sizes[0]
         place = kept.record.batch_places[0] if len(jobs) == len(kept.requests) == 1 else None
