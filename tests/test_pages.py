@@ -1,10 +1,13 @@
 """What the pages say: Python runs as printed, commands parse, links lead somewhere, tables are stored measurements."""
 
+import importlib.util
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -104,6 +107,28 @@ def test_every_page_is_linked_from_the_readme_or_from_one_that_is():
         targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text(page))
         waiting += [(page.parent / target).resolve() for target in targets]
     assert {str(page.relative_to(ROOT)) for page in seen} >= PAGES.keys() - {"CHANGELOG.md"}
+
+
+@pytest.fixture(scope="module")
+def api() -> ModuleType:
+    """notebooks/api.py, which writes the page of names."""
+    spec = importlib.util.spec_from_file_location("api", ROOT / "notebooks" / "api.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclass looks for the names of its types
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_names_is_what_its_script_writes(api):
+    assert PAGES["notebooks/api.md"] == api.page(), "run python notebooks/api.py"
+
+
+def test_every_public_name_says_what_it_is_and_comes_from_where_the_page_says(api):
+    for name in api.names():
+        assert 10 < len(name.line) < 250, name
+        assert hasattr(importlib.import_module(name.door), name.name), name
 
 
 def test_the_quick_start_holds_two_bash_blocks():

@@ -98,6 +98,11 @@ def test_no_file_of_code_is_longer_than_400_lines() -> None:
     assert not long
 
 
+def test_the_page_of_names_shows_every_room() -> None:
+    page = (ROOT / "notebooks" / "api.md").read_text(encoding="utf-8")
+    assert not {name for name in PACKAGES if f" [`{name}`](" not in page}
+
+
 def test_tests_stand_in_the_room_of_what_they_test() -> None:
     rooms = {name.removeprefix("ivmix.").replace(".", "/") for name in PACKAGES}
     folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
