@@ -38,10 +38,15 @@ INSIDE = {  # what has no front door and is used from its own file
     ),
     "ivmix.solvers.theory.analysis": ("ModifiedComposite", "richardson"),
     "ivmix.models.unet.cost": ("forward_cost",),
-    "ivmix.evaluation.arms": ("Arm", "Truth", "read_arms"),
-    "ivmix.evaluation.jobs": ("Design", "Maker"),
+    "ivmix.evaluation.benchmark": ("Benchmark", "DrawnReference"),
+    "ivmix.evaluation.legend": ("Column",),
+    "ivmix.evaluation.arms": ("Arm", "read_arms"),
+    "ivmix.evaluation.design": ("Design",),
+    "ivmix.evaluation.jobs": ("Maker",),
     "ivmix.evaluation.run": ("evaluate",),
     "ivmix.evaluation.comparison": ("compare",),
+    "ivmix.sprites.benchmark": ("sprites", "scorer"),
+    "ivmix.sprites.truth": ("Truth",),
     "ivmix.sprites.measure": ("measure", "Scores", "load_judge"),
 }  # fmt: skip
 HEAD = """# Names

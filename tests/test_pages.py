@@ -14,11 +14,13 @@ import pytest
 
 from ivmix import TextToVideo
 from ivmix.cli import parse
-from ivmix.evaluation.arms import ARMS, TRUTHS, core_arms, full_arms
+from ivmix.evaluation.arms import ARMS, core_arms, full_arms
 from ivmix.evaluation.report import Estimate, distance_text, evaluations, plus_minus
 from ivmix.pairs.pair import fingerprint
 from ivmix.samplers.solver_names import SOLVERS
+from ivmix.sprites.benchmark import COLUMNS
 from ivmix.sprites.measure import load_judge
+from ivmix.sprites.truth import TRUTHS
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "notebooks" / "data"
@@ -158,7 +160,7 @@ def cell(arm: Mapping[str, Any], column: str) -> str:
         return evaluations(arm["nfe"])
     if distance := {"Fréchet": "frechet", "MMD": "mmd"}.get(column):
         return distance_text(arm[distance]["mean"], arm[distance].get("deviation"))
-    return plus_minus(column, Estimate(**arm["columns"][column]))
+    return plus_minus(COLUMNS[column], Estimate(**arm["columns"][column]))
 
 
 @pytest.mark.parametrize(
