@@ -108,6 +108,8 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
+    """Two models that share latents, loaded, with what both need: autoencoder, text encoders, sizes, defaults."""
+
     name: str
     source: str  # what names it: a known pair's name, or its folder
     folder: Path

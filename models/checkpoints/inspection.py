@@ -47,9 +47,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Inspection:
-    """`dtypes` counts tensors; `dropped` are the keys that loading leaves out on purpose.
+    """What `inspect` found in a file of weights, to print or to read.
 
-    `problem` is why no layout fits, if none does: then there are no parts.
+    `dtypes` counts tensors; `dropped` are the keys that loading leaves out on purpose. `problem` is why no layout fits,
+    if none does: then there are no parts.
     """
 
     path: Path

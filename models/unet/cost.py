@@ -50,8 +50,9 @@ def forward_cost(
     config: UNetConfig, frames: int, height: int, width: int, *, rows: int = 2, tokens: int = 77,
     temporal: bool = True, dtype: torch.dtype = torch.float32,
 ) -> Cost:  # fmt: skip
-    """Of `rows` clips of latents (frames, height, width), each told `tokens` of text; two rows are a guided evaluation.
+    """Floating-point operations and memory of a UNet's forward pass, by kind of layer, without weights.
 
+    Of `rows` clips of latents (frames, height, width), each told `tokens` of text; two rows are a guided evaluation.
     `temporal=False` is the image model that shares the spatial weights, as in `UNet.forward`.
 
     >>> small = UNetConfig(block_out_channels=(32, 64), attention_levels=(False, True), layers_per_block=1)

@@ -1,8 +1,8 @@
 """Files from strangers, or changed by hand, through the command: one line each that names what is wrong.
 
-As a program, `python tests/test_strangers_files.py FOLDER`, this runs every command of the table in one process under a
-limit of memory, and prints what each said; the tests start it once. It builds a pair of the smallest networks, and a
-case changes one of its files, or writes one of its own.
+As a program, `python tests/pairs/test_strangers_files.py FOLDER`, this runs every command of the table in one process
+under a limit of memory, and prints what each said; the tests start it once. It builds a pair of the smallest networks,
+and a case changes one of its files, or writes one of its own.
 """
 
 import contextlib
