@@ -6,6 +6,8 @@ from typing import Any
 
 from ivmix.cli.options import add_model, given_arms, load_model, parse_size
 
+PROMPT = "a red circle moving left"  # one that the embedded pair knows; to the others it is as dear as any
+
 
 def add(commands: Any) -> None:
     command = commands.add_parser(
@@ -42,6 +44,7 @@ def run(options: argparse.Namespace) -> None:
     for arm in arms:
         arm.settings(model)  # an arm that cannot be is found before the first is timed
     timings = bench(
-        model, arms, options.rounds, progress=not options.quiet, frames=options.frames, height=height, width=width
-    )
+        model, PROMPT, arms, options.rounds, progress=not options.quiet,
+        frames=options.frames, height=height, width=width,
+    )  # fmt: skip
     sys.stdout.write(table(timings) + "\n")
