@@ -19,7 +19,7 @@ from ivmix.samplers.samplers import SAMPLERS
 
 PAGE = Path(__file__).with_name("api.md")
 ROOT = PAGE.parents[1]
-ROOMS = (
+ORDER = (
     "ivmix", "ivmix.generation", "ivmix.pairs", "ivmix.samplers", "ivmix.media",
     "ivmix.solvers", "ivmix.solvers.algebra", "ivmix.solvers.schedules", "ivmix.solvers.steps", "ivmix.solvers.plans",
     "ivmix.solvers.methods", "ivmix.solvers.theory",
@@ -55,6 +55,22 @@ Every public name by room, in one line each: for whoever looks for what there is
 brackets stands what has to be given. Shapes, units, errors and sources are in the docstrings, where the links lead.
 `python notebooks/api.py` writes this page."""
 WIDEST = 60  # characters of a name with what it has to be given; what is longer is shown without
+
+
+@cache
+def rooms() -> list[str]:
+    """Every room in the order of the page: one that `ORDER` does not know after that which it lies in, or last."""
+    found = {
+        ".".join((door, *path.parent.relative_to(ROOT / top).parts))
+        for door, top in {"ivmix": "ivmix", "ivmix.solvers": "solvers", "ivmix.models": "models"}.items()
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+
+    def place(room: str) -> tuple[int, str]:
+        known = (k for k, other in enumerate(ORDER) if room == other or (k and room.startswith(f"{other}.")))
+        return max(known, default=len(ORDER)), room
+
+    return sorted(found, key=place)
 
 
 @dataclass(frozen=True)
@@ -145,7 +161,7 @@ def source(name: str, module: str) -> str:
 
 def names() -> Iterator[Name]:
     """Every public name once."""
-    for door in ROOMS:
+    for door in rooms():
         listed = getattr(import_module(door), "__all__", ())
         yield from (Name(name, source(name, door), door) for name in listed if not name.startswith("_"))
     for module, inside in INSIDE.items():
@@ -179,7 +195,7 @@ def samplers() -> str:
 
 
 def page() -> str:
-    by_room: dict[str, list[Name]] = {room: [] for room in ROOMS}
+    by_room: dict[str, list[Name]] = {room: [] for room in rooms()}
     for name in names():
         by_room[name.room].append(name)
     sections = {room: section(room, public) for room, public in by_room.items()}

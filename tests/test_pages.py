@@ -16,6 +16,7 @@ from ivmix import TextToVideo
 from ivmix.cli import parse
 from ivmix.evaluation.arms import ARMS, core_arms, full_arms
 from ivmix.evaluation.report import Estimate, distance_text, evaluations, plus_minus
+from ivmix.pairs.description import EMBEDDED, PUBLIC
 from ivmix.pairs.pair import fingerprint
 from ivmix.samplers.solver_names import SOLVERS
 from ivmix.sprites.benchmark import COLUMNS
@@ -220,3 +221,8 @@ def test_the_table_of_solvers_is_what_their_classes_say():
         solvers, each = re.findall(r"`(.+?)`", names), [int(order) for order in orders.split(", ")]
         listed |= {s: (n, int(stages)) for s, n in zip(solvers, each * (len(solvers) // len(each)), strict=True)}
     assert listed == {name: (solver.order, solver.stages) for name, solver in SOLVERS.items()}
+
+
+def test_the_table_of_pairs_has_every_pair():
+    names = [row[0].strip("`") for row in table("notebooks/public_checkpoints.md", "pair")[1]]
+    assert sorted(names) == sorted([*EMBEDDED, *PUBLIC])
