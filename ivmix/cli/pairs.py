@@ -7,7 +7,6 @@ from shlex import quote
 from typing import Any
 
 from ivmix.cli.options import flag
-from ivmix.samplers.options import OPTIONS
 
 
 def add(commands: Any) -> None:
@@ -31,11 +30,12 @@ def run(options: argparse.Namespace) -> None:
     import json
 
     from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
+    from ivmix.samplers.reading import completed
 
     names = [*EMBEDDED, *PUBLIC] if options.pair is None else [options.pair]
     found = [(name, *describe(name)[:2]) for name in names]
     if options.json:
-        raws = [raw | {"defaults": raw["defaults"] | samplers(raw["defaults"])} for _, raw, _ in found]
+        raws = [raw | {"defaults": raw["defaults"] | completed(raw["defaults"])} for _, raw, _ in found]
         sys.stdout.write(json.dumps(raws, indent=2, ensure_ascii=False) + "\n")
         return
     blocks = ["\n".join(about(*one)) + "\n" for one in found]
@@ -67,31 +67,12 @@ def about(name: str, raw: dict[str, Any], folder: Path) -> list[str]:
 
 def defaults(raw: dict[str, Any]) -> list[str]:
     """What a run of each sampler is told by default, as flags of `ivmix sample`."""
+    from ivmix.samplers.reading import completed, written
+
     lines = [f"Defaults: --sampler {raw['defaults']['sampler']} --frames {raw['frames']} "
              f"--size {raw['height']}x{raw['width']} --fps {raw['fps']:g} "
              f"--negative-prompt {quote(raw['defaults']['negative_prompt'])}; and by sampler"]  # fmt: skip
-    for sampler, options in samplers(raw["defaults"]).items():
+    for sampler, options in completed(raw["defaults"]).items():
         flags = (f"{flag(name)} {written(value)}" for name, value in options.items() if value is not None)
         lines.append(f"  {sampler:<10} {' '.join(flags)}")
     return lines
-
-
-def samplers(defaults: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every option of every sampler that the defaults know, as it is when none is given; of one that they leave
-    wanting, what they have."""
-    from ivmix.samplers.reading import sampling
-    from ivmix.samplers.samplers import SAMPLERS
-
-    found = {}
-    for name in [name for name in SAMPLERS if name in defaults]:
-        try:
-            said = sampling(defaults, {"sampler": name}).to_dict()
-        except ValueError:  # what is missing has to be given with a run
-            said = defaults[name]
-        found[name] = {option: said[option] for option in OPTIONS if option in said}
-    return found
-
-
-def written(value: Any) -> str:
-    """An option as a flag takes it."""
-    return ":".join(f"{part:g}" for part in value) if isinstance(value, list) else f"{value}"
