@@ -12,6 +12,7 @@ PROMPT = "a red circle moving left"  # one that the embedded pair knows; to the 
 def add(commands: Any) -> None:
     command = commands.add_parser(
         "bench",
+        usage="%(prog)s [options]",
         help="time the samplers against each other",
         description="Draws one clip by every sampler in turn, several times over, and prints the median seconds and "
         "the ratio to the first of them in the same round, with its range over the rounds. On a busy machine seconds "
@@ -23,8 +24,11 @@ def add(commands: Any) -> None:
         '  ivmix bench --arms mine.json      where mine.json holds [{"label": "heun", "options": {"sampler": '
         '"composite", "solver": "heun"}}, ...]',
     )
-    command.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
-    command.add_argument("--arms", metavar="JSON", help="these samplers, the first of them the one to divide by")
+    command.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="how often each is timed (default: %(default)s)"
+    )
+    command.add_argument("--arms", metavar="JSON", help="these samplers, the first of them the one to divide "
+                         "by (default: the video model alone in 50 steps, then each way to mix)")  # fmt: skip
     command.add_argument("--frames", type=int, metavar="N", help="length (default: the pair's)")
     command.add_argument("--size", metavar="HxW", help="in pixels (default: the pair's)")
     command.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -11,15 +11,18 @@ from ivmix.cli.options import add_model, add_prompts, load_model, say
 def add(commands: Any) -> None:
     command = commands.add_parser(
         "compare",
+        usage="%(prog)s PROMPT -o PATH [options]",
         help="one prompt through every sampler, side by side",
         description="Draws one prompt from the same noise with the video model alone, the image model frame by frame, "
         "IV-Mixed in both sequences, the composite ODE and a late mixture. Writes one labelled video, a contact sheet "
         "(.png) and the figures (.json), and prints a table with its legend.",
-        epilog="example:  ivmix compare 'a red circle moving left' -o cmp.mp4",
+        epilog="examples:\n"
+        "  ivmix compare 'a red circle moving left' -o cmp.mp4\n"
+        "  ivmix compare 'a corgi on a beach' -o corgi.webp --pair animatediff --seed 7",
     )
-    command.add_argument("prompt", help="what to draw, such as 'a red circle moving left'")
+    command.add_argument("prompt", metavar="PROMPT", help="what to draw, such as 'a red circle moving left'")
     command.add_argument("-o", "--output", required=True, metavar="PATH", help=".mp4, .gif or .webp")
-    command.add_argument("--seed", type=int, default=0, help="of the initial noise (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the initial noise (default: %(default)s)")
     command.add_argument(
         "--steps", type=int, metavar="N", help="outer steps, for all samplers (default: the pair's, each its own)"
     )
