@@ -46,6 +46,7 @@ def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files
             size = known.get("bytes")
             missing.append(error)
             commands.append(f"  {error.command}" + (f"  # {size / 1e9:.2g} GB" if size else ""))
+    asked.tell_plain()
     if missing:
         reasons = dict.fromkeys(error.reason for error in missing)
         raise FileNotFoundError(
