@@ -81,5 +81,9 @@ def find_vae(raw: dict[str, Any], source: str | None) -> "Local":
         raise ValueError("--vae '': expected a folder, a file or hub:owner/name")
     source = source or raw["vae"]
     variant = raw.get("files", {}).get(source, {}).get("variant")
-    hub = source.startswith("hub:")
-    return Hub().fetch(source, "vae", variant, fall_back=True) if hub else locate(source, "vae", variant)
+    if not source.startswith("hub:"):
+        return locate(source, "vae", variant)
+    hub = Hub()
+    found = hub.fetch(source, "vae", variant, fall_back=True)
+    hub.tell_plain()
+    return found

@@ -99,8 +99,9 @@ def make_job(
     noise, notes = (None, []) if latents is None else read_noise(latents, (count, *shape))
 
     load = Load(count, frames, height, width, vae_tile, image_frames, sampling.models)
-    batches = read_batches(pair, load, batch_size, place)
-    check_fits(pair, replace(load, clips=len(batches[0].clips)))
+    size = read_batch_size(pair, load, batch_size, place)
+    check_fits(pair, replace(load, clips=size))
+    batches = in_order(count, size) if place is None else among_copies(size, whole("place", place, 0, size - 1))
 
     negatives = read_texts("negative_prompt", negative_prompt, count, pair.defaults["negative_prompt"])
     image_negatives = read_texts("image_negative_prompt", image_negative_prompt, count, negatives)
@@ -176,14 +177,15 @@ def choose_sampling(pair: Pair, sampling: Sampling | None, options: Mapping[str,
     return sampling
 
 
-def read_batches(pair: Pair, load: Load, batch_size: int | Literal["auto"], place: int | None) -> list[Batch]:
-    """The clips of `load` in batches of one size, or one of them at its place in a batch. ValueError for others."""
-    size = batch_size if batch_size == "auto" else whole("batch_size", batch_size, 1, otherwise=", or \"auto\"")
+def read_batch_size(pair: Pair, load: Load, batch_size: int | Literal["auto"], place: int | None) -> int:
+    """How many clips run together: of those of `load`, or copies of a single one. ValueError for another."""
+    if batch_size != "auto":
+        batch_size = whole("batch_size", batch_size, 1, otherwise=", or \"auto\"")
     if place is None:
-        return in_order(load.clips, choose_batch(pair, load) if size == "auto" else min(size, load.clips))
-    if load.clips > 1 or size == "auto":
-        raise ValueError(f"place={place!r}: expected one prompt and its batch_size, got {load.clips} and {size}")
-    return among_copies(size, whole("place", place, 0, size - 1))
+        return choose_batch(pair, load) if batch_size == "auto" else min(batch_size, load.clips)
+    if load.clips > 1 or batch_size == "auto":
+        raise ValueError(f"place={place!r}: expected one prompt and its batch_size, got {load.clips} and {batch_size}")
+    return batch_size
 
 
 def leading(sampling: Sampling) -> int:
