@@ -43,6 +43,7 @@ from ivmix.pairs.scheduler import Prediction, in_words
 from ivmix.pairs.swaps import Swaps, check_there, swapped
 from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.algebra.network import Forward, enlargement
+from ivmix.sprites.averaging.unet import AVERAGING
 
 N = TypeVar("N", UNet, CLIPText)
 
@@ -215,7 +216,9 @@ def load_pair(
         spatial = files["unet", source]
         modules = None if motion is None else files["motion", motion]
         left_out = [*drop[spatial], *(drop[modules] if modules else ())]
-        return load_unet(spatial, motion=modules, motion_norm=norm, drop=left_out, device=device, dtype=dtype)
+        return load_unet(
+            spatial, motion=modules, motion_norm=norm, drop=left_out, layouts=[AVERAGING], device=device, dtype=dtype
+        )
 
     @cache
     def lora(text: str) -> tuple[LoRA, float]:

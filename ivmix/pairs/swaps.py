@@ -27,6 +27,7 @@ from ivmix.pairs.scheduler import (
     read_file,
     read_scheduler,
 )
+from ivmix.sprites.averaging.unet import AVERAGING
 from ivmix.typed import check, check_keys
 
 REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
@@ -202,7 +203,7 @@ def contents(model: str, asked: Hub, drop: Sequence[str] = ()) -> dict[str, str]
             return {part: str(place / part) for part in held}
     elif (Path(model) / "unet").is_dir():
         return {part: str(Path(model) / part) for part in (*PARTS, "vae", "scheduler") if (Path(model) / part).is_dir()}
-    parts = {part.name: model for part in inspect(on_this_machine(model, asked), drop).parts}
+    parts = {part.name: model for part in inspect(on_this_machine(model, asked), drop, [AVERAGING]).parts}
     return parts | (scheduler_beside(model, asked) if "unet" in parts else {})
 
 
@@ -239,5 +240,5 @@ def has_temporal_layers(unet: str, asked: Hub, drop: Sequence[str] = ()) -> bool
     config = Path(unet) / "config.json"
     if config.is_file():
         return read_config(UNetConfig, config).temporal is not None
-    configs = [part.config for part in inspect(unet, drop).parts if part.name == "unet"]
+    configs = [part.config for part in inspect(unet, drop, [AVERAGING]).parts if part.name == "unet"]
     return any(config is not None and config.temporal is not None for config in configs)
