@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
     from ivmix.models.checkpoints.inspection import inspect, weight_files
     from ivmix.pairs.trained_as import CONFIG
+    from ivmix.sprites.averaging.unet import AVERAGING
 
     sources: list[str | Path] = []
     for path in options.paths:
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
                 blocks.append(scheduler_block(raw))
                 faults |= raw["problem"] is not None
             else:
-                one = known_judge(inspect(source))
+                one = known_judge(inspect(source, layouts=[AVERAGING]))
                 raw = as_json(one, options.keys)
                 blocks.append(block(one, options.keys))
                 faults |= bool(one.problem or any(part.problems for part in one.parts))

@@ -10,6 +10,7 @@ from ivmix.models.checkpoints.hub import Hub, parse
 from ivmix.models.checkpoints.load import read_config
 from ivmix.pairs.description import PARTS
 from ivmix.pairs.trained_as import CONFIG, TrainedAs, read_file, read_scheduler
+from ivmix.sprites.averaging.unet import AVERAGING
 
 
 def parts_of(model: str, hub: Hub, drop: Sequence[str] = ()) -> dict[str, str]:
@@ -21,7 +22,7 @@ def parts_of(model: str, hub: Hub, drop: Sequence[str] = ()) -> dict[str, str]:
             return {part: str(place / part) for part in held}
     elif (Path(model) / "unet").is_dir():
         return {part: str(Path(model) / part) for part in (*PARTS, "vae", "scheduler") if (Path(model) / part).is_dir()}
-    parts = {part.name: model for part in inspect(on_this_machine(model, hub), drop).parts}
+    parts = {part.name: model for part in inspect(on_this_machine(model, hub), drop, [AVERAGING]).parts}
     return parts | (scheduler_beside(model, hub) if "unet" in parts else {})
 
 
@@ -72,5 +73,5 @@ def has_temporal_layers(unet: str, hub: Hub, drop: Sequence[str] = ()) -> bool:
     config = Path(unet) / "config.json"
     if config.is_file():
         return read_config(UNetConfig, config).temporal is not None
-    configs = [part.config for part in inspect(unet, drop).parts if part.name == "unet"]
+    configs = [part.config for part in inspect(unet, drop, [AVERAGING]).parts if part.name == "unet"]
     return any(config is not None and config.temporal is not None for config in configs)

@@ -39,6 +39,7 @@ from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.side import Side
 from ivmix.pairs.swaps import Swaps, check_there, with_swaps
 from ivmix.solvers import Schedule
+from ivmix.sprites.averaging.unet import AVERAGING
 
 N = TypeVar("N", UNet, CLIPText)
 
@@ -154,7 +155,9 @@ def load_pair(
         spatial = files["unet", source]
         modules = None if motion is None else files["motion", motion]
         left_out = [*drop[spatial], *(drop[modules] if modules else ())]
-        return load_unet(spatial, motion=modules, motion_norm=norm, drop=left_out, device=device, dtype=dtype)
+        return load_unet(
+            spatial, motion=modules, motion_norm=norm, drop=left_out, layouts=[AVERAGING], device=device, dtype=dtype
+        )
 
     @cache
     def lora(text: str) -> tuple[LoRA, float]:
