@@ -19,7 +19,7 @@ from ivmix.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ivmix.cli.replay import Kept
+    from ivmix.generation.replay import Kept
     from ivmix.generation.record import Record
     from ivmix.generation.requests import Request
     from ivmix.generation.result import Result
@@ -91,7 +91,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.cli.replay import Kept, recall, warn_of_changes
+    from ivmix.generation.replay import Kept, recall, warn_of_changes
     from ivmix.generation.result import check_outputs, numbered
     from ivmix.media import check_fps, check_writable
 

@@ -1,0 +1,70 @@
+"""What all open pages share: the model, the line before it, and a folder for what is drawn."""
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ivmix.demo.draw import Note, compare, sample
+from ivmix.demo.form import Form, recalled_form
+from ivmix.demo.line import Line, Tell
+from ivmix.generation.text_to_video import TextToVideo
+from ivmix.pairs.description import EMBEDDED, PUBLIC
+from ivmix.typed import short
+
+BUTTONS = {"sample": sample, "compare": compare}
+
+
+class Studio:
+    """One model at a time, that of the pair last drawn with: `load` gives it by the pair's name.
+
+    Runs of all pages go through one line; clips lie in `folder`, in one of their own for every owner and run.
+    """
+
+    def __init__(self, load: Callable[[str], TextToVideo], pair: str, folder: Path) -> None:
+        self._load, self.model = load, load(pair)
+        self._loaded = self.pair = self.model.pair.source
+        self.swaps, self.folder, self.line = self.model.pair.swaps, folder, Line()
+
+    @property
+    def pairs(self) -> list[str]:
+        """Those that can be chosen: by name, and the one it began with, which alone may have other models put in."""
+        swapped = any(self.swaps.to_dict().values())
+        return [self.pair] if swapped else list(dict.fromkeys([*EMBEDDED, *PUBLIC, self.pair]))
+
+    def run(self, owner: str, button: str, form: Form) -> Iterator[object]:
+        """What a button tells, see `ivmix.demo.draw`, and of the line before it, see `Line.run`."""
+        folder = self.folder / owner / secrets.token_hex(4)
+
+        def work(tell: Tell) -> None:
+            if form.pair != self._loaded:
+                tell(Note(f"loading {form.pair}"))
+                self._load_other(form.pair)
+            folder.mkdir(parents=True)
+            BUTTONS[button](self.model, form, folder, tell)
+
+        return self.line.run(owner, work)
+
+    def recall(self, path: Path) -> tuple[Form, list[str]]:
+        """The form of a record, and what of it is not as here. ValueError for one that cannot be drawn here."""
+        form, record = recalled_form(path)
+        if form.pair not in self.pairs:
+            raise ValueError(f"the record is of pair {short(form.pair)}: start `ivmix demo --pair` with it")
+        if record.swaps != self.swaps.to_dict():
+            raise ValueError("the record is of other models put in the pair's place: start `ivmix demo` with them")
+        here = self.model.record(form.prompt)
+        names = ("ivmix", "device", "dtype", "compile")
+        was = [f"{name} {getattr(record, name)}" for name in names if getattr(record, name) != getattr(here, name)]
+        others = [f"among {record.batch_sizes[0]} clips"] if record.batch_sizes[0] > 1 else []
+        return form, [f"it was drawn with {', '.join(was + others)}: the clip may differ here"] if was + others else []
+
+    def leave(self, owner: str) -> None:
+        """Cancels the runs of a page that was closed, and removes its clips."""
+        self.line.cancel(owner)
+        shutil.rmtree(self.folder / owner, ignore_errors=True)
+
+    def _load_other(self, pair: str) -> None:
+        del self.model  # before the other, so that memory holds one
+        self._loaded = ""
+        self.model = self._load(pair)
+        self._loaded = pair
