@@ -1,0 +1,130 @@
+"""What a run's options are called and mean: from here come the flags, their help, their checks and the tables.
+
+The samplers, `ivmix.samplers.samplers`, say which of them have an option, of what type and by what default. Nothing
+here imports torch: `ivmix sample --help` shows this, and is not to wait.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+SOLVERS = {
+    "euler": "Euler",
+    "heun": "Heun",
+    "midpoint": "Midpoint",
+    "rk4": "RK4",
+    "ab2": "AdamsBashforth2",
+    "ab3": "AdamsBashforth3",
+    "ab4": "AdamsBashforth4",
+    "exp-ab2": "ExponentialAB2",
+    "dpm2": "DPM2",
+    "dpm++2s": "DPMSolverPP2S",
+    "dpm++2m": "DPMSolverPP2M",
+    "dpm++3m": "DPMSolverPP3M",
+    "unipc2": "UniPC2",
+    "unipc3": "UniPC3",
+    "euler-ancestral": "EulerAncestral",
+    "er-sde": "ERSDE3",
+    "sde-dpm++2s": "SDEDPMSolverPP2S",
+    "sde-dpm++2m": "SDEDPMSolverPP2M",
+    "sde-dpm++3m": "SDEDPMSolverPP3M",
+    "sde-exp-ab2": "SDEExponentialAB2",
+}
+"""The class of `ivmix.solvers` that a solver's name stands for; those that draw fresh noise come last."""
+
+SPACINGS = (
+    "trailing", "leading", "linspace", "karras", "uniform-lam", "exponential", "dpm-linspace", "dpm-leading", "normal",
+    "sgm_uniform", "simple", "beta", "linear_quadratic",
+)  # fmt: skip
+"""Grids by name: those of `ivmix.solvers` but shifted-flow, whose shift is no option."""
+
+Kind = Literal["whole", "number", "text", "ramp", "part"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of samplers: what it means, how its value is written in a text, and what alone it may be.
+
+    `kind` is a whole number, a finite number, a text, a ramp of guidance (BEGIN[:END[:RHO]]) or a part of the run
+    (A:B). `least`, `most` and `above`, which is not reached, bound numbers, None: not; `choices` are all texts there
+    are. `expected` says so in an error where the bounds read badly.
+    """
+
+    help: str
+    metavar: str | None = None
+    kind: Kind = "text"
+    choices: tuple[str, ...] | None = None
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    expected: str = "a finite number, such as 4"
+
+
+OPTIONS = {
+    "steps": Option("outer steps", "N", "whole", least=1, most=1000),
+    "solver": Option(
+        "rule of the ordinary steps; the last six draw fresh noise, and euler is DDIM", "NAME", choices=tuple(SOLVERS)
+    ),
+    "spacing": Option(
+        "which levels the steps visit: training levels by diffusers' rules (trailing, leading, linspace; of its "
+        "multistep solvers dpm-linspace, dpm-leading), even in sigma^(1/7) (karras) or in log sigma (uniform-lam, also "
+        "called exponential), or as ComfyUI has them (normal, sgm_uniform, simple, beta; linear_quadratic, which is "
+        "for flows)",
+        "NAME", choices=SPACINGS,
+    ),
+    "end": Option(
+        "how a solver of order 2 and more steps to 0: ab2, with the slope it remembers, or euler, as other packages do",
+        "NAME", choices=("ab2", "euler"),
+    ),
+    "guidance": Option("video model's guidance scale; 1 is none", "W", "number"),
+    "pattern": Option("letters R, I, V that go up, a dash, I, V that come down: IV-IV", "UP-DOWN"),
+    "image_guidance": Option(
+        "scale of the image model's legs over the run, or its own scale (mixture, image)", "BEGIN[:END[:RHO]]", "ramp"
+    ),
+    "video_guidance": Option("scale of the video model's legs over the run", "BEGIN[:END[:RHO]]", "ramp"),
+    "interval": Option(
+        "part of the run in which the image model takes part: 0:1 is all of it (official: the authors' first and last "
+        "step, a and b of n, are a/n:(b+1)/n)",
+        "A:B", "part",
+    ),
+    "period": Option(
+        "every Nth mixed step has the video model on the I legs too; the authors' zz", "N", "whole", least=1, most=1000
+    ),
+    "sequence": Option(
+        "down-first (the authors' code) or up-first (the paper's figure)", "NAME", choices=("down-first", "up-first")
+    ),
+    "image_weight": Option(
+        "image model's share, 0 to 1", "M", "number", least=0, most=1, expected="a share from 0 to 1"
+    ),
+    "iterations": Option(
+        "how many runs, each from the low frequencies of the last one's clip", "K", "whole", least=1, most=100
+    ),
+    "spatial_cutoff": Option(
+        "what is low along rows and columns; 1 is Nyquist's frequency", "D", "number", above=0,
+        expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
+    ),
+    "temporal_cutoff": Option(
+        "what is low along frames; 1 is Nyquist's frequency", "D", "number", above=0,
+        expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
+    ),
+    "inversion_guidance": Option("guidance scale at which a step is undone", "W", "number"),
+    "zigzags": Option("how many first steps are taken, undone and retaken; by itself all but the last", "N", "whole",
+                      least=0),
+    "variant": Option(
+        "which of the authors' loops", "NAME", choices=("animatediff", "modelscope", "videocrafter")
+    ),
+}  # fmt: skip
+"""Every option of any sampler, in the order of the help."""
+
+
+def describe_samplers() -> dict[str, str]:
+    """One line a sampler, in the order of `ivmix.samplers.samplers.SAMPLERS`."""
+    return {
+        "ddim": "the video model alone",
+        "zigzag": "IV-Mixed as published: five evaluations a step",
+        "composite": "the ODE that zigzag converges to: one evaluation of each model a step, any solver",
+        "mixture": "a convex mixture of both models' predictions",
+        "image": "the image model frame by frame",
+        "freeinit": "the video model several times over, each from the last clip's low frequencies",
+        "zsampling": "the video model, its steps taken, undone and retaken",
+        "official": "the authors' own loops, quirks included",
+    }
