@@ -68,7 +68,7 @@ class Line:
     def close(self) -> None:
         """Cancels all runs and waits for the one being played. The line takes none after that."""
         self.cancel()
-        self._player.shutdown(cancel_futures=True)
+        self._player.shutdown()
 
     def _seen(self, ticket: Ticket, done: "Future[None]") -> Iterator[object]:
         before = 0

@@ -5,9 +5,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ivmix._version import __version__
 from ivmix.demo.draw import Note, compare, sample
 from ivmix.demo.form import Form, recalled_form
 from ivmix.demo.line import Line, Tell
+from ivmix.devices import dtype_name
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.pairs.description import EMBEDDED, PUBLIC
 from ivmix.typed import short
@@ -24,13 +26,16 @@ class Studio:
     def __init__(self, load: Callable[[str], TextToVideo], pair: str, folder: Path) -> None:
         self._load, self.model = load, load(pair)
         self._loaded = self.pair = self.model.pair.source
-        self.swaps, self.folder, self.line = self.model.pair.swaps, folder, Line()
+        self.folder, self.line = folder, Line()
+        began = self.model.pair
+        self.swaps = began.swaps.to_dict()
+        self.here = {"ivmix": __version__, "device": str(began.device), "dtype": dtype_name(began.dtype),
+                     "compile": began.compile}  # fmt: skip
 
     @property
     def pairs(self) -> list[str]:
         """Those that can be chosen: by name, and the one it began with, which alone may have other models put in."""
-        swapped = any(self.swaps.to_dict().values())
-        return [self.pair] if swapped else list(dict.fromkeys([*EMBEDDED, *PUBLIC, self.pair]))
+        return [self.pair] if self.swaps else list(dict.fromkeys([*EMBEDDED, *PUBLIC, self.pair]))
 
     def run(self, owner: str, button: str, form: Form) -> Iterator[object]:
         """What a button tells, see `ivmix.demo.draw`, and of the line before it, see `Line.run`."""
@@ -50,13 +55,11 @@ class Studio:
         form, record = recalled_form(path)
         if form.pair not in self.pairs:
             raise ValueError(f"the record is of pair {short(form.pair)}: start `ivmix demo --pair` with it")
-        if record.swaps != self.swaps.to_dict():
+        if record.swaps != self.swaps:
             raise ValueError("the record is of other models put in the pair's place: start `ivmix demo` with them")
-        here = self.model.record(form.prompt)
-        names = ("ivmix", "device", "dtype", "compile")
-        was = [f"{name} {getattr(record, name)}" for name in names if getattr(record, name) != getattr(here, name)]
-        others = [f"among {record.batch_sizes[0]} clips"] if record.batch_sizes[0] > 1 else []
-        return form, [f"it was drawn with {', '.join(was + others)}: the clip may differ here"] if was + others else []
+        was = [f"{name} {getattr(record, name)}" for name, here in self.here.items() if getattr(record, name) != here]
+        was += [f"{record.batch_sizes[0]} clips at a time"] if record.batch_sizes[0] > 1 else []
+        return form, [f"it was drawn with {', '.join(was)}: the clip may differ here"] if was else []
 
     def leave(self, owner: str) -> None:
         """Cancels the runs of a page that was closed, and removes its clips."""
