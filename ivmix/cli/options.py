@@ -115,7 +115,7 @@ def add_sampling(command: argparse.ArgumentParser) -> None:
 
 def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
     """What was given of `add_sampling`'s options, by their names in `ivmix.samplers`."""
-    from ivmix.samplers.samplers import OPTIONS
+    from ivmix.samplers.options import OPTIONS
 
     return {name: getattr(options, name) for name in ("sampler", *OPTIONS) if getattr(options, name) is not None}
 

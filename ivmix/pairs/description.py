@@ -7,7 +7,7 @@ pair.json, version 1:
                "prediction": "epsilon"},
      "video": {… the same keys …, "motion": SOURCE, "fps": 24},
      "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
-     "defaults": {"sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
+     "defaults": {"from": "…", "why": "…", "sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
      "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
 
 A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
@@ -18,6 +18,9 @@ a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solve
 networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors` (what the paper's
 authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge"
 beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
+
+Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
+said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
 
 The public pairs say float16, not bfloat16: it is what their files come in and what their authors' codes run in, its
 rounding error is an eighth of the other's, and every GPU and MPS compute in it. Its smaller range is no matter to them:
@@ -111,6 +114,7 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
         raise ValueError(f"{file} has format {short(raw.get('format'))}: this version reads format {FORMAT}")
     check(raw, Description, str(file))
     try:
+        raw["defaults"] = _complete(raw["defaults"])
         _check_entries(raw)
     except ValueError as error:
         raise ValueError(f"{file}: {printable(error)}") from None
@@ -122,6 +126,24 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
         side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
         side["schedule"] = own_words(side["schedule"])
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
+
+
+def _complete(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's defaults on top of those that they are from. ValueError for what is no pair's name."""
+    own = {name: value for name, value in defaults.items() if name not in ("from", "why")}
+    check(defaults.get("why", ""), str, "defaults: why")
+    if "from" not in defaults:
+        return own
+    origin = defaults["from"]
+    if origin not in (*EMBEDDED, *PUBLIC):
+        raise ValueError(f"defaults: from is {short(origin)}, expected one of {', '.join([*EMBEDDED, *PUBLIC])}")
+    base: dict[str, Any] = describe(origin)[0]["defaults"]
+    return base | {name: _over(base.get(name), value) for name, value in own.items()}
+
+
+def _over(base: Any, own: Any) -> Any:
+    """One entry of defaults over that of another pair: a sampler's options one by one."""
+    return {**base, **own} if isinstance(base, dict) and isinstance(own, dict) else own
 
 
 def _check_entries(raw: Mapping[str, Any]) -> None:

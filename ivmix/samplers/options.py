@@ -53,9 +53,9 @@ class Option:
     metavar: str | None = None
     kind: Kind = "text"
     choices: tuple[str, ...] | None = None
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
+    least: int | None = None
+    most: int | None = None
+    above: int | None = None
     expected: str = "a finite number, such as 4"
 
 

@@ -8,8 +8,10 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from ivmix.models.quoting import printable
+from ivmix.samplers.base import Sampling, one_of
 from ivmix.samplers.elsewhere import ELSEWHERE, SOLVERS_ELSEWHERE
-from ivmix.samplers.samplers import OPTIONS, SAMPLERS, Sampling, one_of
+from ivmix.samplers.options import OPTIONS
+from ivmix.samplers.samplers import SAMPLERS
 from ivmix.samplers.solver_names import SOLVERS
 from ivmix.solvers import GuidanceRamp, Solver
 from ivmix.typed import check_keys, meant, short
@@ -69,15 +71,16 @@ def _read(name: str, value: Any) -> Any:
     them."""
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
-    if name in ("image_guidance", "video_guidance") and not isinstance(value, GuidanceRamp):
+    kind = OPTIONS[name].kind
+    if kind == "ramp" and not isinstance(value, GuidanceRamp):
         try:
             return GuidanceRamp.parse(str(value))
         except ValueError as error:
             raise ValueError(f"{name}={printable(value, 60)}: {printable(error, 200)}") from None
-    if name == "interval":
+    if kind == "part":
         try:
             begin, end = (float(part) for part in (value.split(":") if isinstance(value, str) else value))
         except (TypeError, ValueError):
-            raise ValueError(f"interval={printable(value, 60)}: expected A:B, such as 0:0.5") from None
+            raise ValueError(f"{name}={printable(value, 60)}: expected A:B, such as 0:0.5") from None
         return begin, end
     return value

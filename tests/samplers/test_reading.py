@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from ivmix.cli import main
+from ivmix.samplers.mixed import Zigzag
+from ivmix.samplers.options import SPACINGS
 from ivmix.samplers.reading import sampling
-from ivmix.samplers.samplers import SAMPLERS, Zigzag
-from ivmix.samplers.solver_names import SOLVERS, SPACINGS, STOCHASTIC
+from ivmix.samplers.samplers import SAMPLERS
+from ivmix.samplers.solver_names import SOLVERS, STOCHASTIC
 from ivmix.solvers import (
     Euler,
     GuidanceRamp,

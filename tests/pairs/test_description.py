@@ -1,0 +1,58 @@
+"""Defaults that a pair takes from another, and how a wrong one is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
+from ivmix.samplers.reading import sampling
+from ivmix.samplers.samplers import SAMPLERS
+
+
+def folder(at: Path, defaults: dict) -> Path:
+    raw = json.loads((EMBEDDED["sprites"] / "pair.json").read_text())
+    (at / "pair.json").write_text(json.dumps(raw | {"defaults": defaults}))
+    return at
+
+
+def test_defaults_from_a_known_pair_are_its_own_but_for_what_is_said(tmp_path):
+    base = describe("videocrafter2")[0]["defaults"]
+    said = {"from": "videocrafter2", "why": "…", "negative_prompt": "soft", "ddim": {"steps": 8}}
+    found = describe(folder(tmp_path, said))[0]["defaults"]
+    assert found == base | {"negative_prompt": "soft", "ddim": base["ddim"] | {"steps": 8}}
+    assert list(found) == list(base)
+
+
+def test_every_known_pair_has_whole_defaults_for_every_sampler():
+    for name in (*EMBEDDED, *PUBLIC):
+        defaults = describe(name)[0]["defaults"]
+        assert set(defaults) == {"sampler", "negative_prompt", *SAMPLERS}
+        assert [sampling(defaults, {"sampler": sampler}).name for sampler in SAMPLERS] == list(SAMPLERS)
+
+
+def test_what_public_pairs_do_otherwise_is_what_their_files_say():
+    """The paper's scales, and each authors' own loop."""
+    found = {name: describe(name)[0]["defaults"] for name in PUBLIC}
+    assert found["animatediff-paper"] == found["animatediff"]
+    assert {name: d["zigzag"]["guidance"] for name, d in found.items()} == {
+        "animatediff": 7.5, "animatediff-paper": 7.5, "modelscope": 7.5, "videocrafter2": 9.0,
+    }  # fmt: skip
+    assert {d["zigzag"]["image_guidance"] for d in found.values()} == {"4"}
+    assert found["modelscope"]["official"]["variant"] == "modelscope"
+    assert found["videocrafter2"]["zsampling"]["guidance"] == 5.5
+
+
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ({"from": "spirits"}, "defaults: from is 'spirits', expected one of sprites, .*videocrafter2$"),
+        ({"from": {}}, r"defaults: from is \{\}, expected one of"),
+        ({"from": "sprites", "why": {}}, r"defaults: why is \{\}, expected text"),
+        ({"from": "sprites", "ddim": "fast"}, "defaults: ddim is 'fast', expected an object"),
+        ({"from": "sprites", "composite": {"step": 3}}, "defaults: .*'step'; did you mean 'steps'"),
+    ],
+)
+def test_defaults_that_cannot_be_are_told_in_one_line_with_their_file(tmp_path, defaults, message):
+    with pytest.raises(ValueError, match=rf"pair\.json: {message}"):
+        describe(folder(tmp_path, defaults))
