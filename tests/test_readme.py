@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from ivmix import TextToVideo
-from ivmix.evaluation.arms import ARMS, TRUTHS, core_arms, full_arms
-from ivmix.evaluation.report import MAIN, Distance, Estimate, distance_text, evaluations, plus_minus
+from ivmix.evaluation.arms import ARMS, core_arms, full_arms
+from ivmix.evaluation.report import Distance, Estimate, distance_text, evaluations, plus_minus
 from ivmix.pairs.pair import fingerprint
 from ivmix.samplers.solver_names import SOLVERS
+from ivmix.sprites.benchmark import COLUMNS
 from ivmix.sprites.measure import load_judge
+from ivmix.sprites.truth import TRUTHS
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "notebooks" / "data"
+MAIN = [name for name, column in COLUMNS.items() if column.main]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALLER = {  # clips of a sixteenth of the pixels, which say as much about the code
     'sampler="composite", steps=10)': 'sampler="composite", steps=10, frames=2, height=32, width=32)',
@@ -72,7 +75,7 @@ def test_the_tables_are_the_stored_measurement(page, data, arms, elsewhere):
             continue
         estimates = {name: Estimate(**arm["columns"][name]) for name in MAIN if name in arm["columns"]}
         distance = Distance(**{"deviation": None, "p_value": None, **arm["frechet"]})
-        cells = [arm["label"], *(plus_minus(n, e) for n, e in estimates.items())]
+        cells = [arm["label"], *(plus_minus(COLUMNS[n], e) for n, e in estimates.items())]
         cells.append(distance_text(distance.mean, distance.deviation))
         whole = [line for line in lines if line.count("|") == len(cells) + 3]  # other tables have fewer columns
         (row,) = [line for line in whole if line.split("|")[1].strip() == arm["label"]]
@@ -96,7 +99,7 @@ def test_the_table_of_restored_clips_is_the_stored_measurement():
     report, (names, rows) = arms("07_edit.json"), table("64 clips")
     for label, *cells, nfe in rows:
         columns = report[label]["columns"]
-        assert cells == [plus_minus(name, Estimate(**columns[name])) for name in names[1:-1]]
+        assert cells == [plus_minus(COLUMNS[name], Estimate(**columns[name])) for name in names[1:-1]]
         assert nfe == evaluations(report[label]["nfe"])
 
 
@@ -105,7 +108,7 @@ def test_the_table_of_the_control_is_the_stored_measurement_of_both_pairs():
     columns = [name.removesuffix(", soft") for name in names[1:-1:2]]
     for label, *cells, nfe in rows:
         both = [report[label] for report in reports]
-        assert cells == [plus_minus(c, Estimate(**arm["columns"][c])) for c in columns for arm in both]
+        assert cells == [plus_minus(COLUMNS[c], Estimate(**arm["columns"][c])) for c in columns for arm in both]
         assert {nfe} == {evaluations(arm["nfe"]) for arm in both}
 
 

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from ivmix.evaluation.legend import legend
     from ivmix.generation.arguments import read_prompts
     from ivmix.media import check_writable, contact_sheet, side_by_side, write_image, write_text, write_video
-    from ivmix.sprites.measure import load_judge
+    from ivmix.sprites.benchmark import scorer
 
     output = Path(options.output)
     check_writable(options.output, (".mp4", ".gif", ".webp"))
@@ -47,8 +47,9 @@ def run(options: argparse.Namespace) -> None:
     arms: Sequence[Arm] = ARMS
     if options.steps is not None:
         arms = tuple(Arm(arm.label, {**arm.options, "steps": options.steps}) for arm in ARMS)
+    judge = scorer(model.pair)
     outcomes = compare(
-        model, [prompt], arms, load_judge(model.pair), seed=options.seed,
+        model, [prompt], arms, judge, seed=options.seed,
         progress=not options.quiet,
         negative_prompt=options.negative_prompt, image_negative_prompt=options.image_negative_prompt,
         raw_prompts=bool(options.raw_prompts),
@@ -58,5 +59,6 @@ def run(options: argparse.Namespace) -> None:
     write_video(side_by_side(clips), output, fps=model.pair.fps)
     write_image(contact_sheet(clips, title=prompt), output.with_suffix(".png"))
     write_text(json.dumps(report, indent=2) + "\n", output.with_suffix(".json"))
-    sys.stdout.write(f"{table(report)}\n\n{legend(columns(report))}\n")
+    known = judge.columns if judge is not None else {}
+    sys.stdout.write(f"{table(report, known)}\n\n{legend(columns(report, known))}\n")
     say(f"wrote {output}, {output.with_suffix('.png')} and {output.with_suffix('.json')}")

@@ -59,11 +59,12 @@ def run(options: argparse.Namespace) -> None:
     import sys
     import warnings
 
-    from ivmix.evaluation.arms import TRUTHS, core_arms, full_arms
-    from ivmix.evaluation.jobs import Design
+    from ivmix.evaluation.arms import core_arms, full_arms
+    from ivmix.evaluation.design import Design
     from ivmix.evaluation.report import main_table
-    from ivmix.evaluation.run import evaluate, plots, unmeasurable
+    from ivmix.evaluation.run import evaluate, plots
     from ivmix.pairs.description import describe
+    from ivmix.sprites.benchmark import sprites, unmeasurable
 
     if options.arms is not None and options.full:
         raise ValueError("give either --full or --arms, not both")
@@ -77,16 +78,15 @@ def run(options: argparse.Namespace) -> None:
         raise unmeasurable(raw["name"])
     model = load_model(options)
     arms = (full_arms if options.full else core_arms)(model.pair) if given is None else given
-    report = evaluate(
-        model, [*TRUTHS, *arms], design, folder, references=options.references, share=share, progress=not options.quiet
-    )
+    benchmark = sprites(model.pair, options.references)
+    report = evaluate(model, benchmark, arms, design, folder, share=share, progress=not options.quiet)
     if share is not None:
         say(f"share {options.shard} of {folder} is complete")
     if report is not None:
         for warning in report.warnings:
             warnings.warn(warning, stacklevel=1)
         sys.stdout.write(main_table(report) + "\n")
-        say(f"wrote {folder / 'report.md'}, {', '.join(('report.json', *plots()))} and clips.png")
+        say(f"wrote {folder / 'report.md'}, {', '.join(('report.json', *plots(report)))} and clips.png")
 
 
 def own_device(name: str, rank: int) -> str:

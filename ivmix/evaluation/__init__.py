@@ -4,8 +4,8 @@ What is exported here needs no weights. `Moments` accumulate over batches, files
 `polynomial_mmd` compare two sets of features; `interval`, `jackknife` and `paired_permutation` say how far a number can
 be trusted; the others score clips, with a flow of one's own if need be. Everything is imported on first use (PEP 562).
 
-`ivmix.evaluation.run.evaluate` puts them together for the sprite world: every sampler drawn, measured and reported,
-resumable, in any number of processes.
+`ivmix.evaluation.run.evaluate` puts them together over a benchmark: every sampler drawn, measured and reported,
+resumable, in any number of processes. No benchmark is known here: see `ivmix.evaluation.benchmark`.
 """
 
 from importlib import import_module

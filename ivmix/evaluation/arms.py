@@ -1,23 +1,19 @@
-"""What is compared: samplers under their options, and ground truth of the world beside them."""
+"""What is compared: samplers under their options, and ground truth beside them."""
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
-import torch
 
 from ivmix.generation.arguments import read_strength
 from ivmix.generation.text_to_video import TextToVideo
-from ivmix.media import to_frames
 from ivmix.models.json_files import read_value
 from ivmix.pairs.pair import Pair
 from ivmix.samplers.reading import sampling
 from ivmix.solvers import Guided, planned_nfe
-from ivmix.sprites.world import degrade, random_scenes, render
 from ivmix.typed import check, short, whole
 
 BESIDE = ("frames", "strength", "invert")  # options of an arm that are not its sampler's
@@ -33,6 +29,19 @@ class Drawn:
     seconds: float
 
 
+class Truth(Protocol):
+    """Clips that no sampler drew, such as those of the world itself."""
+
+    @property
+    def label(self) -> str: ...
+
+    def settings(self, model: TextToVideo) -> dict[str, Any]:
+        """{"truth": which clips these are}."""
+
+    def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
+        """One clip a caption, of no evaluations."""
+
+
 class ArmEntry(TypedDict):
     """An arm in a file of them."""
 
@@ -45,7 +54,7 @@ class Arm:
     """One sampler of a comparison: its label and the options that differ from the pair's defaults.
 
     Beside a sampler's options there may be "frames", the length of its clips; and "strength", whose clips begin from
-    the world's own degraded ones of their captions and seeds, inverted under their captions if "invert" is true.
+    a benchmark's own of their captions and seeds, inverted under their captions if "invert" is true.
     """
 
     label: str
@@ -66,48 +75,19 @@ class Arm:
         except ValueError as error:
             raise ValueError(f"arm {short(self.label)}: {error}") from None
 
-    def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
-        """One clip a caption, in one batch."""
+    def draw(
+        self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int], source: Truth | None = None
+    ) -> Drawn:
+        """One clip a caption, in one batch; with a strength, from those of `source`."""
         options = dict(self.options)
         if options.pop("invert", False):
             options["source_prompt"] = captions
-        if "strength" in options:
-            options["video"] = Truth("", degraded=True).draw(model, captions, seeds).frames[:, : options.get("frames")]
+        if "strength" in options and source is not None:
+            options["video"] = source.draw(model, captions, seeds).frames[:, : options.get("frames")]
         result = model(captions, seed=seeds, batch_size=len(captions), **options)
         return Drawn(result.frames, result.record.nfe, result.record.forwards, result.record.seconds)
 
 
-@dataclass(frozen=True)
-class Truth:
-    """Clips of the world itself: crisp, or degraded as the video model was shown them; both through its autoencoder."""
-
-    label: str
-    degraded: bool = False
-    autoencoded: bool = False
-
-    def settings(self, model: TextToVideo) -> dict[str, Any]:
-        words = [name for name in ("degraded", "autoencoded") if getattr(self, name)]
-        return {"truth": " ".join(words) or "crisp"}
-
-    @torch.no_grad()
-    def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
-        """One clip a caption; what the caption leaves open is drawn from the clip's own seed."""
-        began, vae = time.perf_counter(), model.pair.vae
-        scenes = [random_scenes(1, torch.Generator().manual_seed(s), [c]) for c, s in zip(captions, seeds, strict=True)]
-        clips = torch.cat([render(scene.to(model.pair.device)) for scene in scenes])
-        if self.degraded:
-            clips = degrade(clips)
-        if self.autoencoded:
-            clips = vae.decode(vae.encode(clips.to(model.pair.dtype))).float()
-        return Drawn(to_frames(clips), {}, {}, time.perf_counter() - began)
-
-
-TRUTHS = (
-    Truth("crisp clips"),
-    Truth("crisp clips, autoencoded", autoencoded=True),
-    Truth("degraded clips", degraded=True),
-    Truth("degraded clips, autoencoded", degraded=True, autoencoded=True),
-)
 # Each family at the pair's defaults, the baseline first.
 ARMS = (
     Arm("video model alone", {"sampler": "ddim"}),

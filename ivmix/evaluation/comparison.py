@@ -1,31 +1,33 @@
 """Samplers side by side: the same prompts and noise through each, and what can be measured of the clips."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ivmix.evaluation.arms import ARMS, Arm
-from ivmix.evaluation.legend import ONE_PATH
-from ivmix.evaluation.report import LEVEL, Estimate, evaluations, markdown_table, show
+from ivmix.evaluation.legend import COSTS, Column
+from ivmix.evaluation.report import LEVEL, Estimate, evaluations, markdown_table
 from ivmix.generation.record import Record
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.models import parse_weights
-from ivmix.sprites.judge import Judge
-from ivmix.sprites.measure import Scores, measure
-from ivmix.sprites.world import parse
 
-# What is reported, in order; the table leaves `strict` out.
-COLUMNS = (
-    "degradation", "watermark", "residue", "sharpness", "colour", "shape", "identity", "jitter", "motion", "strict",
-    "flicker",
-)  # fmt: skip
+Scores = Mapping[str, np.ndarray]  # a value a clip, (b,), by the column's name
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What can be said of a few clips beside what they were to show."""
+
+    check: Callable[[str], object]  # ValueError for a prompt whose clips cannot be measured
+    measure: Callable[[np.ndarray, Sequence[str]], Scores]  # of clips (b f h w c) uint8 and their prompts
+    columns: Mapping[str, Column]  # of them; the table shows the main ones
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One arm's clips (b f h w c) uint8, the record of the run, and scores where the pair brings a judge."""
+    """One arm's clips (b f h w c) uint8, the record of the run, and scores where there is a scorer."""
 
     arm: Arm
     frames: np.ndarray
@@ -34,22 +36,22 @@ class Outcome:
 
 
 def compare(
-    model: TextToVideo, prompts: Sequence[str], arms: Sequence[Arm] = ARMS, judge: Judge | None = None, **call: Any
+    model: TextToVideo, prompts: Sequence[str], arms: Sequence[Arm] = ARMS, scorer: Scorer | None = None, **call: Any
 ) -> list[Outcome]:
     """Runs every arm on the same prompts and seeds; `call` goes to the model (seed, negative_prompt, progress, …).
 
-    With a `judge`, clips are measured against the prompts without their weights: ValueError, before anything is
-    sampled, for one that is no caption of the sprite world.
+    With a `scorer`, clips are measured against the prompts without their weights: ValueError, before anything is
+    sampled, for one that it cannot measure.
     """
     outcomes = []
     raw = call.get("raw_prompts", False)
     captions = [p if raw else "".join(text for text, _ in parse_weights(p)) for p in prompts]
-    if judge is not None:
+    if scorer is not None:
         for caption in captions:
-            parse(caption)
+            scorer.check(caption)
     for arm in arms:
         result = model(list(prompts), **call, **arm.options)
-        scores = measure(result.frames, captions, judge) if judge is not None else None
+        scores = scorer.measure(result.frames, captions) if scorer is not None else None
         outcomes.append(Outcome(arm, result.frames, result.record, scores))
     return outcomes
 
@@ -69,28 +71,26 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         scores, first = outcome.scores, outcomes[0].scores
         if scores is None or first is None:
             continue
-        for name in COLUMNS:
+        for name in scores:
             estimate = Estimate.of(scores[name], outcome.record.prompts, None if scores is first else first[name])
             entry[name] = {key: value for key, value in asdict(estimate).items() if value is not None}
     return {"clips": len(outcomes[0].frames), "level": LEVEL, "arms": arms}
 
 
-def columns(report: Mapping[str, Any]) -> list[str]:
-    """The head of the table, whose `legend` says what each is."""
-    measured = [name for name in COLUMNS if name in report["arms"][0] and name != "strict"]
-    return ["sampler", *measured, "evaluations I+V", "s/clip"]
+def columns(report: Mapping[str, Any], known: Mapping[str, Column]) -> dict[str, Column]:
+    """What the table of `summary` shows beside the samplers: the main ones of the `known` columns, and costs."""
+    return {name: c for name, c in known.items() if c.main and name in report["arms"][0]} | COSTS
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """`summary` as a Markdown table, one arm a row.
+def table(report: Mapping[str, Any], known: Mapping[str, Column]) -> str:
+    """`summary` as a Markdown table, one arm a row; what says nothing beside the other means is not shown."""
 
-    Of clips whose frames follow no path no motion is shown: the net displacement of frames that jump may point
-    anywhere, the right way too.
-    """
-    rows, measured = [], columns(report)[1:-2]
+    def cell(arm: Mapping[str, Any], name: str, column: Column) -> str:
+        other, limit = column.void or (name, float("inf"))
+        return "-" if arm[other]["mean"] >= limit else column.show(arm[name]["mean"])
+
+    measured, rows = [item for item in columns(report, known).items() if item[0] not in COSTS], []
     for arm in report["arms"]:
-        means = {name: show(name, arm[name]["mean"]) for name in measured}
-        if measured and arm["jitter"]["mean"] >= ONE_PATH:
-            means["motion"] = "-"
-        rows.append([arm["label"], *means.values(), evaluations(arm["nfe"]), f"{arm['seconds_per_clip']:.2f}"])
-    return markdown_table(columns(report), rows)
+        cells = (cell(arm, name, column) for name, column in measured)
+        rows.append([arm["label"], *cells, evaluations(arm["nfe"]), COSTS["s/clip"].show(arm["seconds_per_clip"])])
+    return markdown_table(["sampler", *columns(report, known)], rows)

@@ -1,7 +1,6 @@
 """What an evaluation computes: one file a micro-batch and arm, resumable after a kill, in any number of processes.
 
-Clip k of repeat r has the index i = r * clips + k, starts from noise of seed + i and shows the caption k mod 64 of
-`balanced_captions`. Micro-batches are cut by index, so a clip has the same bits whoever computes it beside whatever
+Micro-batches are cut by a clip's index in its `Design`, so it has the same bits whoever computes it beside whatever
 else.
 """
 
@@ -10,9 +9,8 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,114 +22,62 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ivmix._version import __version__
-from ivmix.evaluation.arms import Arm, Truth, slug
-from ivmix.evaluation.clips import clip_features, columns
+from ivmix.evaluation.arms import Arm, Drawn, Truth, slug
+from ivmix.evaluation.benchmark import Benchmark, DrawnReference
+from ivmix.evaluation.design import Design
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.pairs.pair import fingerprint
-from ivmix.sprites.judge import Judge
-from ivmix.sprites.world import all_captions
 
 FORMAT = 2  # of a part's file
 COLUMN = "column."  # before a column's name in a part
 
 
-@lru_cache(maxsize=1)
-def balanced_captions() -> tuple[str, ...]:
-    """All captions, ordered so that few clips are a fair sample: 4 from a multiple of 4 on show every colour, shape and
-    motion once, 16 from a multiple of 16 on every pair of them.
-
-    Colour, shape and motion are a, a + b and 2 a + b + c in the field of four elements: orthogonal Latin squares.
-    """
-    double, four = (0, 2, 3, 1), range(4)  # in that field, where + is ^
-    names = all_captions()
-    return tuple(names[16 * a + 4 * (a ^ b) + (double[a] ^ b ^ c)] for c in four for b in four for a in four)
-
-
-@dataclass(frozen=True)
-class Design:
-    """Which clips are drawn: `repeats` times `clips`, and how many at a time."""
-
-    clips: int = 256
-    repeats: int = 3
-    seed: int = 1000
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        least = {"clips": 2, "repeats (--seeds)": 1, "seed": 0, "batch_size": 1}
-        for name, low in least.items():
-            value = getattr(self, name.split()[0])
-            if value < low:
-                raise ValueError(f"{name}={value}: expected {low} or more")
-        if self.seed + len(self) > 2**63:  # the last one's is torch's largest
-            raise ValueError(f"seed={self.seed}: expected a number below 2**63 with every clip's own")
-        if (self.clips - 1) * self.repeats < 2:  # a caption is left out at a time, and two clips have a covariance
-            raise ValueError(f"clips={self.clips} in one repeat: expected 3 or more")
-
-    def __len__(self) -> int:
-        return self.clips * self.repeats
-
-    def captions(self, rows: range) -> list[str]:
-        names = balanced_captions()
-        return [names[i % self.clips % len(names)] for i in rows]
-
-    def seeds(self, rows: range) -> list[int]:
-        return [self.seed + i for i in rows]
-
-    def batches(self) -> list[range]:
-        return [range(i, min(i + self.batch_size, len(self))) for i in range(0, len(self), self.batch_size)]
-
-
-REFERENCE = Truth("reference")
-REFERENCES, REFERENCE_SEED = 2048, 1_000_000  # far from any clip's own seed
-
-
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One micro-batch of one arm's design; `turn` decides who computes it."""
+    """One micro-batch of one arm: clips of these indices, captions and seeds. `turn` decides who computes it."""
 
     arm: Arm | Truth
-    design: Design
     rows: range
+    captions: Sequence[str]
+    seeds: Sequence[int]
     turn: int
-
-    @property
-    def captions(self) -> list[str]:
-        return self.design.captions(self.rows)
-
-    @property
-    def seeds(self) -> list[int]:
-        return self.design.seeds(self.rows)
+    features_only: bool = False  # neither columns nor frames are kept
 
     def path(self, folder: Path) -> Path:
         return folder / "parts" / f"{slug(self.arm.label)}-{self.rows.start:06d}.safetensors"
 
 
-def all_jobs(arms: Sequence[Arm | Truth], design: Design) -> list[Job]:
+def all_jobs(arms: Sequence[Arm | Truth], design: Design, prompts: Sequence[str]) -> list[Job]:
     """Every arm for the first micro-batch, then for the next: a run cut short has as much of each.
 
     Turns step along both, so that any number of workers share every arm and every micro-batch evenly.
     """
-    return [Job(arm, design, rows, a + b) for b, rows in enumerate(design.batches()) for a, arm in enumerate(arms)]
+    return [
+        Job(arm, rows, design.captions(rows, prompts), design.seeds(rows), a + b)
+        for b, rows in enumerate(design.batches())
+        for a, arm in enumerate(arms)
+    ]
 
 
-def reference_jobs(references: int = REFERENCES) -> list[Job]:
-    """Crisp clips, captions in turn, that every arm's distances are measured to. ValueError for fewer than two."""
-    if references < 2:
-        raise ValueError(f"references={references}: expected 2 or more")
-    return all_jobs([REFERENCE], Design(references, 1, REFERENCE_SEED, batch_size=64))
+def reference_jobs(benchmark: Benchmark) -> list[Job]:
+    """What draws the reference; none where its features are stored."""
+    match benchmark.reference:
+        case DrawnReference(truth, design):
+            return [replace(job, features_only=True) for job in all_jobs([truth], design, benchmark.prompts)]
+    return []
 
 
 @dataclass(frozen=True)
 class Maker:
-    """A loaded pair with its judge: with a job, all that a part depends on."""
+    """A loaded pair and a benchmark: with a job, all that a part depends on."""
 
     model: TextToVideo
-    judge: Judge
+    benchmark: Benchmark
     weights: str  # `ivmix.pairs.pair.fingerprint` of both
 
     @classmethod
-    def of(cls, model: TextToVideo, judge: Judge) -> "Maker":
-        return cls(model, judge, fingerprint(model.pair, judge=judge))
+    def of(cls, model: TextToVideo, benchmark: Benchmark) -> "Maker":
+        return cls(model, benchmark, fingerprint(model.pair, **benchmark.networks))
 
     def settings(self, job: Job) -> dict[str, Any]:
         """What made a part, ready for JSON: a part on disk with the same settings has the same tensors."""
@@ -141,15 +87,21 @@ class Maker:
             "weights": self.weights, "device": pair.device.type, "dtype": str(pair.dtype).removeprefix("torch."),
             "compile": pair.compile, "arm": job.arm.label, **job.arm.settings(self.model),
             "negative_prompt": pair.defaults["negative_prompt"], "batch": len(job.rows),
-            "captions": job.captions, "seeds": job.seeds,
+            "captions": job.captions, "seeds": job.seeds, **self.benchmark.echo,
         }  # fmt: skip
+
+    def draw(self, job: Job) -> Drawn:
+        """The clips of a micro-batch."""
+        if isinstance(job.arm, Arm):
+            return job.arm.draw(self.model, job.captions, job.seeds, self.benchmark.source)
+        return job.arm.draw(self.model, job.captions, job.seeds)
 
     def compute(self, job: Job, folder: Path) -> None:
         """Draws and measures a micro-batch and writes its part, which appears when it is whole."""
-        path, drawn = job.path(folder), job.arm.draw(self.model, job.captions, job.seeds)
-        tensors = {"features": clip_features(drawn.frames, self.judge)}
-        if job.arm != REFERENCE:  # whose features are all that is asked for
-            values = columns(drawn.frames, job.captions, self.judge, self.model.pair.fps)
+        path, drawn = job.path(folder), self.draw(job)
+        tensors = {"features": self.benchmark.features(drawn.frames)}
+        if not job.features_only:
+            values = self.benchmark.measure(drawn.frames, job.captions, self.model.pair.fps)
             tensors |= {COLUMN + name: torch.from_numpy(np.asarray(v, np.float64)) for name, v in values.items()}
             tensors["frames"] = torch.from_numpy(drawn.frames)
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}

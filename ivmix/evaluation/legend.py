@@ -1,33 +1,41 @@
-"""What the columns of a table are, in one place: unit, range, and which way is better."""
+"""What the columns of a table are: unit, range, which way is better, and how a mean of them is shown."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-ONE_PATH = 2.0  # px of jitter from which on frames follow no path, and their net displacement is nobody's motion
 
-LEGEND = {
-    "degradation": "0 crisp, 1 as soft and flat as the video model's training clips; nearer 0 is better",
-    "watermark": "0 none, 1 as strong as in the video model's training clips; nearer 0 is better",
-    "residue": "grey levels (0-255) that are left of it in its place, whichever their sign; lower is better",
-    "sharpness": "edges on the sprite, 1 those of the crisp world; nearer 1 is better",
-    "colour": "share of frames whose sprite has the colour asked for; higher is better",
-    "shape": "share of frames whose sprite has the shape asked for; higher is better",
-    "identity": "share of frames that agree with the clip's most frequent colour and shape; higher is better",
-    "jitter": "pixels that the sprite strays from uniform motion; lower is better",
-    "motion": "share of clips whose net displacement points the way asked for; higher is better; no motion to speak of "
-    f"where jitter is {ONE_PATH:g} pixels or more, as frames follow no path (`compare` shows -)",
-    "flicker": "grey levels (0-255) that the background changes by from frame to frame; lower is better",
-    "evaluations I+V": "guided evaluations of the image and the video model, a clip",
-    "s/clip": "seconds on this machine, a clip",
+@dataclass(frozen=True)
+class Column:
+    """A value a clip.
+
+    >>> Column("pixels; lower is better", "{:.2f}").show(0.456, sign=True)
+    '+0.46'
+    """
+
+    text: str  # unit, range, which way is better
+    form: str = "{:.3f}"  # of a mean
+    main: bool = False  # in the first table and its plot, where there are not too many
+    cost: bool = False  # plotted against evaluations
+    wide: bool = False  # on an axis that is logarithmic from 1 up
+    void: tuple[str, float] | None = None  # says nothing where the mean of that other column is as much, or more
+
+    def show(self, value: float, sign: bool = False) -> str:
+        text = self.form.format(value)
+        return f"+{text}" if sign and value > 0 else text
+
+
+COSTS = {
+    "evaluations I+V": Column("guided evaluations of the image and the video model, a clip"),
+    "s/clip": Column("seconds on this machine, a clip", "{:.2f}"),
 }
 
 
-def bullets(names: Iterable[str]) -> str:
-    """A line of Markdown each of the columns that are known."""
-    return "\n".join(f"- {name}: {LEGEND[name]}" for name in names if name in LEGEND)
+def bullets(columns: Mapping[str, Column]) -> str:
+    """A line of Markdown each."""
+    return "\n".join(f"- {name}: {column.text}" for name, column in columns.items())
 
 
-def legend(names: Iterable[str]) -> str:
-    """A line each of the columns that are known."""
-    known = [name for name in names if name in LEGEND]
-    width = max(map(len, known), default=0)
-    return "\n".join(f"{name.ljust(width)}  {LEGEND[name]}" for name in known)
+def legend(columns: Mapping[str, Column]) -> str:
+    """A line each."""
+    width = max(map(len, columns), default=0)
+    return "\n".join(f"{name.ljust(width)}  {column.text}" for name, column in columns.items())

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ivmix.evaluation.report import MAIN, Report, Row, evaluations
+from ivmix.evaluation.report import Report, Row, evaluations
 from ivmix.media import replacing
 
 FAMILIES = {"ddim": "C7", "image": "C4", "zigzag": "C3", "composite": "C0", "mixture": "C2", "official": "C5",
             "freeinit": "C1", "zsampling": "C8"}  # fmt: skip
-WIDE = ("residue", "jitter", "flicker")  # logarithmic from 1 up: the image model alone is far from all others
 TRUTH, OTHER = "0.6", "C9"
 
 
@@ -20,16 +19,15 @@ def colour(row: Row) -> str:
 
 def plot_scores(report: Report, path: Path) -> None:
     """A panel a score, an arm a line: mean and interval; dotted is the baseline."""
-    names = [name for name in MAIN if name in report.arms[0].columns]
-    figure, axes = _lines(report, len(names))
-    for axis, name in zip(axes, names, strict=True):
+    figure, axes = _lines(report, len(report.shown))
+    for axis, (name, column) in zip(axes, report.shown.items(), strict=True):
         for y, row in enumerate(report.arms):
             estimate = row.columns[name]
             axis.plot(estimate.interval, [y, y], color=colour(row), linewidth=2, solid_capstyle="butt")
             axis.plot(estimate.mean, y, "o", color=colour(row), markersize=5)
             if row.label == report.baseline:
                 axis.axvline(estimate.mean, color="0.4", linestyle=":", linewidth=0.8, zorder=0)
-        if name in WIDE:
+        if column.wide:
             axis.set_xscale("symlog", linthresh=1, linscale=0.5)
         axis.set_title(name, fontsize=10)
     _save(figure, path)
@@ -43,7 +41,7 @@ def plot_distances(report: Report, path: Path) -> None:
             distance = getattr(row, name)
             axis.plot(distance.repeats, [y] * len(distance.repeats), "o", color=colour(row), markersize=3, alpha=0.6)
             axis.plot(distance.mean, y, "|", color=colour(row), markersize=14, markeredgewidth=2)
-            if row.settings.get("truth") == "crisp":
+            if row is report.floor:
                 spread = distance.deviation or 0.0
                 axis.axvspan(distance.mean - spread, distance.mean + spread, color="0.85", zorder=0)
                 axis.axvline(distance.mean, color="0.6", linewidth=0.8, zorder=0)
@@ -59,22 +57,20 @@ def plot_cost(report: Report, path: Path) -> None:
     rows = [row for row in report.arms if not row.is_truth]
     places = _apart([sum(row.nfe.values()) for row in rows])
     ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if min(places) / 2 <= n <= max(places) * 2]
-    panels = [name for name in ("Fréchet distance", "degradation", "motion", "flicker")
-              if name == "Fréchet distance" or name in report.arms[0].columns]  # fmt: skip
+    panels = {"Fréchet distance": False} | {name: c.wide for name, c in report.shown.items() if c.cost}
     figure, axes = plt.subplots(
         1, len(panels), figsize=(3.2 * len(panels) + 3.6, max(3.2, 0.2 * len(rows) + 0.6)), layout="constrained",
         squeeze=False,
     )  # fmt: skip
-    for axis, name in zip(axes[0], panels, strict=True):
-        floors = [row for row in report.arms if row.settings.get("truth") == "crisp"]
-        for row in floors:
-            axis.axhline(_quality(row, name)[0], color="0.7", linewidth=0.8, zorder=0)
+    for axis, (name, wide) in zip(axes[0], panels.items(), strict=True):
+        if report.floor:
+            axis.axhline(_quality(report.floor, name)[0], color="0.7", linewidth=0.8, zorder=0)
         for number, row in enumerate(rows, 1):
             cost, (mean, low, high) = places[number - 1], _quality(row, name)
             axis.plot([cost, cost], [low, high], color=colour(row), linewidth=1)
             axis.plot(cost, mean, "o", color=colour(row), markersize=10, alpha=0.85)
             axis.annotate(str(number), (cost, mean), color="white", fontsize=7, ha="center", va="center_baseline")
-        if name in WIDE:
+        if wide:
             axis.set_yscale("symlog", linthresh=1, linscale=0.5)
         axis.set(xscale="log", xlabel="evaluations a clip, image + video", title=name)
         axis.spines[["top", "right"]].set_visible(False)

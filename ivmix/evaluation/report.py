@@ -8,31 +8,25 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ivmix._version import __version__
 from ivmix.evaluation.arms import Arm
-from ivmix.evaluation.jobs import REFERENCE_SEED, Design, Maker, Measured
-from ivmix.evaluation.legend import bullets
+from ivmix.evaluation.benchmark import Benchmark, DrawnReference
+from ivmix.evaluation.design import Design
+from ivmix.evaluation.jobs import Maker, Measured
+from ivmix.evaluation.legend import Column, bullets
 from ivmix.evaluation.reference import RESAMPLES, Reference
 from ivmix.evaluation.statistics import interval
 from ivmix.progress import progress_bar
 
 SCHEMA = 1
 LEVEL = 0.95
-
-# What the first table shows, in order, and the format of columns that three decimals do not fit.
-MAIN = (
-    "degradation", "watermark", "residue", "sharpness", "colour", "shape", "motion", "identity", "jitter", "flicker"
-)  # fmt: skip
-FORMATS = dict.fromkeys(
-    ("degradation", "watermark", "residue", "sharpness", "jitter", "flicker", "flow_score"), "{:.2f}"
-)
-FORMATS |= {"warping_error": "{:.5f}", "temporal_flickering": "{:.4f}", "frame_consistency": "{:.4f}"}
 
 UNCERTAINTY = {
     "interval": f"{100 * LEVEL:g} % percentile bootstrap of the mean, captions drawn with replacement",
@@ -104,30 +98,48 @@ class Report:
     seed: int
     batch_size: int
     captions: int  # different ones
-    references: int  # crisp clips
-    reference_seed: int
+    references: int  # clips
+    reference_seed: int | None  # None of stored features
     features: int
     baseline: str
     uncertainty: Mapping[str, str]
     warnings: tuple[str, ...]
     arms: tuple[Row, ...]
+    benchmark: Benchmark  # of which the settings alone are written
+
+    @property
+    def shown(self) -> dict[str, Column]:
+        """The columns of the first table."""
+        measured = self.arms[0].columns
+        return {name: column for name, column in self.benchmark.columns.items() if column.main and name in measured}
+
+    @property
+    def floor(self) -> Row | None:
+        """The truth that is as the reference is: what is left of a distance at this number of clips."""
+        return next((row for row in self.arms if row.is_truth and row.label == self.benchmark.floor), None)
 
     def to_json(self) -> str:
         """One line an arm, numbers to six digits, without what does not apply."""
-        head = {name: value for name, value in asdict(self).items() if name != "arms"}
+        names = (field.name for field in fields(self) if field.name not in ("arms", "benchmark"))
+        head = {name: getattr(self, name) for name in names} | self.benchmark.echo
         arms = ",\n".join("    " + json.dumps(_compact(asdict(row)), ensure_ascii=False) for row in self.arms)
         text = json.dumps(head, indent=2, ensure_ascii=False)
         return f'{text[:-2]},\n  "arms": [\n{arms}\n  ]\n}}\n'
 
 
 def summarise(
-    measured: Sequence[Measured], references: Measured, design: Design, maker: Maker, progress: bool = False
+    measured: Sequence[Measured], features: Tensor, design: Design, maker: Maker, progress: bool = False
 ) -> Report:
-    """The report of all arms; the first sampler among them is the baseline."""
-    model, clusters = maker.model, design.captions(range(len(design)))
-    reference = Reference(references.features.double())
+    """The report of all arms, whose distances are to `features` (m, d); the first sampler among them is the baseline.
+
+    ValueError for features of another d than the arms'.
+    """
+    model, benchmark, reference = maker.model, maker.benchmark, Reference(features.double())
+    clusters = design.captions(range(len(design)), benchmark.prompts)
     base = next(m for m in measured if isinstance(m.arm, Arm))
-    n, d = design.clips, reference.features.shape[1]
+    n, d = design.clips, features.shape[1]
+    if base.features.shape[1] != d:
+        raise ValueError(f"clips have {base.features.shape[1]} features, the reference {d}: expected as many")
     warnings = []
     if n < d:
         warnings.append(
@@ -141,8 +153,9 @@ def summarise(
     return Report(
         SCHEMA, __version__, torch.__version__, platform.python_version(), model.pair.name, maker.weights,
         str(model.pair.device), str(model.pair.dtype).removeprefix("torch."), n, design.repeats, design.seed,
-        design.batch_size, len(set(clusters)), len(reference.features), REFERENCE_SEED, d, base.arm.label, UNCERTAINTY,
-        tuple(warnings), tuple(rows),
+        design.batch_size, len(set(clusters)), len(features),
+        benchmark.reference.design.seed if isinstance(benchmark.reference, DrawnReference) else None,
+        d, base.arm.label, UNCERTAINTY, tuple(warnings), tuple(rows), benchmark,
     )  # fmt: skip
 
 
@@ -188,20 +201,9 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
-def show(name: str, value: float, sign: bool = False) -> str:
-    """A value of the column `name` as text."""
-    text = FORMATS.get(name, "{:.3f}").format(value)
-    return f"+{text}" if sign and value > 0 else text
-
-
-def plus_minus(name: str, estimate: Estimate) -> str:
+def plus_minus(column: Column, estimate: Estimate) -> str:
     low, high = estimate.interval
-    return f"{show(name, estimate.mean)} ± {show(name, (high - low) / 2)}"
-
-
-def shown(report: Report) -> list[str]:
-    """The columns of the first table."""
-    return [name for name in MAIN if name in report.arms[0].columns]
+    return f"{column.show(estimate.mean)} ± {column.show((high - low) / 2)}"
 
 
 def evaluations(nfe: Mapping[str, int]) -> str:
@@ -217,10 +219,9 @@ def distance_text(value: float, error: float | None) -> str:
 
 def main_table(report: Report) -> str:
     """What a README shows: one row an arm, ground truth first."""
-    names = shown(report)
-    head = ["sampler", *names, "Fréchet", "MMD", "evaluations I+V"]
+    head = ["sampler", *report.shown, "Fréchet", "MMD", "evaluations I+V"]
     return markdown_table(head, ([
-        row.label, *(plus_minus(name, row.columns[name]) for name in names),
+        row.label, *(plus_minus(column, row.columns[name]) for name, column in report.shown.items()),
         distance_text(row.frechet.mean, row.frechet.deviation), distance_text(row.mmd.mean, row.mmd.deviation),
         evaluations(row.nfe),
     ] for row in report.arms))  # fmt: skip
@@ -228,10 +229,10 @@ def main_table(report: Report) -> str:
 
 def rest_table(report: Report) -> str:
     """What the first table leaves out."""
-    names = [name for name in report.arms[0].columns if name not in MAIN]
+    names = [name for name in report.arms[0].columns if name not in report.shown]
     head = ["sampler", *names, "Fréchet, pooled", "p", "MMD, pooled", "p", "rows I+V", "s/clip"]
     return markdown_table(head, ([
-        row.label, *(plus_minus(name, row.columns[name]) for name in names),
+        row.label, *(plus_minus(report.benchmark.columns[name], row.columns[name]) for name in names),
         distance_text(row.frechet.pooled, row.frechet.error), _p(row.frechet.p_value),
         distance_text(row.mmd.pooled, row.mmd.error), _p(row.mmd.p_value),
         evaluations(row.forwards), f"{row.seconds_per_clip:.2f}",
@@ -241,15 +242,16 @@ def rest_table(report: Report) -> str:
 def difference_table(report: Report) -> str:
     """Every sampler minus the baseline, clip by clip, with the interval of the mean."""
     compared = [row for row in report.arms if any(e.difference is not None for e in row.columns.values())]
-    names = shown(report)
 
-    def cell(name: str, estimate: Estimate) -> str:
+    def cell(column: Column, estimate: Estimate) -> str:
         assert estimate.difference is not None
         assert estimate.difference_interval is not None
-        low, high = (show(name, x, sign=True) for x in estimate.difference_interval)
-        return f"{show(name, estimate.difference, sign=True)} ({low} … {high})"
+        low, high = (column.show(x, sign=True) for x in estimate.difference_interval)
+        return f"{column.show(estimate.difference, sign=True)} ({low} … {high})"
 
-    return markdown_table(["sampler", *names], ([r.label, *(cell(n, r.columns[n]) for n in names)] for r in compared))
+    return markdown_table(["sampler", *report.shown], (
+        [row.label, *(cell(column, row.columns[name]) for name, column in report.shown.items())] for row in compared
+    ))  # fmt: skip
 
 
 def _p(value: float | None) -> str:
@@ -258,24 +260,30 @@ def _p(value: float | None) -> str:
 
 def markdown(report: Report) -> str:
     """The whole report to read."""
-    n, floor = report.clips, next((row for row in report.arms if row.settings.get("truth") == "crisp"), None)
+    n, benchmark, floor = report.clips, report.benchmark, report.floor
+    scores = [
+        f"Scores: mean ± half the width of a {100 * LEVEL:g} % interval, a bootstrap over the {report.captions} "
+        "captions.", "", bullets(report.shown), "",
+    ]  # fmt: skip
+    differences = [
+        f"## Differences to {report.baseline!r}", "", difference_table(report), "",
+        "Clip by clip on the same captions and noise: mean and its interval.", "",
+    ]  # fmt: skip
     lines = [
         f"# {report.pair}: {n} clips x {report.repeats} repeats a sampler", "",
         main_table(report), "",
-        f"Scores: mean ± half the width of a {100 * LEVEL:g} % interval, a bootstrap over the {report.captions} "
-        "captions.", "", bullets(shown(report)), "",
-        f"Fréchet distance and unbiased polynomial MMD are measured to {report.references} crisp clips on "
-        f"{report.features} features of the pair's judge: mean ± standard deviation over repeats of {n} clips."
-        + (f" The floor, other crisp clips of the same captions at the same N, is the row {floor.label!r}."
+        *(scores if report.shown else []),
+        f"Fréchet distance and unbiased polynomial MMD are measured to {report.references} {benchmark.reference_of} on "
+        f"{report.features} features of {benchmark.features_of}: mean ± standard deviation over repeats of {n} clips."
+        + (f" The floor, other {benchmark.reference_of} of the same captions at the same N, is the row {floor.label!r}."
            if floor else ""), "",
         *(line for warning in report.warnings for line in (f"**Warning**: {warning}.", "")),
         "## The rest", "", rest_table(report), "",
         f"Pooled distances are of all {n * report.repeats} clips ± a jackknife's standard error over captions; p is of "
         f"a paired permutation against {report.baseline!r} ({RESAMPLES} swaps). Evaluations, rows through the networks "
         "(two of a guided evaluation) and seconds are a clip's, without measuring it.", "",
-        f"## Differences to {report.baseline!r}", "", difference_table(report), "",
-        "Clip by clip on the same captions and noise: mean and its interval.", "",
+        *(differences if report.shown else []),
         f"ivmix {report.ivmix}, torch {report.torch}, {report.device}, {report.dtype}, noise from seed {report.seed} "
-        f"on, weights {report.weights}.", "",
+        f"on, weights {report.weights}{''.join(f', {k} {v}' for k, v in benchmark.settings.items())}.", "",
     ]  # fmt: skip
     return "\n".join(lines)

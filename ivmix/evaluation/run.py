@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ivmix.evaluation.arms import Arm, Truth, check_arms
+from torch import Tensor
+
+from ivmix.evaluation.arms import Arm, check_arms
+from ivmix.evaluation.benchmark import Benchmark
+from ivmix.evaluation.design import Design
 from ivmix.evaluation.jobs import (
-    REFERENCE,
-    REFERENCES,
-    Design,
     Job,
     Maker,
     all_jobs,
@@ -24,40 +25,39 @@ from ivmix.evaluation.report import Report, markdown, summarise
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
 from ivmix.progress import progress_bar
-from ivmix.sprites.measure import load_judge
+from ivmix.typed import short
 
 
 def evaluate(
-    model: TextToVideo, arms: Sequence[Arm | Truth], design: Design, folder: Path, *, references: int = REFERENCES,
+    model: TextToVideo, benchmark: Benchmark, arms: Sequence[Arm], design: Design, folder: Path, *,
     share: tuple[int, int] | None = None, progress: bool = False,
 ) -> Report | None:  # fmt: skip
-    """Draws, measures and reports `arms`, the first sampler of which is the baseline, into `folder`.
+    """Draws, measures and reports `arms`, the first of which is the baseline, beside the benchmark's truths.
 
     `folder/parts` keeps every micro-batch, so that the same call goes on after a kill. `share` (i, n) computes the i-th
-    (from 0) of n shares only and returns None, as do all ranks but the first under torchrun. `references` crisp clips
-    are what distances are measured to. ValueError, before anything is drawn, for arms or options that cannot be, a pair
-    without a judge, or a folder of another evaluation.
+    (from 0) of n shares only and returns None, as do all ranks but the first under torchrun. ValueError, before
+    anything is drawn, for arms or options that cannot be, or a folder of another evaluation.
     """
-    judge = load_judge(model.pair)
-    if judge is None:
-        raise unmeasurable(model.pair.name)
-    check_arms([REFERENCE, *arms])
-    maker, crisp, samples = Maker.of(model, judge), reference_jobs(references), all_jobs(arms, design)
+    everyone, references = [*benchmark.truths, *arms], reference_jobs(benchmark)
+    check_arms([*(job.arm for job in references[:1]), *everyone])
+    check_sources(arms, benchmark)
+    maker, samples = Maker.of(model, benchmark), all_jobs(everyone, design, benchmark.prompts)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: expected a folder, a new one or that of the run to go on with")
-    missing = pending([*crisp, *samples], folder, maker)
-    if not plots() and share is None:
+    missing = pending([*references, *samples], folder, maker)
+    if not find_spec("matplotlib") and share is None:
         warnings.warn("there will be no plots without matplotlib: pip install matplotlib", stacklevel=2)
     (folder / "parts").mkdir(parents=True, exist_ok=True)
     with ranks() as (rank, world):
         place, shares = share or (0, 1)
         turn, workers = place * world + rank, shares * world
-        mine = [job for job in (*crisp, *samples) if job.turn % workers == turn]
+        mine = [job for job in (*references, *samples) if job.turn % workers == turn]
         _compute(mine, [job for job in mine if job in missing], folder, maker, progress and rank == 0)
     if share is not None or rank != 0:
         return None
-    (reference,) = collect(crisp, folder)
-    report = summarise(collect(samples, folder), reference, design, maker, progress)
+    stored = benchmark.reference
+    features = stored if isinstance(stored, Tensor) else collect(references, folder)[0].features
+    report = summarise(collect(samples, folder), features, design, maker, progress)
     write(report, samples, folder)
     return report
 
@@ -71,17 +71,22 @@ def _compute(jobs: Sequence[Job], todo: Sequence[Job], folder: Path, maker: Make
             bar.update(len(job.rows))
 
 
-def unmeasurable(pair: str) -> ValueError:
-    """What is wrong with a pair of that name, whose description names no judge."""
-    return ValueError(f"pair {pair!r} brings no judge: only pairs of the sprite world can be measured exactly")
+def check_sources(arms: Sequence[Arm], benchmark: Benchmark) -> None:
+    """ValueError for an arm of a strength where the benchmark has no clips to begin from."""
+    for arm in arms:
+        if "strength" in arm.options and benchmark.source is None:
+            raise ValueError(
+                f"arm {short(arm.label)}: strength={arm.options['strength']!r}: benchmark {benchmark.name!r} brings no "
+                "clips to begin from, leave it out"
+            )
 
 
-def plots() -> dict[str, Callable[[Report, Path], None]]:
+def plots(report: Report) -> dict[str, Callable[[Report, Path], None]]:
     """The plots that a report is written with, by their files' names; none without matplotlib."""
-    known: dict[str, Callable[[Report, Path], None]] = {
-        "scores.png": plot_scores, "cost.png": plot_cost, "distances.png": plot_distances,
-    }
-    return known if find_spec("matplotlib") else {}
+    if not find_spec("matplotlib"):
+        return {}
+    known: dict[str, Callable[[Report, Path], None]] = {"scores.png": plot_scores} if report.shown else {}
+    return known | {"cost.png": plot_cost, "distances.png": plot_distances}
 
 
 def write(report: Report, samples: Sequence[Job], folder: Path) -> None:
@@ -91,5 +96,5 @@ def write(report: Report, samples: Sequence[Job], folder: Path) -> None:
     first = [job for job in samples if job.rows.start == 0]
     rows = [(job.arm.label, read_frames(job, folder)[0]) for job in first]
     write_image(contact_sheet(rows, title=first[0].captions[0]), folder / "clips.png")
-    for name, plot in plots().items():
+    for name, plot in plots(report).items():
         plot(report, folder / name)

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 
-from ivmix.evaluation.arms import ARMS, TRUTHS
-from ivmix.evaluation.jobs import Design, all_jobs, read_frames
+from ivmix.evaluation.arms import ARMS
+from ivmix.evaluation.design import Design
+from ivmix.evaluation.jobs import all_jobs, read_frames
 from ivmix.evaluation.legend import bullets
-from ivmix.evaluation.report import Report, main_table, shown
+from ivmix.evaluation.report import Report, main_table
 from ivmix.evaluation.run import evaluate
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
+from ivmix.sprites.benchmark import sprites
 from ivmix.sprites.recipe import STAGES, Stage, describe, describe_crisp
 from ivmix.sprites.training import read_log, train
 
@@ -86,12 +88,11 @@ def assemble(folder: Path, clips: int, seed: int) -> Path:
         write_text(json.dumps(description, indent=2) + "\n", place / "pair.json")
     write_text(crisp_card(crisp), crisp / "README.md")
     plot_curves(folder, folder / "curves.png")
-    design = Design(clips, 1, seed)
-    report = evaluate(
-        TextToVideo.from_pair(str(pair), "cpu"), [*TRUTHS, *ARMS], design, folder / "evaluation", progress=True
-    )
+    model, design = TextToVideo.from_pair(str(pair), "cpu"), Design(clips, 1, seed)
+    benchmark = sprites(model.pair)
+    report = evaluate(model, benchmark, ARMS, design, folder / "evaluation", progress=True)
     for name, arm in (("video", ARMS[0]), ("image", ARMS[1])):  # each model alone: what it has learnt
-        jobs = [job for job in all_jobs([arm], design) if job.rows.start < 16]
+        jobs = [job for job in all_jobs([arm], design, benchmark.prompts) if job.rows.start < 16]
         rows = [row for job in jobs for row in zip(job.captions, read_frames(job, folder / "evaluation"), strict=True)]
         write_image(contact_sheet(rows, title=arm.label), folder / f"{name}.png")
     assert report is not None  # no share of it, one process
@@ -134,7 +135,7 @@ A tiny image and a tiny video diffusion model that share latents, trained on a p
 
 {textwrap.fill(measured, 120)}
 
-{bullets(shown(report))}
+{bullets(report.shown)}
 
 {main_table(report)}
 """

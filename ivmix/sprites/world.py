@@ -6,6 +6,7 @@ every frame are known exactly. `degrade` is what web video is to a real video mo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +78,18 @@ def parse(caption: str) -> tuple[int, int, int]:
 
 def all_captions() -> list[str]:
     return [f"a {c} {s} moving {m}" for c in COLOURS for s in SHAPES for m in MOTIONS]
+
+
+@lru_cache(maxsize=1)
+def balanced_captions() -> tuple[str, ...]:
+    """All captions, ordered so that few clips are a fair sample: 4 from a multiple of 4 on show every colour, shape and
+    motion once, 16 from a multiple of 16 on every pair of them.
+
+    Colour, shape and motion are a, a + b and 2 a + b + c in the field of four elements: orthogonal Latin squares.
+    """
+    double, four = (0, 2, 3, 1), range(4)  # in that field, where + is ^
+    names = all_captions()
+    return tuple(names[16 * a + 4 * (a ^ b) + (double[a] ^ b ^ c)] for c in four for b in four for a in four)
 
 
 def random_scenes(n: int, generator: torch.Generator, captions: Sequence[str] | None = None) -> Scenes:

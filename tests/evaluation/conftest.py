@@ -4,12 +4,10 @@ import pytest
 
 from ivmix import TextToVideo
 from ivmix.evaluation.jobs import Maker
-from ivmix.sprites.measure import load_judge
+from ivmix.sprites.benchmark import sprites
 
 
 @pytest.fixture(scope="package")
 def maker() -> Maker:
     model = TextToVideo.from_pair("sprites")
-    judge = load_judge(model.pair)
-    assert judge is not None
-    return Maker.of(model, judge)
+    return Maker.of(model, sprites(model.pair))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ivmix.evaluation.arms import TRUTHS, Arm, Truth, check_arms, core_arms, full_arms, read_arms
+from ivmix.evaluation.arms import Arm, check_arms, core_arms, full_arms, read_arms
+from ivmix.sprites.truth import TRUTHS, Truth
 from ivmix.sprites.world import degrade
 
 CAPTIONS, SEEDS = ["a red circle moving left", "a blue cross moving up", "a green square moving down"], [7, 8, 9]
@@ -114,7 +115,7 @@ def test_options_that_cannot_be_name_their_arm(maker, options, message):
 def test_an_arm_of_a_strength_begins_from_the_degraded_clips_of_its_captions_and_seeds(maker):
     given, options = frames(maker, degraded=True)[:, :2], {"sampler": "ddim", "steps": 4, "frames": 2, "strength": 0.5}
     arm, inverted = Arm("edit", options), Arm("edit", {**options, "invert": True})
-    drawn, both = (one.draw(maker.model, CAPTIONS, SEEDS) for one in (arm, inverted))
+    drawn, both = (one.draw(maker.model, CAPTIONS, SEEDS, maker.benchmark.source) for one in (arm, inverted))
     own = maker.model(CAPTIONS, seed=SEEDS, video=given, sampler="ddim", steps=4, strength=0.5)
     assert np.array_equal(drawn.frames, own.frames)
     assert (drawn.nfe, both.nfe) == ({"video": 2}, {"video": 4})

@@ -16,28 +16,27 @@ import torch
 from safetensors.torch import load_file
 
 from ivmix.evaluation import jobs as module
-from ivmix.evaluation.arms import TRUTHS, Arm, Truth
+from ivmix.evaluation.arms import Arm
+from ivmix.evaluation.design import Design
 from ivmix.evaluation.jobs import (
-    Design,
-    Job,
     all_jobs,
-    balanced_captions,
     collect,
     pending,
     read_metadata,
     reference_jobs,
 )
 from ivmix.pairs.pair import fingerprint
-from ivmix.sprites.world import all_captions, parse
+from ivmix.sprites.truth import TRUTHS, Truth
+from ivmix.sprites.world import all_captions, balanced_captions, parse
 
 CRISP = Truth("crisp clips")
 ARMS = (CRISP, Arm("video model alone", {"sampler": "ddim", "steps": 1}))
-DESIGN = Design(clips=3, repeats=2, batch_size=2)
+DESIGN, PROMPTS = Design(clips=3, repeats=2, batch_size=2), balanced_captions()
 
 
 def compute(maker, arms, design, folder, worker=0, workers=1):
     (folder / "parts").mkdir(parents=True, exist_ok=True)
-    jobs = all_jobs(arms, design)
+    jobs = all_jobs(arms, design, PROMPTS)
     todo = [job for job in pending(jobs, folder, maker) if job.turn % workers == worker]
     for job in todo:
         maker.compute(job, folder)
@@ -71,7 +70,7 @@ def test_clip_k_of_repeat_r_has_the_seed_and_caption_of_the_contract():
         for k in (0, 63, 64, 99):
             i = r * 100 + k
             assert design.seeds(range(i, i + 1)) == [1000 + r * 100 + k]
-            assert design.captions(range(i, i + 1)) == [names[k % 64]]
+            assert design.captions(range(i, i + 1), names) == [names[k % 64]]
 
 
 def test_few_clips_are_a_fair_sample_of_the_captions():
@@ -88,7 +87,7 @@ def test_few_clips_are_a_fair_sample_of_the_captions():
 @pytest.mark.parametrize("workers", range(1, 7))
 @pytest.mark.parametrize("arms", range(1, 6))
 def test_workers_share_all_jobs_and_every_arm_evenly(workers, arms):
-    jobs = all_jobs([Truth(f"arm {k}") for k in range(arms)], Design(clips=37, repeats=1, batch_size=2))
+    jobs = all_jobs([Truth(f"arm {k}") for k in range(arms)], Design(clips=37, repeats=1, batch_size=2), PROMPTS)
     shares = [[job for job in jobs if job.turn % workers == w] for w in range(workers)]
     assert Counter(id(job) for share in shares for job in share) == Counter(map(id, jobs))
     counts = [[sum(job.arm.label == f"arm {k}" for job in share) for share in shares] for k in range(arms)]
@@ -112,7 +111,7 @@ def test_a_run_whose_disk_is_full_keeps_what_there_is_and_goes_on_to_the_same_bi
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert len(contents(tmp_path)) == len(list((tmp_path / "parts").iterdir())) == len(done)
-    assert len(compute(maker, ARMS, DESIGN, tmp_path)) == len(all_jobs(ARMS, DESIGN)) - len(done)
+    assert len(compute(maker, ARMS, DESIGN, tmp_path)) == len(all_jobs(ARMS, DESIGN, PROMPTS)) - len(done)
     assert contents(tmp_path) == contents(whole)
     assert compute(maker, ARMS, DESIGN, tmp_path) == []
 
@@ -132,8 +131,9 @@ def test_a_broken_part_is_computed_again(maker, whole, tmp_path, damage):
 
 
 def other_weights(maker):
-    judge = type(maker.judge)(maker.judge.config)
-    judge.load_state_dict({name: value + (name == "head.bias") for name, value in maker.judge.state_dict().items()})
+    ours = maker.benchmark.networks["judge"]
+    judge = type(ours)(ours.config)
+    judge.load_state_dict({name: value + (name == "head.bias") for name, value in ours.state_dict().items()})
     return replace(maker, weights=fingerprint(maker.model.pair, judge=judge))
 
 
@@ -153,7 +153,7 @@ def test_parts_of_other_settings_are_refused_naming_what_differs_and_a_remedy(ma
     maker, arms, design = change(maker, ARMS, DESIGN)
     before = contents(whole)
     with pytest.raises(ValueError, match=message) as caught:
-        pending(all_jobs(arms, design), whole, maker)
+        pending(all_jobs(arms, design, PROMPTS), whole, maker)
     assert "another folder with -o" in str(caught.value)
     assert contents(whole) == before
 
@@ -161,35 +161,35 @@ def test_parts_of_other_settings_are_refused_naming_what_differs_and_a_remedy(ma
 def test_a_part_from_an_older_ivmix_or_torch_is_refused(maker, whole, monkeypatch):
     monkeypatch.setattr(module, "__version__", "99.0")
     with pytest.raises(ValueError, match=r'ivmix ".*", now "99\.0"'):
-        pending(all_jobs(ARMS, DESIGN), whole, maker)
+        pending(all_jobs(ARMS, DESIGN, PROMPTS), whole, maker)
 
 
 def test_more_clips_of_whole_rounds_of_captions_keep_the_parts_there_are(maker):
     """With a multiple of 64 captions a clip's index decides its caption and noise, whatever the number of clips."""
-    few, many = (all_jobs([CRISP], Design(clips=c, repeats=2)) for c in (64, 128))
+    few, many = (all_jobs([CRISP], Design(clips=c, repeats=2), PROMPTS) for c in (64, 128))
     assert all(maker.settings(a) == maker.settings(b) for a, b in zip(few, many[: len(few)], strict=True))
 
 
 def test_collected_clips_are_in_the_order_of_their_index(maker, whole):
-    crisp, video = collect(all_jobs(ARMS, DESIGN), whole)
+    crisp, video = collect(all_jobs(ARMS, DESIGN, PROMPTS), whole)
     assert (crisp.arm, video.arm) == ARMS
     assert crisp.features.shape == (6, 256)
     for i in range(6):
-        job = Job(CRISP, DESIGN, range(i, i + 1), 0)
-        drawn = CRISP.draw(maker.model, job.captions, job.seeds).frames
-        torch.testing.assert_close(crisp.features[i : i + 1], module.clip_features(drawn, maker.judge))
+        captions, seeds = DESIGN.captions(range(i, i + 1), PROMPTS), DESIGN.seeds(range(i, i + 1))
+        drawn = CRISP.draw(maker.model, captions, seeds).frames
+        torch.testing.assert_close(crisp.features[i : i + 1], maker.benchmark.features(drawn))
         assert crisp.columns["sharpness"][i] == pytest.approx(
-            module.columns(drawn, job.captions, maker.judge, 8)["sharpness"][0]
+            maker.benchmark.measure(drawn, captions, 8)["sharpness"][0]
         )
     assert (dict(video.nfe), dict(video.forwards)) == ({"video": 1}, {"video": 2})
     assert video.seconds > 0
 
 
-def test_references_share_no_scene_with_the_clips_they_are_compared_with():
-    seeds = {seed for job in reference_jobs() for seed in job.seeds}
+def test_references_share_no_scene_with_the_clips_they_are_compared_with(maker):
+    seeds = {seed for job in reference_jobs(maker.benchmark) for seed in job.seeds}
     assert len(seeds) == 2048
     assert not seeds & set(Design(clips=10_000, repeats=10).seeds(range(100_000)))
-    counts = Counter(caption for job in reference_jobs() for caption in job.captions)
+    counts = Counter(caption for job in reference_jobs(maker.benchmark) for caption in job.captions)
     assert set(counts.values()) == {32}
     assert len(counts) == 64
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from ivmix.cli import main
-from ivmix.evaluation.arms import Arm, Truth
-from ivmix.evaluation.clips import clip_features
-from ivmix.evaluation.jobs import Design, Maker, Measured
+from ivmix.evaluation.arms import Arm
+from ivmix.evaluation.design import Design
+from ivmix.evaluation.jobs import Maker, Measured
 from ivmix.evaluation.report import (
-    MAIN,
     Estimate,
     difference_table,
     distance_text,
@@ -21,10 +20,12 @@ from ivmix.evaluation.report import (
     rest_table,
     summarise,
 )
+from ivmix.sprites.benchmark import COLUMNS, clip_features
 from ivmix.sprites.judge import Reading
+from ivmix.sprites.truth import Truth
 
 DESIGN = Design(clips=16, repeats=2)
-COLUMNS = (*MAIN, "strict", "temporal_flickering", "frame_consistency", "warping_error", "dynamic_degree", "flow_score")
+MAIN = tuple(name for name, column in COLUMNS.items() if column.main)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def report(maker):
     arms = [measured("crisp clips", 1, truth=True), measured("base", 2), measured("same", 2), measured("other", 3, 0.8)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ivmix.evaluation.reference.RESAMPLES", 19)
-        return summarise(arms, measured("reference", 9, truth=True, n=256), DESIGN, maker)
+        return summarise(arms, measured("reference", 9, truth=True, n=256).features, DESIGN, maker)
 
 
 def test_a_column_is_its_mean_and_its_paired_difference_to_the_baseline(report):
@@ -97,7 +98,7 @@ def test_ground_truth_is_the_floor_and_is_compared_with_nothing(report):
 
 @pytest.mark.parametrize(("d", "warned"), [(16, False), (17, True)])
 def test_fewer_clips_than_features_is_warned_of(maker, d, warned):
-    arms, reference = [measured("base", d=d)], measured("reference", 9, n=64, d=d)
+    arms, reference = [measured("base", d=d)], measured("reference", 9, n=64, d=d).features
     report = summarise(arms, reference, DESIGN, maker)
     assert bool(report.warnings) == warned
     assert ("**Warning**: 16 clips" in markdown(report)) == warned
@@ -105,7 +106,7 @@ def test_fewer_clips_than_features_is_warned_of(maker, d, warned):
 
 def test_one_repeat_has_no_deviation(maker):
     design = Design(clips=16, repeats=1)
-    report = summarise([measured("base", n=16)], measured("reference", 9, n=64), design, maker)
+    report = summarise([measured("base", n=16)], measured("reference", 9, n=64).features, design, maker)
     assert report.arms[0].frechet.deviation is None
     assert "deviation" not in json.loads(report.to_json())["arms"][0]["frechet"]
 

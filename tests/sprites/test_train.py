@@ -89,11 +89,11 @@ def test_the_shipped_autoencoder_gives_latents_of_unit_deviation_and_loses_littl
 @pytest.mark.parametrize(("pair", "degraded"), [("sprites", 1), ("sprites-crisp", 0)])
 def test_the_empty_prompt_draws_degraded_frames_and_with_the_control_crisp_ones(pair, degraded):
     """The captions as crisp as ever; the empty prompt is all that guidance 0 hears."""
-    from ivmix.evaluation.jobs import Design
     from ivmix.generation.text_to_video import TextToVideo
     from ivmix.sprites.measure import load_judge, measure
+    from ivmix.sprites.world import balanced_captions
 
-    model, captions = TextToVideo.from_pair(pair), Design(clips=8, repeats=1).captions(range(8))
+    model, captions = TextToVideo.from_pair(pair), balanced_captions()[:8]
 
     def scores(guidance: str) -> Scores:
         clips = model(captions, sampler="image", image_guidance=guidance, seed=3, steps=10, frames=2, batch_size=8)
@@ -110,13 +110,14 @@ def test_the_empty_prompt_draws_degraded_frames_and_with_the_control_crisp_ones(
 @pytest.mark.slow
 def test_the_shipped_video_model_draws_and_moves_what_the_caption_says():
     """The first sixteen clips of the reported evaluation; at chance a quarter move as they say, all of them did."""
-    from ivmix.evaluation.arms import Truth
-    from ivmix.evaluation.jobs import Design
+    from ivmix.evaluation.design import Design
     from ivmix.generation.text_to_video import TextToVideo
     from ivmix.sprites.measure import load_judge, measure
+    from ivmix.sprites.truth import Truth
+    from ivmix.sprites.world import balanced_captions
 
     model, design = TextToVideo.from_pair("sprites"), Design(clips=16, repeats=1)
-    judge, captions, seeds = load_judge(model.pair), design.captions(range(16)), design.seeds(range(16))
+    judge, captions, seeds = load_judge(model.pair), balanced_captions()[:16], design.seeds(range(16))
     scores = measure(model(captions, sampler="ddim", seed=seeds).frames, captions, judge)
     truth = Truth("shown", degraded=True, autoencoded=True)
     shown = measure(truth.draw(model, captions, seeds).frames, captions, judge)
