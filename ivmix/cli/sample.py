@@ -19,8 +19,8 @@ from ivmix.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ivmix.generation.replay import Kept
     from ivmix.generation.record import Record
+    from ivmix.generation.replay import Kept
     from ivmix.generation.requests import Request
     from ivmix.generation.result import Result
     from ivmix.generation.text_to_video import TextToVideo

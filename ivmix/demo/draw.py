@@ -10,14 +10,14 @@ from typing import Any
 from ivmix.demo.form import Form
 from ivmix.demo.line import Tell
 from ivmix.evaluation.arms import Arm
-from ivmix.evaluation.comparison import Outcome, columns, summary, table
+from ivmix.evaluation.comparison import Outcome, Scorer, columns, summary, table
 from ivmix.evaluation.legend import bullets
 from ivmix.generation.result import Result, record_path
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.models import parse_weights
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Run
-from ivmix.sprites.measure import load_judge, measure
+from ivmix.sprites.benchmark import scorer
 
 BESIDE = ("ddim", "image", "zigzag", "composite")  # what is compared with the sampler chosen
 
@@ -70,17 +70,17 @@ def sample(model: TextToVideo, form: Form, folder: Path, tell: Tell) -> None:
 def compare(model: TextToVideo, form: Form, folder: Path, tell: Tell) -> None:
     """Draws the form's prompt from one noise by each of `arms`, and measures the clips if the pair has a judge."""
     call, chosen = form.call(), arms(form)
-    for arm in chosen:
-        model.record(form.prompt, **plain(call, arm), **arm.options)  # what cannot be is found before the first is drawn
+    for arm in chosen:  # what cannot be is found before the first is drawn
+        model.record(form.prompt, **plain(call, arm), **arm.options)
     results = []
     with noting(tell):
         for number, arm in enumerate(chosen, 1):
             place = number, len(chosen)
             results.append(draw(model, form.prompt, plain(call, arm), arm.options, tell, place))
             tell(save(results[-1], folder))
-        if model.pair.judge is not None:
+        if (judge := scorer(model.pair)) is not None:
             try:
-                tell(measured(model, form.prompt, chosen, results))
+                tell(measured(judge, form.prompt, chosen, results))
             except ValueError as error:
                 tell(Note(f"not measured: {error}"))
 
@@ -118,15 +118,15 @@ def save(result: Result, folder: Path) -> Clip:
     return Clip(made.sampling["sampler"], path, record_path(path), made.nfe, made.seconds)
 
 
-def measured(model: TextToVideo, prompt: str, chosen: Sequence[Arm], results: Sequence[Result]) -> Table:
-    """The table of `ivmix compare`. ValueError for clips that the pair's judge cannot measure."""
-    judge, caption = load_judge(model.pair), "".join(text for text, _ in parse_weights(prompt))
-    assert judge is not None
+def measured(scorer: Scorer, prompt: str, chosen: Sequence[Arm], results: Sequence[Result]) -> Table:
+    """The table of `ivmix compare`. ValueError for clips that cannot be measured."""
+    caption = "".join(text for text, _ in parse_weights(prompt))
+    scorer.check(caption)
     report = summary([
-        Outcome(arm, result.frames, result.record, measure(result.frames, [caption], judge))
+        Outcome(arm, result.frames, result.record, scorer.measure(result.frames, [caption]))
         for arm, result in zip(chosen, results, strict=True)
     ])  # fmt: skip
-    return Table(table(report), bullets(columns(report)))
+    return Table(table(report, scorer.columns), bullets(columns(report, scorer.columns)))
 
 
 @contextmanager

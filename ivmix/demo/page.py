@@ -111,7 +111,7 @@ class Page:
                 self.facts[name] = gr.Textbox(form.facts[name], label=label, max_lines=1, elem_id=name)
         with gr.Accordion("Pair of models", open=False):
             self.facts["pair"] = gr.Dropdown(self.studio.pairs, value=form.pair, label="Pair", elem_id="pair")
-            self.about = gr.Markdown(about(form.pair))
+            self.about = gr.Markdown(about(form.pair), elem_id="about")
         self.upload = gr.UploadButton("Load a record", file_types=[".json"], size="sm", elem_id="record")
 
     def _wire(self) -> None:

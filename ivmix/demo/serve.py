@@ -77,7 +77,10 @@ def running(app: Any, door: socket.socket) -> Iterator[threading.Thread]:
 
 
 def guarded(app: Any) -> Any:
-    """The application, with POLICY in every answer."""
+    """The application, with POLICY in every answer, and none to who calls it by the name of another machine."""
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    inner = TrustedHostMiddleware(app, [HOST, "localhost"])
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         async def with_policy(message: Any) -> None:
@@ -85,6 +88,6 @@ def guarded(app: Any) -> Any:
                 message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
             await send(message)
 
-        await app(scope, receive, with_policy)
+        await inner(scope, receive, with_policy)
 
     return answer
