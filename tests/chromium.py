@@ -79,7 +79,8 @@ class Server:
 def chromium() -> Any:
     """A driver of the system's Chromium, which finds no other machine by any name."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="THE PAGE IS NOT TESTED: there is no selenium")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    named = ("chromium", "chromium-browser", "google-chrome")
+    browser, driver = next(filter(None, map(shutil.which, named)), None), shutil.which("chromedriver")
     need(browser and driver, "Chromium with its chromedriver (apt install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = browser
@@ -129,6 +130,10 @@ class Page:
 
     def choose(self, field: str, text: str) -> None:
         self.type(field, text + "\ue007")  # Enter
+
+    def unfold(self, title: str) -> None:
+        [head] = [one for one in self.find("button.label-wrap") if one.text.startswith(title)]
+        head.click()
 
     def value(self, field: str) -> str:
         [box] = self.find(f"{field} :is(input, textarea)")

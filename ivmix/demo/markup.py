@@ -16,7 +16,8 @@ STYLE = """
 #words { opacity: .75; font-size: .85rem; }
 #said:not(:has(.said)), #notes:not(:has(.said)) { display: none; }
 :is(#said, #notes, #clips, #title) :is(.html-container, div.prose) { padding: 0 !important; }
-.said { padding: .5rem .75rem; border-radius: .4rem; background: var(--background-fill-secondary); }
+.said { padding: .5rem .75rem; border-radius: .4rem; background: var(--background-fill-secondary);
+        white-space: pre-line; }
 .said + .said { margin-top: .5rem; }
 .said.wrong { background: var(--error-background-fill); color: var(--error-text-color); overflow-wrap: anywhere;
               border-left: 3px solid var(--error-border-color, #dc2626); }

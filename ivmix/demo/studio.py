@@ -24,10 +24,10 @@ class Studio:
     """
 
     def __init__(self, load: Callable[[str], TextToVideo], pair: str, folder: Path) -> None:
-        self._load, self.model = load, load(pair)
-        self._loaded = self.pair = self.model.pair.source
-        self.folder, self.line = folder, Line()
-        began = self.model.pair
+        self._load, self.folder, self.line = load, folder, Line()
+        model = load(pair)
+        began, self.pair = model.pair, model.pair.source
+        self._loaded: tuple[str, TextToVideo] | None = (self.pair, model)
         self.swaps = began.swaps.to_dict()
         self.here = {"ivmix": __version__, "device": str(began.device), "dtype": dtype_name(began.dtype),
                      "compile": began.compile}  # fmt: skip
@@ -42,11 +42,9 @@ class Studio:
         folder = self.folder / owner / secrets.token_hex(4)
 
         def work(tell: Tell) -> None:
-            if form.pair != self._loaded:
-                tell(Note(f"loading {form.pair}"))
-                self._load_other(form.pair)
+            model = self._model(form.pair, tell)
             folder.mkdir(parents=True)
-            BUTTONS[button](self.model, form, folder, tell)
+            BUTTONS[button](model, form, folder, tell)
 
         return self.line.run(owner, work)
 
@@ -66,8 +64,9 @@ class Studio:
         self.line.cancel(owner)
         shutil.rmtree(self.folder / owner, ignore_errors=True)
 
-    def _load_other(self, pair: str) -> None:
-        del self.model  # before the other, so that memory holds one
-        self._loaded = ""
-        self.model = self._load(pair)
-        self._loaded = pair
+    def _model(self, pair: str, tell: Tell) -> TextToVideo:
+        if self._loaded is None or self._loaded[0] != pair:
+            tell(Note(f"loading {pair}"))
+            self._loaded = None  # before the other, so that memory holds one
+            self._loaded = (pair, self._load(pair))
+        return self._loaded[1]

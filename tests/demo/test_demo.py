@@ -85,13 +85,17 @@ def test_a_prompt_becomes_a_clip_that_plays_and_the_command_draws_the_same_bytes
 def test_a_record_fills_in_the_page_and_its_clip_is_drawn_again(page, server, tmp_path):
     output = tmp_path / "out.mp4"
     options = ["--seed", "7", "--frames", "2", "--size", "16x32", "--sampler", "zigzag", "--steps", "4"]
-    server.run("-m", "ivmix", "sample", RED, *options, "--sequence", "up-first", "--device", "cpu", "-o", str(output))
+    options += ["--sequence", "up-first", "--negative-prompt", "blue", "--image-negative-prompt", "a green cross"]
+    server.run("-m", "ivmix", "sample", RED, *options, "--device", "cpu", "-o", str(output))
     [upload] = page.find("input[type=file]")
     upload.send_keys(f"{output}.json")
     page.until(lambda: page.value("#seed") == "7")
     shown = {name: page.value(f"#{name}") for name in ("prompt", "sampler", "frames", "height", "width")}
     assert shown == {"prompt": RED, "sampler": "zigzag", "frames": "2", "height": "16", "width": "32"}
     assert [page.value(f"#option-{name}") for name in ("steps", "sequence")] == ["4", "up-first"]
+    page.unfold("Negative prompts")
+    page.until(lambda: page.find("#image_negative_prompt input, #image_negative_prompt textarea"))
+    assert [page.value(f"#{name}_prompt") for name in ("negative", "image_negative")] == ["blue", "a green cross"]
     page.click("sample")
     assert page.clips(1) == ["zigzag"]
     assert server.get(page.links("clip")[0]) == output.read_bytes()
@@ -173,8 +177,8 @@ def test_a_second_page_waits_in_line_is_told_so_and_drawn_when_the_first_is_clos
 
 
 def test_another_pair_brings_its_own_defaults_and_is_drawn(page, server):
-    page.find("button.label-wrap")[-1].click()
-    page.until(lambda: page.find("#pair input")[0].is_displayed())
+    page.unfold("Pair of models")
+    page.until(lambda: page.find("#pair input"))
     page.choose("#pair", "sprites-crisp")
     page.until(lambda: "empty prompt" in page.find("#about")[0].text)
     quick(page)
