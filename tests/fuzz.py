@@ -70,8 +70,8 @@ def prepare(folder: Path) -> None:
 def reader(folder: Path) -> Callable[[str], object]:
     """Reads a file of `folder` the way that the command would."""
     from ivmix import TextToVideo
-    from ivmix.cli.replay import recall
     from ivmix.evaluation.arms import check_arms, read_arms
+    from ivmix.generation.replay import recall
     from ivmix.generation.requests import read_requests
     from ivmix.media import read_clip
     from ivmix.models import Tokenizer, inspect, merge_loras, read_lora

@@ -19,8 +19,8 @@ from ivmix.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ivmix.cli.replay import Kept
     from ivmix.generation.record import Record
+    from ivmix.generation.replay import Kept
     from ivmix.generation.requests import Request
     from ivmix.generation.result import Result
     from ivmix.generation.text_to_video import TextToVideo
@@ -96,7 +96,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.cli.replay import Kept, recall, warn_of_changes
+    from ivmix.generation.replay import Kept, recall, warn_of_changes
     from ivmix.generation.result import check_outputs, numbered
     from ivmix.media import check_fps, check_writable
 

@@ -1,0 +1,1 @@
+"""`ivmix demo`: a page, for this machine alone, on which clips are drawn and compared."""

@@ -1,0 +1,147 @@
+"""What pages share: runs told step by step, one model at a time, records of what can be drawn here, a door."""
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ivmix.cli import main
+from ivmix.demo.draw import Clip, Note, Step, Table
+from ivmix.demo.form import Form, default_form
+from ivmix.demo.line import Cancelled
+from ivmix.demo.markup import figure, notice, said
+from ivmix.demo.serve import PORT, listening
+from ivmix.demo.studio import Studio
+from ivmix.generation.text_to_video import TextToVideo
+from ivmix.pairs.swaps import Swaps
+
+RED = "a red circle moving left"
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    studio = Studio(lambda pair: TextToVideo.from_pair(pair, "cpu"), "sprites", tmp_path)
+    yield studio
+    studio.line.close()
+
+
+def form(prompt: str = RED, steps: str = "3", pair: str = "sprites") -> Form:
+    own = default_form(pair, prompt, sampler="ddim")
+    return Form({**own.facts, "frames": "2", "height": "16", "width": "16"}, {**own.options, "steps": steps})
+
+
+def test_a_run_tells_its_steps_and_its_clip_which_lies_beside_its_record(studio):
+    *steps, clip = studio.run("me", "sample", form())
+    assert steps == [Step("ddim", k, 3) for k in (1, 2, 3)]
+    assert isinstance(clip, Clip)
+    assert clip.evaluations == {"video": 3}
+    assert clip.video.is_file()
+    assert json.loads(clip.record.read_text())["prompts"] == [RED]
+
+
+def test_a_comparison_tells_a_clip_a_sampler_and_says_why_it_is_not_measured(studio):
+    told = list(studio.run("me", "compare", form()))
+    assert [event.sampler for event in told if isinstance(event, Clip)] == ["ddim", "image", "zigzag", "composite"]
+    assert {(s.number, s.of) for s in told if isinstance(s, Step)} == {(k, 4) for k in (1, 2, 3, 4)}
+    [note] = [event for event in told if isinstance(event, Note)]
+    assert note.text.startswith("not measured: frames has shape (1, 2, 16, 16, 3)")
+    assert not any(isinstance(event, Table) for event in told)
+
+
+def test_what_cannot_be_compared_is_found_before_the_first_clip(studio):
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        next(studio.run("me", "compare", form("a purple circle moving left")))
+
+
+def test_what_the_model_warns_of_is_told(studio):
+    options = default_form("sprites", sampler="zigzag").options | {"steps": "2"}
+    zigzag = Form({**form().facts, "sampler": "zigzag"}, options)
+    notes = [event.text for event in studio.run("me", "sample", zigzag) if isinstance(event, Note)]
+    assert len(notes) == 1
+    assert "none of 2 steps mixes" in notes[0]
+
+
+def test_a_cancelled_run_stops_at_the_next_step_and_leaves_no_clip(studio, tmp_path):
+    seen = studio.run("me", "sample", form(steps="1000"))
+    assert next(seen) == Step("ddim", 1, 1000)
+    studio.line.cancel("me")
+    with pytest.raises(Cancelled):
+        list(seen)
+    assert not list(tmp_path.rglob("*.mp4*"))
+
+
+def test_whoever_leaves_takes_their_clips_along_and_nobody_elses(studio, tmp_path):
+    for owner in ("me", "you"):
+        list(studio.run(owner, "sample", form()))
+    studio.leave("me")
+    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.mp4")] == ["you"]
+
+
+def test_another_pair_is_loaded_when_it_is_drawn_with_and_one_that_cannot_be_leaves_the_first_usable(studio):
+    told = list(studio.run("me", "sample", form(pair="sprites-crisp")))
+    assert told[0] == Note("loading sprites-crisp")
+    assert json.loads(told[-1].record.read_text())["pair"] == "sprites-crisp"
+    broken = Form({**form().facts, "pair": "no-such-pair"}, form().options)
+    with pytest.raises(ValueError, match="no-such-pair"):
+        list(studio.run("me", "sample", broken))
+    assert isinstance(list(studio.run("me", "sample", form()))[-1], Clip)
+
+
+def test_a_record_of_other_models_or_another_machine_is_refused_or_remarked_upon(studio, tmp_path):
+    *_, clip = studio.run("me", "sample", form())
+    raw = json.loads(clip.record.read_text())
+
+    def recalled(**changed):
+        path = tmp_path / "changed.json"
+        path.write_text(json.dumps({**raw, **changed}))
+        return studio.recall(path)
+
+    assert recalled() == (form(), [])
+    assert "drawn with device cuda:0, dtype float16" in recalled(device="cuda:0", dtype="float16")[1][0]
+    assert "4 clips at a time" in recalled(batch_sizes=[4], batch_places=[1])[1][0]
+    with pytest.raises(ValueError, match="pair '/elsewhere'"):
+        recalled(pair="/elsewhere")
+    with pytest.raises(ValueError, match="other models"):
+        recalled(swaps={"clip_skip": 2})
+
+
+def test_a_pair_with_other_models_in_it_is_the_only_choice(tmp_path):
+    swaps = Swaps(image_prediction="epsilon")
+    studio = Studio(lambda pair: TextToVideo.from_pair(pair, "cpu", swaps=swaps), "sprites", tmp_path)
+    assert studio.pairs == ["sprites"]
+    studio.line.close()
+
+
+def test_what_people_and_files_say_is_text_on_the_page():
+    bad = "<script>alert('x')</script>"
+    clip = Clip("ddim", Path("ddim.mp4"), Path("ddim.mp4.json"), {bad: 3}, 1.0)
+    for html in (notice(bad), notice(bad, wrong=True), said(Note(bad)), figure(clip, "/clips/a", "/clips/b")):
+        assert "<script" not in html
+        assert "&lt;script&gt;" in html
+
+
+def test_a_port_that_is_taken_is_refused_and_without_one_the_next_free_is_found():
+    with listening(0) as door:
+        port = door.getsockname()[1]
+        assert door.getsockname()[0] == "127.0.0.1"
+        with pytest.raises(ValueError, match=f"--port {port}: Address already in use"):
+            listening(port)
+    with pytest.raises(ValueError, match="--port 70000: expected a number"):
+        listening(70000)
+    with socket.socket() as taken:
+        try:
+            taken.bind(("127.0.0.1", PORT))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it
+        with listening(None) as door:
+            assert door.getsockname()[1] > PORT
+
+
+def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err == "ivmix demo: error: the page needs gradio: pip install 'ivmix[demo]'\n"
