@@ -18,11 +18,14 @@ def add(commands: Any) -> None:
         "(.png) and the figures (.json), and prints a table with its legend.",
         epilog="examples:\n"
         "  ivmix compare 'a red circle moving left' -o cmp.mp4\n"
+        "  ivmix compare 'a yellow square moving right' --samplers ddim,image,zigzag -o strip.webp\n"
         "  ivmix compare 'a corgi on a beach' -o corgi.webp --pair animatediff --seed 7",
     )
     command.add_argument("prompt", metavar="PROMPT", help="what to draw, such as 'a red circle moving left'")
     command.add_argument("-o", "--output", required=True, metavar="PATH", help=".mp4, .gif or .webp")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the initial noise (default: %(default)s)")
+    command.add_argument("--samplers", metavar="NAME,NAME,…", help="these alone, in this order, such as "
+                         "ddim,image,zigzag; `ivmix sample --help` lists all")  # fmt: skip
     command.add_argument(
         "--steps", type=int, metavar="N", help="outer steps, for all samplers (default: the pair's, each its own)"
     )
@@ -36,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     import json
     import sys
 
-    from ivmix.evaluation.arms import ARMS, Arm
+    from ivmix.evaluation.arms import ARMS, Arm, named_arms
     from ivmix.evaluation.comparison import columns, compare, summary, table
     from ivmix.evaluation.legend import legend
     from ivmix.generation.arguments import read_prompts
@@ -46,10 +49,10 @@ def run(options: argparse.Namespace) -> None:
     output = Path(options.output)
     check_writable(options.output, (".mp4", ".gif", ".webp"))
     [prompt] = read_prompts(options.prompt)
+    arms: Sequence[Arm] = ARMS if options.samplers is None else named_arms(options.samplers.split(","))
     model = load_model(options)
-    arms: Sequence[Arm] = ARMS
     if options.steps is not None:
-        arms = tuple(Arm(arm.label, {**arm.options, "steps": options.steps}) for arm in ARMS)
+        arms = [Arm(arm.label, {**arm.options, "steps": options.steps}) for arm in arms]
     scores = scorer(model.pair)
     outcomes = compare(
         model, [prompt], arms, scores, seed=options.seed,

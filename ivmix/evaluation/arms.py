@@ -12,7 +12,9 @@ from ivmix.generation.arguments import read_strength
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.models.json_files import read_value
 from ivmix.pairs.pair import Pair
+from ivmix.samplers.base import one_of
 from ivmix.samplers.reading import sampling
+from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Guided, planned_nfe
 from ivmix.typed import check, short, whole
 
@@ -97,6 +99,21 @@ ARMS = (
     Arm("composite ODE", {"sampler": "composite"}),
     Arm("late mixture", {"sampler": "mixture"}),
 )
+
+
+def named_arms(names: Sequence[str]) -> tuple[Arm, ...]:
+    """An arm of each sampler, at the pair's defaults: that of `ARMS` where there is one. ValueError for none such, or
+    one named twice.
+
+    >>> [arm.label for arm in named_arms(["ddim", "freeinit"])]
+    ['video model alone', 'freeinit']
+    """
+    for name in names:
+        one_of("sampler", name, SAMPLERS)
+        if names.count(name) > 1:
+            raise ValueError(f"sampler {name!r} is named twice: once is enough to compare it")
+    labels = {arm.options["sampler"]: arm.label for arm in reversed(ARMS)}
+    return tuple(Arm(labels.get(name, name), {"sampler": name}) for name in names)
 
 
 def core_arms(pair: Pair) -> tuple[Arm, ...]:

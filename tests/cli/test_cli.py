@@ -99,6 +99,15 @@ def test_compare_writes_a_video_a_sheet_and_the_figures(tmp_path, tmp_path_facto
     assert "degradation" in printed
 
 
+def test_compare_draws_the_samplers_that_are_named_in_their_order(tmp_path, capsys):
+    chosen = ["--samplers", "zigzag,freeinit", "--steps", "3", "--quiet", "-o", str(tmp_path / "cmp.webp")]
+    assert main(["compare", PROMPT, *chosen]) == 0
+    arms = json.loads((tmp_path / "cmp.json").read_text())["arms"]
+    assert [(arm["label"], arm["sampling"]["sampler"]) for arm in arms] == [
+        ("IV-Mixed, down-first", "zigzag"), ("freeinit", "freeinit"),
+    ]  # fmt: skip
+
+
 def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     assert main(["pairs"]) == 0
     said = capsys.readouterr().out
