@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -69,6 +70,12 @@ class Server:
     def get(self, address: str) -> bytes:
         with urllib.request.urlopen(address) as answer:
             return answer.read()  # type: ignore[no-any-return]
+
+    def has(self, address: str) -> bool:
+        try:
+            return bool(self.get(address))
+        except HTTPError:
+            return False
 
     def stop(self) -> int:
         """As Ctrl-C does; the exit status."""
