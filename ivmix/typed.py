@@ -2,22 +2,18 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
+from ivmix.models.hints import fits, in_words
 from ivmix.models.quoting import printable
 from ivmix.models.quoting import short as short
 from ivmix.solvers.checks import count
-
-NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null",
-         dict: "an object"}  # fmt: skip
 
 
 def check(value: Any, hint: Any, where: str) -> None:
     """Raises ValueError, which begins with `where`, unless `value` is what `hint` says.
 
-    Hints are str, int, float (which takes whole numbers), bool, None, Any, Literal, dict, list[…], dict[str, …], unions
-    and TypedDicts of these; a TypedDict's unknown and missing keys are errors.
+    Hints are those of `ivmix.models.hints`; a TypedDict's unknown and missing keys are errors.
 
     >>> check({"steps": 5}, dict[str, int], "out.json: sampling")
     >>> check({"steps": "5"}, dict[str, int], "out.json: sampling")
@@ -34,9 +30,9 @@ def check(value: Any, hint: Any, where: str) -> None:
         for name, inner in entries:
             place = f"{where}: {printable(name, 60)}" if isinstance(value, dict) else f"{where}[{name}]"
             check(inner, get_args(hint)[-1], place)
-    elif not _is(value, hint):
+    elif not fits(value, hint):
         place, _, name = where.rpartition(": ")
-        raise ValueError(f"{place}{': ' if place else ''}{name} is {short(value)}, expected {describe(hint)}")
+        raise ValueError(f"{place}{': ' if place else ''}{name} is {short(value)}, expected {in_words(hint)}")
 
 
 def check_keys(raw: Mapping[str, Any], known: Mapping[str, Any], needed: Collection[str], where: str) -> None:
@@ -57,20 +53,6 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"expected {', '.join(known)}"
 
 
-def describe(hint: Any) -> str:
-    """A hint in words."""
-    kind = get_origin(hint)
-    if kind in (Union, UnionType):
-        return " or ".join(describe(one) for one in get_args(hint))
-    if kind is Literal:
-        return " or ".join(repr(one) for one in get_args(hint))
-    if kind is list:
-        return f"a list, each {describe(get_args(hint)[0])}"
-    if kind is dict or is_typeddict(hint):
-        return "an object"
-    return NAMES.get(NoneType if hint is None else hint, str(hint))
-
-
 def whole(name: str, value: Any, least: int, most: int | None = None, otherwise: str = "") -> int:
     """A whole number of any library's, as an int. Raises ValueError naming it for anything else, or out of range, with
     what else would do.
@@ -84,23 +66,3 @@ def whole(name: str, value: Any, least: int, most: int | None = None, otherwise:
         span = f"of {least} or more" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}={short(value)}: expected a whole number {span}{otherwise}")
     return number
-
-
-def _is(value: Any, hint: Any) -> bool:
-    kind = get_origin(hint)
-    if hint is Any:
-        return True
-    if kind in (Union, UnionType):
-        return any(_is(value, one) for one in get_args(hint))
-    if kind is Literal:
-        return value in get_args(hint)
-    if kind in (list, dict):
-        inner = value.values() if isinstance(value, dict) else value
-        return isinstance(value, kind) and all(_is(one, get_args(hint)[-1]) for one in inner)
-    if hint in (int, float):
-        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
-    if is_typeddict(hint):
-        hints = get_type_hints(hint)
-        known = isinstance(value, dict) and hint.__required_keys__ <= value.keys() <= hints.keys()
-        return known and all(_is(one, hints[name]) for name, one in value.items())
-    return isinstance(value, NoneType if hint is None else hint)

@@ -9,14 +9,14 @@ from ivmix.models.compile import compile_network
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
 from ivmix.models.text.prompts import encode_prompts, parse_weights
 from ivmix.models.text.tokenizer import Tokenizer
-from ivmix.models.unet.averaging import AveragingConfig
+from ivmix.models.unet.condition import Condition
+from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.temporal import MotionConfig, SpaceTimeConfig
-from ivmix.models.unet.unet import Condition, UNet, UNetConfig
+from ivmix.models.unet.unet import UNet
 from ivmix.models.vae import VAE, VAEConfig
 
 __all__ = [
     "VAE",
-    "AveragingConfig",
     "CLIPText",
     "CLIPTextConfig",
     "Condition",

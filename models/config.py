@@ -1,9 +1,9 @@
 """A network's config: a dataclass whose entries are checked against their types, read from a public config.json."""
 
 from collections.abc import Mapping
-from types import UnionType
-from typing import Any, Protocol, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, Self, get_type_hints
 
+from ivmix.models.hints import fits, in_words
 from ivmix.models.quoting import short
 
 LARGEST_SIZE = 10**9  # of any number in a config
@@ -22,33 +22,8 @@ def check_config(config: Any) -> None:
     """
     for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
-        if not _fits(value, hint):
-            raise ValueError(f"{name} is {short(value)}, expected {_expected(hint)}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    kind = get_origin(hint)
-    if kind in (Union, UnionType):
-        return any(_fits(value, one) for one in get_args(hint))
-    if kind is tuple:
-        return isinstance(value, tuple) and len(value) > 0 and all(_fits(one, get_args(hint)[0]) for one in value)
-    if hint in (int, float):
-        number = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
-        return number and 0 < value <= LARGEST_SIZE
-    return isinstance(value, hint)
-
-
-def _expected(hint: Any) -> str:
-    """A hint in words."""
-    kind = get_origin(hint)
-    if kind in (Union, UnionType):
-        return " or ".join(_expected(one) for one in get_args(hint))
-    if kind is tuple:
-        return f"a list, each {_expected(get_args(hint)[0])}"
-    span = f"from 1 to {LARGEST_SIZE:,}"
-    words = {int: f"a whole number {span}", float: f"a number above 0, at most {LARGEST_SIZE:,}", str: "text",
-             bool: "true or false"}  # fmt: skip
-    return words.get(hint) or ("null" if hint is type(None) else hint.__name__)
+        if not fits(value, hint, LARGEST_SIZE):
+            raise ValueError(f"{name} is {short(value)}, expected {in_words(hint, LARGEST_SIZE)}")
 
 
 def check_entries(raw: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

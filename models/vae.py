@@ -156,7 +156,7 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Frames are independent images: video (b c f H W) in [-1, 1] <-> latents (b c f h w), scaled to std about 1."""
+    """The autoencoder: video (b c f H W) in [-1, 1] <-> latents (b c f h w) of std about 1, each frame by itself."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()

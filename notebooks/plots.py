@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from ivmix.evaluation.plots import FAMILIES, WIDE
+from ivmix.evaluation.plots import FAMILIES
 from ivmix.media import Frames, animated_png, contact_sheet, side_by_side, upscale
+from ivmix.sprites.benchmark import COLUMNS
 
 Look = dict[str, Any]  # colour, marker and line, as matplotlib names them
 Columns = Mapping[str, Any]  # a score by name: {"mean": …} and, where there is one, {"interval": [low, high]}
@@ -178,9 +179,10 @@ def dots(rows: Mapping[str, tuple[Look, Columns]], names: Sequence[str], crisp: 
         for y, (line, columns) in enumerate(rows.values()):
             axis.plot(columns[name]["interval"], [y, y], color=line["color"], linewidth=2)
             axis.plot(columns[name]["mean"], y, **line)
-        if name in WIDE:
+        wide = COLUMNS[name].wide
+        if wide:
             axis.set_xscale("symlog", linthresh=1)
-        ticks, limits = ((0, 1, 10), (-0.15, 45)) if name in WIDE else ((0, 0.5, 1), (-0.25, 1.25))
+        ticks, limits = ((0, 1, 10), (-0.15, 45)) if wide else ((0, 0.5, 1), (-0.25, 1.25))
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_xlim(limits)
         axis.tick_params(axis="y", length=0)

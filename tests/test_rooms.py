@@ -1,6 +1,8 @@
 """The rooms of the house and the arrows between them, read from the imports as they are written."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -94,3 +96,48 @@ def test_every_room_says_in_its_first_line_what_it_holds() -> None:
 def test_no_file_of_code_is_longer_than_400_lines() -> None:
     long = {name: lines for name, path in modules() if (lines := len(path.read_text().splitlines())) > 400}
     assert not long
+
+
+def test_the_page_of_names_shows_every_room() -> None:
+    page = (ROOT / "notebooks" / "api.md").read_text(encoding="utf-8")
+    assert not {name for name in PACKAGES if f" [`{name}`](" not in page}
+
+
+def test_tests_stand_in_the_room_of_what_they_test() -> None:
+    rooms = {name.removeprefix("ivmix.").replace(".", "/") for name in PACKAGES}
+    folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert folders - {".", "parity"} <= rooms
+
+
+needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="reads what git tracks: needs a clone")
+
+
+def tracked_texts() -> Iterator[tuple[str, str]]:
+    """Path and text of every tracked file that people write, but for what tells of the past or of things to come."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout
+    for name in listed.rstrip("\0").split("\0"):
+        written = Path(name).suffix in (".md", ".py", ".ipynb", ".toml", ".yml") or name == ".ci/run"
+        if written and name not in ("CHANGELOG.md", "tests/adding.py") and (ROOT / name).is_file():
+            yield name, (ROOT / name).read_text(encoding="utf-8")
+
+
+FILE = re.compile(r"(?<![\w./-])(?:solvers|models|ivmix|tests|notebooks)(?:/[\w.-]+)+\.(?:py|md|json|ipynb|txt|png)\b")
+DOTTED = re.compile(r"(?<![\w./-])ivmix(?:\.[a-z]\w*)+")
+
+
+@needs_git
+def test_every_file_that_a_text_names_exists() -> None:
+    assert not {(text, path) for text, written in tracked_texts() for path in FILE.findall(written)
+                if not re.search("NAME|ROOM", path) and not (ROOT / path).exists()}  # fmt: skip
+
+
+@needs_git
+def test_every_module_that_a_text_names_exists() -> None:
+    def lost(name: str) -> bool:
+        """Whether the longest prefix of a dotted name that is a module does not have the next word of it."""
+        module = max((n for n in NAMES if f"{name}.".startswith(f"{n}.")), key=len)
+        rest = name.removeprefix(module).split(".")[1:]
+        return bool(rest) and (module == "ivmix" or not hasattr(importlib.import_module(module), rest[0]))
+
+    named = {(text, name) for text, written in tracked_texts() for name in DOTTED.findall(written)}
+    assert not {(text, name) for text, name in named if lost(name)}

@@ -16,7 +16,8 @@ def parser() -> Parser:
     top = Parser(
         prog="ivmix",
         description="Sample a video and an image diffusion model together (IV-Mixed Sampler, arXiv 2410.04171).",
-        epilog=f"Start with:  ivmix sample 'a red circle moving left' -o out.mp4\n\n{STATUSES}",
+        epilog="Start with:  ivmix sample 'a red circle moving left' -o out.mp4\n"
+        f"Options and examples of a command:  ivmix COMMAND --help\n\n{STATUSES}",
     )
     top.add_argument("--version", action="version", version=f"ivmix {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

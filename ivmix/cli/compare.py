@@ -11,15 +11,18 @@ from ivmix.cli.options import add_model, add_prompts, load_model, say
 def add(commands: Any) -> None:
     command = commands.add_parser(
         "compare",
+        usage="%(prog)s PROMPT -o PATH [options]",
         help="one prompt through every sampler, side by side",
         description="Draws one prompt from the same noise with the video model alone, the image model frame by frame, "
         "IV-Mixed in both sequences, the composite ODE and a late mixture. Writes one labelled video, a contact sheet "
         "(.png) and the figures (.json), and prints a table with its legend.",
-        epilog="example:  ivmix compare 'a red circle moving left' -o cmp.mp4",
+        epilog="examples:\n"
+        "  ivmix compare 'a red circle moving left' -o cmp.mp4\n"
+        "  ivmix compare 'a corgi on a beach' -o corgi.webp --pair animatediff --seed 7",
     )
-    command.add_argument("prompt", help="what to draw, such as 'a red circle moving left'")
+    command.add_argument("prompt", metavar="PROMPT", help="what to draw, such as 'a red circle moving left'")
     command.add_argument("-o", "--output", required=True, metavar="PATH", help=".mp4, .gif or .webp")
-    command.add_argument("--seed", type=int, default=0, help="of the initial noise (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the initial noise (default: %(default)s)")
     command.add_argument(
         "--steps", type=int, metavar="N", help="outer steps, for all samplers (default: the pair's, each its own)"
     )
@@ -47,9 +50,9 @@ def run(options: argparse.Namespace) -> None:
     arms: Sequence[Arm] = ARMS
     if options.steps is not None:
         arms = tuple(Arm(arm.label, {**arm.options, "steps": options.steps}) for arm in ARMS)
-    judge = scorer(model.pair)
+    scores = scorer(model.pair)
     outcomes = compare(
-        model, [prompt], arms, judge, seed=options.seed,
+        model, [prompt], arms, scores, seed=options.seed,
         progress=not options.quiet,
         negative_prompt=options.negative_prompt, image_negative_prompt=options.image_negative_prompt,
         raw_prompts=bool(options.raw_prompts),
@@ -59,6 +62,6 @@ def run(options: argparse.Namespace) -> None:
     write_video(side_by_side(clips), output, fps=model.pair.fps)
     write_image(contact_sheet(clips, title=prompt), output.with_suffix(".png"))
     write_text(json.dumps(report, indent=2) + "\n", output.with_suffix(".json"))
-    known = judge.columns if judge is not None else {}
+    known = scores.columns if scores is not None else {}
     sys.stdout.write(f"{table(report, known)}\n\n{legend(columns(report, known))}\n")
     say(f"wrote {output}, {output.with_suffix('.png')} and {output.with_suffix('.json')}")

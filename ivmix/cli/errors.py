@@ -22,9 +22,9 @@ BUG = 70  # EX_SOFTWARE of sysexits.h
 CLOSED = 128 + signal.SIGPIPE  # what a shell shows of `yes | head -1`
 TRACEBACK = "IVMIX_TRACEBACK"
 STATUSES = (
-    "exit status: 0 done; 1 inspect found a fault; 2 bad input, or a machine too small; 70 a bug of ivmix "
-    f"({TRACEBACK}=1 in the environment shows where);\n"
-    "             130 interrupted; 141 nobody read the output any more; 143 terminated"
+    "exit status: 0 done; 1 inspect found a fault; 2 bad input, or a machine too\n"
+    f"small; 70 a bug of ivmix ({TRACEBACK}=1 in the environment shows where);\n"
+    "130 interrupted; 141 nobody read the output any more; 143 terminated"
 )
 LONGEST = 2000  # characters of a message: a hundred lines of somebody's input help nobody
 
@@ -36,10 +36,14 @@ REMEDIES = {
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Breaks lines between words alone: half of `sde-dpm++2m` cannot be copied."""
+    """Breaks lines between words alone: half of `sde-dpm++2m` cannot be copied. What has lines keeps them."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.splitlines() if "\n" in text else self._split_lines(text, width - len(indent))
+        return "\n".join((indent + line).rstrip() for line in lines)
 
 
 class Parser(argparse.ArgumentParser):

@@ -23,6 +23,7 @@ share: the same clips and numbers as one process
 def add(commands: Any) -> None:
     command = commands.add_parser(
         "evaluate",
+        usage="%(prog)s -o FOLDER [options]",
         help="measure every sampler over many clips",
         description="Draws the world's captions in turn from the same noise with every sampler and measures the clips, "
         "beside clips of the world itself. FOLDER/parts keeps what is computed, so that a run may be killed at any "
@@ -31,26 +32,30 @@ def add(commands: Any) -> None:
         epilog=EXAMPLES,
     )  # fmt: skip
     command.add_argument("-o", "--output", required=True, metavar="FOLDER", help="of parts, report and plots")
-    command.add_argument(
+    group = command.add_argument_group("what is measured")
+    group.add_argument("--full", action="store_true", help="every pattern, interval and baseline beside the core")
+    group.add_argument(
+        "--arms", metavar="JSON", help="these samplers, the first of them the baseline (default: the core)"
+    )
+    group.add_argument(
         "--clips", type=int, default=256, metavar="N", help="clips a sampler and repeat (default: %(default)s)"
     )
-    command.add_argument("--seeds", type=int, default=3, metavar="N", help="repeats (default: %(default)s)")
-    command.add_argument(
+    group.add_argument("--seeds", type=int, default=3, metavar="N", help="repeats (default: %(default)s)")
+    group.add_argument(
         "--seed", type=int, default=1000, metavar="N",
         help="of the first clip, clip k of repeat r uses seed + r * clips + k (default: %(default)s, for reporting; "
         "choose hyper-parameters with 500 and fewer than 500 clips in all)",
     )  # fmt: skip
-    command.add_argument("--full", action="store_true", help="every pattern, interval and baseline beside the core")
-    command.add_argument("--arms", metavar="JSON", help="these samplers, the first of them the baseline")
-    command.add_argument("--shard", metavar="I/N", help="computes the I-th of N shares and writes no report")
-    command.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="clips at a time (default: %(default)s)"
-    )
-    command.add_argument(
+    group.add_argument(
         "--references", type=int, default=2048, metavar="N",
         help="crisp clips that distances are measured to (default: %(default)s)",
     )  # fmt: skip
-    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    group = command.add_argument_group("how it is computed")
+    group.add_argument("--batch-size", type=int, default=8, metavar="N", help="clips at a time (default: %(default)s)")
+    group.add_argument(
+        "--shard", metavar="I/N", help="computes the I-th of N shares and writes no report (default: all of it)"
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
     add_model(command)
     command.set_defaults(run=run)
 

@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from ivmix.models.checkpoints.inspection import inspect, weight_files
-    from ivmix.pairs.scheduler import CONFIG
+    from ivmix.pairs.trained_as import CONFIG
+    from ivmix.sprites.averaging.unet import AVERAGING
 
     sources: list[str | Path] = []
     for path in options.paths:
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
                 blocks.append(scheduler_block(raw))
                 faults |= raw["problem"] is not None
             else:
-                one = known_judge(inspect(source))
+                one = known_judge(inspect(source, layouts=[AVERAGING]))
                 raw = as_json(one, options.keys)
                 blocks.append(block(one, options.keys))
                 faults |= bool(one.problem or any(part.problems for part in one.parts))
@@ -76,7 +77,7 @@ def scheduler(path: "Path") -> dict[str, Any]:
     """What a scheduler_config.json says of training, in this package's words, and of sampling, in its own. `problem` is
     why it cannot be said, else None."""
     from ivmix.models.json_files import read_json
-    from ivmix.pairs.scheduler import read_scheduler, sampling_facts
+    from ivmix.pairs.trained_as import read_scheduler, sampling_facts
 
     raw, problem = read_json(path, infinities=True), None
     try:
@@ -90,7 +91,7 @@ def scheduler(path: "Path") -> dict[str, Any]:
 
 def scheduler_block(raw: dict[str, Any]) -> str:
     from ivmix.models.quoting import printable
-    from ivmix.pairs.scheduler import in_words
+    from ivmix.pairs.trained_as import in_words
 
     lines = [raw["path"], f"  scheduler     {printable(raw['class'], 100) or 'of no class'}"]
     if raw["problem"]:
@@ -157,7 +158,7 @@ def block(found: "Inspection", keys: bool) -> str:
 
 def trained_on(found: "Inspection") -> str:
     """What a file itself says of its UNet's training; "" for nothing."""
-    from ivmix.pairs.scheduler import read_file
+    from ivmix.pairs.trained_as import read_file
 
     if not any(part.name == "unet" for part in found.parts):
         return ""

@@ -7,11 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ivmix.samplers.options import OPTIONS, Option, describe_samplers
+
 MODEL = {"pair": "sprites", "device": "auto", "dtype": "auto", "compile": "off"}
+PREDICTIONS = ("epsilon", "x0", "v", "flow")
 
 
-def add_model(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("model")
+def add_model(command: argparse.ArgumentParser, in_full: bool = False) -> None:
+    """The pair and where it runs, and what takes its models' places: explained `in_full`, or by a word on where."""
+    group = command.add_argument_group("pair and device")
     group.add_argument("--pair", metavar="NAME|FOLDER", help=f"a name that `ivmix pairs` lists, or a folder with a "
                        f"pair.json (default: {MODEL['pair']})")  # fmt: skip
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps, … (default: auto, the accelerator that torch finds, "
@@ -23,32 +27,38 @@ def add_model(command: argparse.ArgumentParser) -> None:
                        help="auto: CUDA graphs on a GPU, which need no Triton; inductor: torch.compile "
                             f"(default: {MODEL['compile']})")  # fmt: skip
     group = command.add_argument_group(
-        "models", "In place of the pair's own: a folder as diffusers writes it, a single file in any layout that "
-        "`ivmix inspect` knows, or hub:owner/name[/path][@revision]."
+        "models in place of the pair's own",
+        "A SOURCE is a folder as diffusers writes it, a single file in any layout that `ivmix inspect` knows, or "
+        "hub:owner/name[/path][@revision]." if in_full else
+        "--image-model, --video-model, --motion, --vae, --lora and their like, as `ivmix sample --help` lists them.",
     )  # fmt: skip
-    group.add_argument("--image-model", metavar="SOURCE", help="UNet, text encoder, tokenizer, as far as it has them")
-    group.add_argument("--video-model", metavar="SOURCE", help="likewise, and its VAE; with --motion, the spatial half")
-    group.add_argument("--motion", metavar="SOURCE", help="AnimateDiff's motion modules, for the video model")
-    group.add_argument("--motion-norm", choices=("authors", "diffusers"),
-                       help="whose group norms they have (default: the authors' in files of the authors' layout, "
-                            "diffusers' in a MotionAdapter)")  # fmt: skip
-    group.add_argument("--vae", metavar="SOURCE", help="decodes the latents of both")
-    group.add_argument("--tokenizer", metavar="FOLDER", help="or hub:…, for both models: single files bring none")
-    for name in ("lora", "image-lora", "video-lora"):
-        models = {"lora": "both models"}.get(name, f"the {name.partition('-')[0]} model")
-        group.add_argument(f"--{name}", action="append", metavar="SOURCE[:WEIGHT]",
-                           help=f"added to {models}; may be repeated")  # fmt: skip
-    group.add_argument("--clip-skip", type=int, metavar="N", help="read the text encoders' Nth layer from the end "
-                       "(default: the pair's, 1 as a rule)")  # fmt: skip
-    group.add_argument("--image-clip-skip", type=int, metavar="N", help="of the image model alone")
+
+    def swap(name: str, help: str, **options: Any) -> None:
+        group.add_argument(name, help=help if in_full else argparse.SUPPRESS, **options)
+
+    swap("--image-model", "UNet, text encoder, tokenizer, as far as it has them", metavar="SOURCE")
+    swap("--video-model", "likewise, and its VAE; with --motion, the spatial half", metavar="SOURCE")
+    swap("--motion", "AnimateDiff's motion modules, for the video model", metavar="SOURCE")
+    swap("--motion-norm", "whose group norms they have (default: the authors' in files of the authors' layout, "
+         "diffusers' in a MotionAdapter)", choices=("authors", "diffusers"))  # fmt: skip
+    swap("--vae", "decodes the latents of both", metavar="SOURCE")
+    swap("--tokenizer", "or hub:…, for both models: single files bring none", metavar="FOLDER")
+    swap("--lora", "added to both models, at weight 1 if none is said; may be repeated", action="append",
+         metavar="SOURCE[:WEIGHT]")  # fmt: skip
     for side in ("image", "video"):
-        group.add_argument(f"--{side}-prediction", choices=("epsilon", "x0", "v", "flow"),
-                           help=f"of the {side} model (default: what its files say, or the pair)")  # fmt: skip
-        group.add_argument(f"--{side}-schedule", metavar="NAME|FILE|JSON",
-                           help="what it was trained on: scaled_linear, linear, zero-snr (its own, rescaled to zero "
-                                "terminal SNR), a scheduler_config.json, or its text (default: likewise)")  # fmt: skip
-    group.add_argument("--drop", action="append", metavar="PATTERN", help="leave out keys of weights that are no "
-                       "network's, such as 'optimizer.*'; may be repeated")  # fmt: skip
+        swap(f"--{side}-lora", f"likewise, to the {side} model", action="append", metavar="SOURCE[:WEIGHT]")
+    swap("--clip-skip", "read the text encoders' Nth layer from the end (default: the pair's, 1 as a rule)", type=int,
+         metavar="N")  # fmt: skip
+    swap("--image-clip-skip", "of the image model alone (default: --clip-skip)", type=int, metavar="N")
+    swap("--image-prediction", "what the image model predicts (default: what its files say, or the pair)",
+         choices=PREDICTIONS)  # fmt: skip
+    swap("--image-schedule", "what it was trained on: scaled_linear, linear, zero-snr (its own, rescaled to zero "
+         "terminal SNR), a scheduler_config.json, or its text (default: likewise)",
+         metavar="NAME|FILE|JSON")  # fmt: skip
+    swap("--video-prediction", "likewise, of the video model", choices=PREDICTIONS)
+    swap("--video-schedule", "likewise, of the video model", metavar="NAME|FILE|JSON")
+    swap("--drop", "leave out keys of weights that are no network's, such as 'optimizer.*'; may be repeated",
+         action="append", metavar="PATTERN")  # fmt: skip
 
 
 def add_prompts(command: argparse.ArgumentParser) -> None:
@@ -58,65 +68,40 @@ def add_prompts(command: argparse.ArgumentParser) -> None:
         "--image-negative-prompt", metavar="TEXT", help="for the image model (default: --negative-prompt)"
     )
     group.add_argument("--raw-prompts", action=argparse.BooleanOptionalAction,
-                       help=r"take (), [] and \ of all prompts as text, not as weights such as (word:1.3)")  # fmt: skip
+                       help=r"take (), [] and \ of all prompts as text, not as weights such as (word:1.3) "
+                            "(default: as weights)")  # fmt: skip
 
 
 def add_sampling(command: argparse.ArgumentParser) -> None:
-    """Every option of `ivmix.samplers.samplers.Sampling`; what is not given is the pair's default for the sampler."""
-    group = command.add_argument_group("sampling", "What is not given is the pair's default for the sampler.")
-    group.add_argument("--sampler", metavar="NAME",
-                       help="ddim: the video model alone; zigzag: IV-Mixed as published; composite: the ODE it "
-                            "converges to, one evaluation of each model a step; mixture: a convex mixture of both "
-                            "models; image: the image model frame by frame; official: the authors' own loop, with "
-                            "--variant; freeinit and zsampling: the video model alone, for comparison")  # fmt: skip
-    group.add_argument("--steps", type=int, metavar="N", help="outer steps")
-    group.add_argument("--solver", metavar="NAME", help="euler (= DDIM), heun, midpoint, rk4, ab2, ab3, ab4, exp-ab2, "
-                       "dpm2, dpm++2s, dpm++2m, dpm++3m, unipc2 or unipc3; with fresh noise euler-ancestral, er-sde, "
-                       "sde-dpm++2s, sde-dpm++2m, sde-dpm++3m or sde-exp-ab2")  # fmt: skip
-    group.add_argument("--spacing", metavar="NAME",
-                       help="which levels the steps visit: training levels by diffusers' rules (trailing, leading, "
-                            "linspace; of its multistep solvers dpm-linspace, dpm-leading), even in sigma^(1/7) "
-                            "(karras) or in log sigma (uniform-lam, also called exponential), or as ComfyUI has them "
-                            "(normal, sgm_uniform, simple, beta; linear_quadratic, which is for flows)")  # fmt: skip
-    group.add_argument("--end", choices=("ab2", "euler"),
-                       help="how a solver of order 2 and more steps to 0: with the slope it remembers, or as other "
-                            "packages do (default: the pair's, or ab2)")  # fmt: skip
-    group.add_argument("--guidance", type=float, metavar="W", help="video model's guidance scale; 1 is none")
-    group.add_argument("--image-guidance", metavar="BEGIN[:END[:RHO]]",
-                       help="scale of the image model's legs over the run (zigzag, composite), "
-                            "or its own scale (mixture, image)")  # fmt: skip
-    group.add_argument(
-        "--video-guidance", metavar="BEGIN[:END[:RHO]]", help="scale of the video model's legs over the run"
-    )
-    group.add_argument(
-        "--pattern", metavar="UP-DOWN", help="letters R, I, V that go up, a dash, I, V that come down: IV-IV"
-    )
-    group.add_argument(
-        "--sequence", metavar="NAME", help="down-first (the authors' code) or up-first (the paper's figure)"
-    )
-    group.add_argument("--interval", metavar="A:B",
-                       help="part of the run in which the image model takes part: 0:1 is all of it (official: the "
-                            "authors' first and last step, a and b of n, are a/n:(b+1)/n)")  # fmt: skip
-    group.add_argument("--period", type=int, metavar="N",
-                       help="every Nth mixed step has the video model on the I legs too; the authors' zz")  # fmt: skip
-    group.add_argument("--variant", metavar="NAME", help="of the authors' loops: animatediff, modelscope, videocrafter")
-    group.add_argument("--image-weight", type=float, metavar="M", help="image model's share of a mixture, 0 to 1")
-    group.add_argument("--iterations", type=int, metavar="K",
-                       help="runs of freeinit, each from the low frequencies of the last one's clip")  # fmt: skip
-    for name, along in (("spatial", "rows and columns"), ("temporal", "frames")):
-        group.add_argument(f"--{name}-cutoff", type=float, metavar="D",
-                           help=f"freeinit: what is low along {along}; 1 is Nyquist's frequency")  # fmt: skip
-    group.add_argument("--inversion-guidance", type=float, metavar="W",
-                       help="zsampling: guidance scale at which a step is undone")  # fmt: skip
-    group.add_argument(
-        "--zigzags", type=int, metavar="N", help="zsampling: how many first steps are so retaken (all but the last)"
-    )
+    """A flag for every option of any sampler, as `ivmix.samplers.options` declares it."""
+    lines = "\n".join(f"{name:<11} {line}" for name, line in describe_samplers().items())
+    group = command.add_argument_group(
+        "sampling", f"{lines}\n\nWhat is not given is the pair's default for the sampler: `ivmix pairs NAME`\n"
+        "shows it. What the sampler does not have is an error.",
+    )  # fmt: skip
+    group.add_argument("--sampler", metavar="NAME", help="one of these (default: the pair's)")
+    for name, option in OPTIONS.items():
+        group.add_argument(flag(name), type={"whole": int, "number": float}.get(option.kind, str),
+                           metavar=option.metavar, help=explained(option))  # fmt: skip
+
+
+def flag(name: str) -> str:
+    """How the command writes an option's name.
+
+    >>> flag("image_guidance")
+    '--image-guidance'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def explained(option: Option) -> str:
+    """What an option means, and all that it may be unless that is said already."""
+    unnamed = [choice for choice in option.choices or () if choice not in option.help]
+    return f"{option.help}: {', '.join(option.choices or ())}" if unnamed else option.help
 
 
 def given_sampling(options: argparse.Namespace) -> dict[str, Any]:
     """What was given of `add_sampling`'s options, by their names in `ivmix.samplers`."""
-    from ivmix.samplers.options import OPTIONS
-
     return {name: getattr(options, name) for name in ("sampler", *OPTIONS) if getattr(options, name) is not None}
 
 
@@ -129,7 +114,7 @@ def given_swaps(options: argparse.Namespace) -> dict[str, Any]:
         given[side] = [*(options.lora or ()), *(getattr(options, side) or ())]
     for name, value in given.items():
         if value == "":
-            raise ValueError(f"--{name.replace('_', '-')} '': expected a folder, a file or hub:owner/name")
+            raise ValueError(f"{flag(name)} '': expected a folder, a file or hub:owner/name")
     return {name: value for name, value in given.items() if value not in (None, [])}
 
 

@@ -24,10 +24,11 @@ def add(commands: Any) -> None:
     command.add_argument("clips", nargs="+", metavar="CLIP", help="a film, a picture, or a folder of the frames of one")
     command.add_argument("--pair", default=MODEL["pair"], metavar="NAME|FOLDER", help="whose autoencoder it is, and at "
                          "what size and how many frames clips are read (default: %(default)s)")  # fmt: skip
-    command.add_argument("--vae", metavar="SOURCE", help="another autoencoder, as in `ivmix sample`")
+    command.add_argument("--vae", metavar="SOURCE", help="another autoencoder, as in `ivmix sample` (default: the "
+                         "pair's)")  # fmt: skip
     command.add_argument("--device", default=MODEL["device"], help="cpu, cuda, … (default: auto)")
     command.add_argument("-o", "--output", metavar="FILE", help="the map (default: beside the autoencoder's weights, "
-                         "where alone --preview looks for it)")  # fmt: skip
+                         "where alone --preview looks for it); it replaces what is there")  # fmt: skip
     command.set_defaults(run=run)
 
 
@@ -80,5 +81,9 @@ def find_vae(raw: dict[str, Any], source: str | None) -> "Local":
         raise ValueError("--vae '': expected a folder, a file or hub:owner/name")
     source = source or raw["vae"]
     variant = raw.get("files", {}).get(source, {}).get("variant")
-    hub = source.startswith("hub:")
-    return Hub().fetch(source, "vae", variant, fall_back=True) if hub else locate(source, "vae", variant)
+    if not source.startswith("hub:"):
+        return locate(source, "vae", variant)
+    hub = Hub()
+    found = hub.fetch(source, "vae", variant, fall_back=True)
+    hub.tell_plain()
+    return found

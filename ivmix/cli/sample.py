@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from ivmix.generation.result import Result
     from ivmix.generation.text_to_video import TextToVideo
 
+USAGE = """%(prog)s PROMPT … -o PATH [options]
+       %(prog)s --prompts FILE -o PATH [options]
+       %(prog)s --from JSON -o PATH [options]"""
 EXAMPLES = """examples:
   ivmix sample 'a red circle moving left' -o out.mp4
   ivmix sample 'a blue cross moving up' -o out.gif --sampler zigzag --pattern IV-IV --steps 20
+  ivmix sample 'a corgi on a beach' -o corgi.mp4 --pair animatediff --device cuda
   ivmix sample --from out.mp4.json -o again.mp4                      the same again
   ivmix sample --from out.mp4.json -o heun.mp4 --solver heun         the same but for its solver
   ivmix sample 'a red circle moving left' -o out.mp4 --preview now.png           seen while it is drawn
@@ -40,6 +44,7 @@ EXAMPLES = """examples:
 def add(commands: Any) -> None:
     command = commands.add_parser(
         "sample",
+        usage=USAGE,
         help="prompts become videos",
         description="Samples a clip, or several, and writes each beside a JSON record that makes it again.",
         epilog=EXAMPLES,
@@ -52,6 +57,8 @@ def add(commands: Any) -> None:
         "--from", dest="record", metavar="JSON",
         help="make what a record describes again; a prompt or options given beside it vary it",
     )  # fmt: skip
+    add_sampling(command)
+    add_prompts(command)
     group = command.add_argument_group("several clips")
     group.add_argument("--prompts", dest="file", metavar="FILE",
                        help="a line each of .txt; or .csv, .jsonl with prompt and, if you like, seed, negative_prompt, "
@@ -84,9 +91,7 @@ def add(commands: Any) -> None:
     group.add_argument("--image-frames", type=int, metavar="N", help="frames that the image model has at a time: less "
                        "memory, the same picture to a rounding (default: all)")  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
-    add_prompts(command)
-    add_sampling(command)
-    add_model(command)
+    add_model(command, in_full=True)
     command.set_defaults(run=run)
 
 
@@ -204,7 +209,8 @@ def draw(
 
     if len(there) == len(jobs):
         return
-    size, place = options.batch_size or "auto", None
+    size: Any = options.batch_size or "auto"
+    place = None
     if kept.record is not None and options.batch_size is None:
         size = kept.record.batch_sizes[0]
         place = kept.record.batch_places[0] if len(jobs) == len(kept.requests) == 1 else None

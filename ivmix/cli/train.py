@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--device", default="cpu", help="cpu, cuda, auto, … (default: %(default)s, as the embedded pair was trained)"
     )
-    command.add_argument("--seed", type=int, default=0, help="of weights and data (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and data (default: %(default)s)")
     command.add_argument(
         "--jobs", type=int, default=2, metavar="N", help="stages trained side by side (default: %(default)s)"
     )

@@ -36,8 +36,7 @@ class Timing:
 
 
 def bench(
-    model: TextToVideo, arms: Sequence[Arm] = ARMS, rounds: int = 5, prompt: str = "a red circle moving left",
-    progress: bool = False, **call: Any,
+    model: TextToVideo, prompt: str, arms: Sequence[Arm] = ARMS, rounds: int = 5, progress: bool = False, **call: Any
 ) -> list[Timing]:  # fmt: skip
     """Times one clip of `prompt` by every arm, `rounds` times; `call` goes to the model (frames, height, width, …).
 

@@ -37,8 +37,9 @@ class Benchmark:
     """What a new benchmark writes is one such value, by a function of what it takes: a pair, files, a network.
 
     Clips are measured a micro-batch at a time. `measure` and `features` must give a clip the same value whatever it is
-    beside, on any device. A part on disk is kept if all of its settings are the same, so whatever else a value depends
-    on (an extractor's hash, a protocol) belongs into `settings`; a stored reference does not, as no part depends on it.
+    beside. A part on disk is kept where its settings are the same, so whatever else a value depends on (an extractor's
+    hash, a protocol, which columns there are) belongs into `settings`; a stored reference, on which no part depends,
+    need not be there.
 
     >>> import torch
     >>> def mean_colour(clips):

@@ -98,15 +98,28 @@ class Maker:
 
     def compute(self, job: Job, folder: Path) -> None:
         """Draws and measures a micro-batch and writes its part, which appears when it is whole."""
-        path, drawn = job.path(folder), self.draw(job)
-        tensors = {"features": self.benchmark.features(drawn.frames)}
+        drawn = self.draw(job)
+        tensors = {"features": self.benchmark.features(drawn.frames).contiguous()}
         if not job.features_only:
             values = self.benchmark.measure(drawn.frames, job.captions, self.model.pair.fps)
             tensors |= {COLUMN + name: torch.from_numpy(np.asarray(v, np.float64)) for name, v in values.items()}
-            tensors["frames"] = torch.from_numpy(drawn.frames)
+            tensors["frames"] = torch.from_numpy(np.ascontiguousarray(drawn.frames))
+        check_measured(self.benchmark, tensors, len(job.rows))
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
         metadata = {"settings": json.dumps(self.settings(job)), "cost": json.dumps(cost)}
-        write_part(save(tensors, metadata), path)
+        write_part(save(tensors, metadata), job.path(folder))
+
+
+def check_measured(benchmark: Benchmark, tensors: Mapping[str, Tensor], clips: int) -> None:
+    """ValueError for what a benchmark gave that is not a row a clip, or a column that it does not declare."""
+    dimensions = {"features": 2, "frames": 5} | {COLUMN + name: 1 for name in benchmark.columns}
+    for name, tensor in tensors.items():
+        if tensor.ndim != dimensions.get(name) or len(tensor) != clips:
+            expected = f"a row for each of {clips} clips" if name in dimensions else f"one of {list(benchmark.columns)}"
+            raise ValueError(
+                f"benchmark {benchmark.name!r}: {name.removeprefix(COLUMN)} of shape {tuple(tensor.shape)}, "
+                f"expected {expected}"
+            )
 
 
 def write_part(data: bytes, path: Path) -> None:

@@ -21,6 +21,7 @@ from ivmix.evaluation.benchmark import Benchmark, DrawnReference
 from ivmix.evaluation.design import Design
 from ivmix.evaluation.jobs import Maker, Measured
 from ivmix.evaluation.legend import Column, bullets
+from ivmix.evaluation.moments import as_features
 from ivmix.evaluation.reference import RESAMPLES, Reference
 from ivmix.evaluation.statistics import interval
 from ivmix.progress import progress_bar
@@ -134,7 +135,7 @@ def summarise(
 
     ValueError for features of another d than the arms'.
     """
-    model, benchmark, reference = maker.model, maker.benchmark, Reference(features.double())
+    model, benchmark, reference = maker.model, maker.benchmark, Reference(as_features(features))
     clusters = design.captions(range(len(design)), benchmark.prompts)
     base = next(m for m in measured if isinstance(m.arm, Arm))
     n, d = design.clips, features.shape[1]

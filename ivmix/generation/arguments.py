@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from os import PathLike
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ivmix.generation.record import Given
+from ivmix.generation.record import Input
 from ivmix.media import fit, read_clip
 from ivmix.media.files import StrPath
 from ivmix.models.text.prompts import clean
@@ -40,7 +39,7 @@ def read_prompt(prompt: str) -> str:
     return text
 
 
-def one_each(name: str, given: Texts | None, count: int, default: Texts) -> list[str]:
+def read_texts(name: str, given: Texts | None, count: int, default: Texts) -> list[str]:
     """`count` texts, cleaned, from one for all or one each. ValueError for another number of them."""
     texts = default if given is None else given
     texts = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else [texts] * count
@@ -79,14 +78,14 @@ def read_sizes(
     return f, h, w
 
 
-def read_noise(latents: Tensor | np.ndarray, shape: tuple[int, ...]) -> Tensor:
-    """Noise of that shape. ValueError for another; a warning for what is far from unit normals."""
+def read_noise(latents: Tensor | np.ndarray, shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
+    """Noise of that shape, and in words what is odd about it. ValueError for another shape."""
     noise = torch.as_tensor(latents)
     if tuple(noise.shape) != shape or not noise.is_floating_point():
         raise ValueError(f"latents is {noise.dtype} of shape {tuple(noise.shape)}: expected unit normals {shape}")
-    if not 0.5 < float(noise.std()) < 2:
-        warnings.warn(f"latents has a deviation of {float(noise.std()):.3g}: expected unit normals", stacklevel=4)
-    return noise
+    deviation = float(noise.std())
+    odd = [] if 0.5 < deviation < 2 else [f"latents has a deviation of {deviation:.3g}: expected unit normals"]
+    return noise, odd
 
 
 def check_video(
@@ -112,11 +111,11 @@ def check_video(
 
 def read_video(
     video: np.ndarray | StrPath, frames: int, height: int, width: int, fps: float
-) -> tuple[np.ndarray, Given]:
-    """A clip (b f h w c) of these sizes, and what the record says of it; what is done to a file's frames is warned of,
-    and so is a rate that is not `fps`."""
+) -> tuple[np.ndarray, Input, list[str]]:
+    """A clip (b f h w c) of these sizes, what the record says of it, and in words what was done to a file's frames, a
+    rate that is not `fps` among it."""
     if isinstance(video, np.ndarray):
-        return video if video.ndim == 5 else video[None], {"path": None, "sha256": digest(video)}
+        return video if video.ndim == 5 else video[None], {"path": None, "sha256": digest(video)}, []
     if not isinstance(video, str | PathLike):
         kind = type(video).__name__
         raise ValueError(f"video is a {kind}: expected a file, or frames (f, h, w, 3) as a uint8 NumPy array")
@@ -125,9 +124,8 @@ def read_video(
     fitted, changes = fit(clip.frames, frames, height, width)
     if clip.fps is not None and not math.isclose(clip.fps, fps, rel_tol=0.02):
         changes.append(f"its {clip.fps:.3g} frames a second are taken as the pair's {fps:g}")
-    for change in changes:
-        warnings.warn(f"{path}: {change}", stacklevel=4)
-    return fitted[None], {"path": path, "sha256": digest(fitted)}
+    said = [f"{path}: {change}" for change in changes]
+    return fitted[None], {"path": path, "sha256": digest(fitted)}, said
 
 
 def digest(values: np.ndarray) -> str:

@@ -107,7 +107,7 @@ def activations(pair: Pair, load: Load) -> int:
         temporal, frames = side.name == "video", load.frames
         at_once = frames if temporal or load.image_frames is None else min(load.image_frames, frames)
         waiting = 0 if at_once == frames else 2 * latents * pair.dtype.itemsize  # what other frames are predicted as
-        per_clip = network_activations(side.unet.config, at_once, *side.seen(h, w), temporal, pair.dtype)
+        per_clip = network_activations(side.unet.config, at_once, *side.size_seen(h, w), temporal, pair.dtype)
         networks.append(load.clips * per_clip + waiting)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
     decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
@@ -139,7 +139,7 @@ def upper_bound(pair: Pair, load: Load) -> int:
     """More than `activations`, from the widths of the networks alone: what is below needs no closer look."""
     factor, frames = pair.vae.config.factor, load.clips * load.frames
     h, w = load.height // factor, load.width // factor
-    networks = 2 * frames * max(math.prod(side.seen(h, w)) * unet_channels(side.unet.config) for side in pair.sides)
+    networks = 2 * frames * max(math.prod(s.size_seen(h, w)) * unet_channels(s.unet.config) for s in pair.sides)
     at_once = min(frames_at_once(load.height, load.width), frames)
     decoder = at_once * load.height * load.width * decoder_channels(pair.vae.config)
     pixels = frames * load.height * load.width * pair.vae.config.out_channels

@@ -21,7 +21,7 @@ LISTS = (
 )  # fmt: skip
 
 
-class Given(TypedDict):
+class Input(TypedDict):
     """A video or noise that a run began from: where it was read, None if it came from Python, and its bytes' hash."""
 
     path: str | None
@@ -58,11 +58,11 @@ class Record:
     image_frames: int | None
     batch_sizes: list[int]
     batch_places: list[int]
-    video: Given | None
+    video: Input | None
     strength: float | None
     source_prompts: list[str] | None
     raw_prompts: bool
-    latents: Given | None
+    latents: Input | None
     sampling: dict[str, Any]
     device: str
     dtype: str

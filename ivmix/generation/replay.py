@@ -9,7 +9,7 @@ from ivmix.generation.record import Record, read_record
 from ivmix.generation.requests import Request
 from ivmix.generation.result import record_path
 from ivmix.pairs.facts import Read
-from ivmix.pairs.scheduler import in_words
+from ivmix.pairs.trained_as import in_words
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ is renamed when it is whole, so that an error, Ctrl-C or a full disk leaves the 
 the same bytes: encoders run in one thread and write no dates.
 """
 
-from ivmix.media.clips import Clip, read_clip, read_video
 from ivmix.media.files import SUFFIXES, check_writable, replacing, write_image, write_text
 from ivmix.media.frames import SHORTEST, Frames, enlargement, fit, to_frames, upscale
+from ivmix.media.reading import Clip, read_clip, read_video
 from ivmix.media.sheets import contact_sheet, side_by_side
-from ivmix.media.video import animated_png, check_fps, write_video
+from ivmix.media.writing import animated_png, check_fps, write_video
 
 __all__ = [
     "SHORTEST",

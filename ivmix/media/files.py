@@ -14,7 +14,8 @@ from PIL import Image
 
 StrPath = str | os.PathLike[str]
 
-SUFFIXES = (".mp4", ".gif", ".webp", "")  # "" is a folder of PNG files
+SUFFIXES = (".mp4", ".gif", ".webp", "")
+"""What a video's name may end in; "" is a folder of PNG files."""
 
 _FRAME = re.compile(r"frame_(\d{3,})\.png")
 

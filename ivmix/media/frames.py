@@ -10,9 +10,11 @@ from PIL import Image
 if TYPE_CHECKING:
     from torch import Tensor  # a type only: `ivmix` answers before torch loads
 
-Frames = NDArray[np.uint8]  # f h w c
+Frames = NDArray[np.uint8]
+"""Frames `f h w c`, RGB, uint8."""
 
-SHORTEST = 256  # pixels on the shorter side of a written video
+SHORTEST = 256
+"""Pixels on the shorter side of a written video, at least."""
 
 
 def to_frames(video: "Tensor") -> Frames:

@@ -36,7 +36,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from ivmix.models.json_files import read_json
 from ivmix.models.quoting import printable
 from ivmix.models.unet.temporal import MotionNorm
-from ivmix.pairs.scheduler import Prediction
+from ivmix.pairs.trained_as import Prediction
 from ivmix.samplers.reading import sampling
 from ivmix.solvers import Schedule
 from ivmix.solvers.schedules.foreign import own_words

@@ -10,20 +10,17 @@ from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ivmix.devices import DTYPES, dtype_name, find_device, find_dtype
 from ivmix.models import (
     VAE,
     CLIPText,
     CLIPTextConfig,
-    Condition,
     LoRA,
-    MotionConfig,
     Tokenizer,
     UNet,
     compile_network,
-    encode_prompts,
     load_text_encoder,
     load_unet,
     load_vae,
@@ -37,77 +34,20 @@ from ivmix.models.compile import Compiled, Mode
 from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.description import describe
-from ivmix.pairs.facts import Read, RunAs
-from ivmix.pairs.parts import fetch_all, fitting, pinned, read_from
-from ivmix.pairs.scheduler import Prediction, in_words
-from ivmix.pairs.swaps import Swaps, check_there, swapped
-from ivmix.solvers import Network, Schedule, enlarged
-from ivmix.solvers.algebra.network import Forward, enlargement
+from ivmix.pairs.facts import Read
+from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
+from ivmix.pairs.side import Side
+from ivmix.pairs.swaps import Swaps, check_there, with_swaps
+from ivmix.solvers import Schedule
+from ivmix.sprites.averaging.unet import AVERAGING
 
 N = TypeVar("N", UNet, CLIPText)
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
-    """One model of a pair with all it needs to read a prompt."""
-
-    name: str  # "image" or "video": the name evaluations are counted under
-    unet: UNet
-    text_encoder: CLIPText
-    tokenizer: Tokenizer
-    schedule: Schedule
-    prediction: Prediction
-    source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
-    fps: float | None  # what a network that asks for it is told
-    clip_skip: int  # the text encoder's layer that is read, counted from the end
-    latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
-    call: Compiled  # of the UNet
-
-    @property
-    def run_as(self) -> RunAs:
-        """What the model is taken for, and what says so: all that decides its predictions beside its files."""
-        temporal = self.unet.config.temporal
-        norm = ("diffusers" if temporal.joint_norm else "authors") if isinstance(temporal, MotionConfig) else None
-        return {
-            "prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source),
-            "clip_skip": self.clip_skip, "fps": self.fps, "latent_size": self.latent_size, "motion_norm": norm,
-        }  # fmt: skip
-
-    @property
-    def announcement(self) -> str:
-        """Prediction and schedule in one line."""
-        told = {"prediction": self.prediction, "schedule": in_words(self.schedule.to_config())}
-        if len(set(self.source.values())) == 1:
-            return f"{self.name} model: prediction {' on '.join(told.values())} ({self.source['schedule']})"
-        said = (f"{value} ({self.source[name]})" for name, value in told.items())
-        return f"{self.name} model: prediction {' on '.join(said)}"
-
-    def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
-        """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
-        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
-        return self.unet.condition(context, fps=self.fps)
-
-    def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:
-        """The adapter of one run, on the side's own schedule or another.
-
-        An image model takes a video as it is: without temporal layers, frames are a batch, `image_frames` at a time.
-        """
-        forward: Forward = partial(self.call, temporal=self.name == "video")
-        if self.latent_size is not None:
-            forward = enlarged(forward, self.latent_size)
-        if self.name == "image" and image_frames is not None:
-            forward = partial(in_parts, forward, image_frames)
-        dtype = self.unet.conv_in.weight.dtype
-        return Network(forward, schedule or self.schedule, self.prediction, self.name, dtype=dtype)
-
-    def seen(self, height: int, width: int) -> tuple[int, int]:
-        """The size that height x width latents have for the network."""
-        k = 1 if self.latent_size is None else enlargement(height, width, self.latent_size)
-        return k * height, k * width
-
-
-@dataclass(frozen=True, eq=False)
 class Pair:
+    """Two models that share latents, loaded, with what both need: autoencoder, text encoders, sizes, defaults."""
+
     name: str
     source: str  # what names it: a known pair's name, or its folder
     folder: Path
@@ -204,18 +144,20 @@ def load_pair(
     own, folder, source = describe(name_or_folder)
     dtype = find_dtype(dtype, device, own.get("dtype"))
     check_there(swaps)
-    asked, swaps = Hub(commits), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
-    raw = swapped(own, swaps, asked)
+    hub, swaps = Hub(commits), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
+    raw = with_swaps(own, swaps, hub)
     loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}
-    files = fetch_all(raw, [lora for lora, _ in loras.values()], asked)
-    drop = fitting(files, swaps.drop)
+    files = fetch_all(raw, [lora for lora, _ in loras.values()], hub)
+    drop = patterns_by_file(files, swaps.drop)
 
     @cache
     def plain_unet(source: str, motion: str | None, norm: MotionNorm | None) -> UNet:
         spatial = files["unet", source]
         modules = None if motion is None else files["motion", motion]
         left_out = [*drop[spatial], *(drop[modules] if modules else ())]
-        return load_unet(spatial, motion=modules, motion_norm=norm, drop=left_out, device=device, dtype=dtype)
+        return load_unet(
+            spatial, motion=modules, motion_norm=norm, drop=left_out, layouts=[AVERAGING], device=device, dtype=dtype
+        )
 
     @cache
     def lora(text: str) -> tuple[LoRA, float]:
@@ -258,15 +200,10 @@ def load_pair(
     decoder = files["vae", raw["vae"]]
     vae = load_vae(decoder, drop=drop[decoder], device=device, dtype=dtype)
     return Pair(
-        raw["name"], source, folder, swaps, compile, image, video, vae, decoder, read_from(files.values(), own, folder),
+        raw["name"], source, folder, swaps, compile, image, video, vae, decoder, by_source(files.values(), own, folder),
         Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
         raw["defaults"],
     )  # fmt: skip
-
-
-def in_parts(forward: Forward, frames: int, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
-    """An image model's `forward` of z (b c f h w), `frames` frames of all rows at a time: to it they are a batch."""
-    return torch.cat([forward(part, t, condition) for part in z.split(frames, dim=2)], dim=2)
 
 
 def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Tokenizer:

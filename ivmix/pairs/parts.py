@@ -23,7 +23,7 @@ def named(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("vae", raw["vae"]), *((part, side[part]) for side in sides for part in (*PARTS, "motion") if part in side)]
 
 
-def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files:
+def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], hub: Hub) -> Files:
     """The local files of every part of a pair, those of the hub downloaded first; of a source on the hub in the variant
     that `files` names, or the plain one where that is not to be had.
 
@@ -41,11 +41,12 @@ def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files
             continue
         known = raw.get("files", {}).get(source, {})
         try:
-            found[part, source] = asked.fetch(source, part, known.get("variant"), fall_back=True)
+            found[part, source] = hub.fetch(source, part, known.get("variant"), fall_back=True)
         except MissingError as error:
             size = known.get("bytes")
             missing.append(error)
             commands.append(f"  {error.command}" + (f"  # {size / 1e9:.2g} GB" if size else ""))
+    hub.tell_plain()
     if missing:
         reasons = dict.fromkeys(error.reason for error in missing)
         raise FileNotFoundError(
@@ -57,7 +58,7 @@ def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], asked: Hub) -> Files
     return found
 
 
-def read_from(files: Iterable[Local], own: Mapping[str, Any], folder: Path) -> dict[str, tuple[Local, ...]]:
+def by_source(files: Iterable[Local], own: Mapping[str, Any], folder: Path) -> dict[str, tuple[Local, ...]]:
     """What was read, by source; a pair's own files by their place in its folder, wherever that is."""
     shipped = {source for _, source in named(own)}
     found: dict[str, tuple[Local, ...]] = {}
@@ -85,7 +86,7 @@ def pinned(sources: Mapping[str, tuple[Local, ...]]) -> dict[str, Read]:
     }  # fmt: skip
 
 
-def fitting(files: Files, patterns: Sequence[str]) -> dict[Local, list[str]]:
+def patterns_by_file(files: Files, patterns: Sequence[str]) -> dict[Local, list[str]]:
     """Which of the patterns of keys to leave out fit something in which files of weights. ValueError for one that fits
     nothing in any."""
     weights = [local for (part, _), local in files.items() if part in ("vae", "unet", "text_encoder", "motion")]

@@ -2,30 +2,24 @@
 
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ivmix.models import UNetConfig, inspect
-from ivmix.models.checkpoints.folders import Local
-from ivmix.models.checkpoints.hub import Hub, parse
-from ivmix.models.checkpoints.load import read_config
+from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.description import PARTS, absolute
-from ivmix.pairs.scheduler import (
-    CONFIG,
+from ivmix.pairs.model_files import has_temporal_layers, nothing_known, parts_of, read_trained_as
+from ivmix.pairs.trained_as import (
     NAMED,
     ZERO_SNR,
     Prediction,
-    Said,
     check_prediction,
-    given_schedule,
     in_words,
     is_json,
-    read_file,
-    read_scheduler,
+    parse_schedule,
 )
 from ivmix.typed import check, check_keys
 
@@ -42,10 +36,10 @@ class Swaps:
     whose group norms they have; `tokenizer` is a folder for both models. `clip_skip` is the layer of the text encoders
     that is read, counted from the end (see `CLIPText`); `image_clip_skip` overrides it for the image model.
 
-    What a model predicts and on which schedule is what its files say (`ivmix.pairs.scheduler`), or what is said here: a
-    schedule by name ("scaled_linear", "linear", or "zero-snr": the model's own, rescaled), as a mapping or its JSON, or
-    as a scheduler_config.json. `drop` are patterns (fnmatch) of keys to leave out of the files of weights. A value of
-    another type is a ValueError.
+    What a model predicts and on which schedule is what its files say (`ivmix.pairs.trained_as`), or what is said here:
+    a schedule by name ("scaled_linear", "linear", or "zero-snr": the model's own, rescaled), as a mapping or its JSON,
+    or as a scheduler_config.json. `drop` are patterns (fnmatch) of keys to leave out of the files of weights. A value
+    of another type is a ValueError.
     """
 
     image_model: str | None = None
@@ -91,24 +85,24 @@ class Swaps:
         return cls(**values)
 
 
-def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> dict[str, Any]:
+def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> dict[str, Any]:
     """A description with the caller's models in place of its own, and in each side's "from" what says its prediction
     and schedule. Raises ValueError for a model without a part, or one whose files say what cannot be."""
-    new, held, asked = deepcopy(dict(raw)), dict[str, dict[str, str]](), asked or Hub()
+    new, held, hub = deepcopy(dict(raw)), dict[str, dict[str, str]](), hub or Hub()
     for name, model in (("image", swaps.image_model), ("video", swaps.video_model)):
         if model is None:
             continue
-        held[name] = contents(model, asked, swaps.drop)
+        held[name] = parts_of(model, hub, swaps.drop)
         if "unet" not in held[name]:
             hint = "; AnimateDiff's modules are --motion" if "motion" in held[name] else ""
-            found = ", ".join(held[name]) or nothing_known(model, asked, swaps.drop)
+            found = ", ".join(held[name]) or nothing_known(model, hub, swaps.drop)
             raise ValueError(f"{name} model {model}: expected a UNet, found {found}{hint}")
         new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}
         if "text_encoder" in held[name]:
             new[name].pop("clip_skip", None)  # it was the other encoder's
         if name == "video" and "vae" in held[name]:
             new["vae"] = held[name]["vae"]
-        if name == "video" and has_temporal_layers(held[name]["unet"], asked, swaps.drop):
+        if name == "video" and has_temporal_layers(held[name]["unet"], hub, swaps.drop):
             for entry in ("motion", "motion_norm"):
                 new["video"].pop(entry, None)
     if swaps.motion is not None:
@@ -125,7 +119,7 @@ def swapped(raw: Mapping[str, Any], swaps: Swaps, asked: Hub | None = None) -> d
         if clip_skip is not None:
             new[name]["clip_skip"] = clip_skip
         half = name == "video" and "motion" in raw["video"] and "motion" in new["video"]
-        new[name] |= trained(name, new[name], swaps, held.get(name, {}), half, asked)
+        new[name] |= prediction_and_schedule(name, new[name], swaps, held.get(name, {}), half, hub)
     return new
 
 
@@ -139,8 +133,8 @@ def check_there(swaps: Swaps) -> None:
             raise FileNotFoundError(f"{name}: no file or folder {source}{hint}")
 
 
-def trained(
-    name: str, entry: Mapping[str, Any], swaps: Swaps, held: Mapping[str, str], half: bool, asked: Hub
+def prediction_and_schedule(
+    name: str, entry: Mapping[str, Any], swaps: Swaps, held: Mapping[str, str], half: bool, hub: Hub
 ) -> dict[str, Any]:
     """Prediction and schedule of a side, and where each is "from": the "pair", a file that the swapped model brings, or
     an "option". A warning says which of them that model leaves open.
@@ -155,8 +149,8 @@ def trained(
     origin = dict.fromkeys(values, "pair") | dict.fromkeys(given, "option")
     needed = values.keys() - given.keys() | ({"schedule"} if given.get("schedule") == ZERO_SNR else set())
     if model is not None and needed:
-        said = said_by(model, held, needed, asked, swaps.drop)
-        told = said.told(entry["schedule"])
+        said = read_trained_as(model, held, needed, hub, swaps.drop)
+        told = said.entries(entry["schedule"])
         schedule = told.pop("schedule", values["schedule"]) if half else values["schedule"]
         if schedule != values["schedule"] and schedule["kind"] not in NAMED and "schedule" not in given:
             _warn(f"{name} model {model}: its schedule, {in_words(schedule)}, is not its motion modules': they keep "
@@ -171,73 +165,9 @@ def trained(
     if "prediction" in given:
         values["prediction"] = check_prediction(given["prediction"], f"{name}_prediction")
     if "schedule" in given:
-        values["schedule"] = given_schedule(given["schedule"], values["schedule"], f"{name}_schedule")
+        values["schedule"] = parse_schedule(given["schedule"], values["schedule"], f"{name}_schedule")
     return values | {"from": origin}
-
-
-def said_by(
-    model: str, held: Mapping[str, str], needed: Collection[str], asked: Hub, drop: Sequence[str]
-) -> Said:
-    """What a model's own files say of `needed`: a pipeline's scheduler, or a single file itself."""
-    if (scheduler := held.get("scheduler")) is not None:
-        if scheduler.startswith("hub:"):
-            return replace(read_scheduler(asked.fetch(scheduler, "scheduler").weights, needed), file=scheduler)
-        return read_scheduler(Path(scheduler, CONFIG), needed)
-    if model not in held.values():  # a pipeline without one
-        return Said(model)
-    found = inspect(on_this_machine(model, asked), drop)
-    return read_file(model, found.metadata, found.keys, needed)
 
 
 def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=5)  # whoever loads a pair
-
-
-def contents(model: str, asked: Hub, drop: Sequence[str] = ()) -> dict[str, str]:
-    """Sources of the parts of a model: subfolders of a pipeline's folder or repository, or all in one file."""
-    if model.startswith("hub:"):
-        place, names = parse(model), asked.names(model)
-        held = [part for part in (*PARTS, "vae", "scheduler") if any(name.startswith(f"{part}/") for name in names)]
-        if held:
-            return {part: str(place / part) for part in held}
-    elif (Path(model) / "unet").is_dir():
-        return {part: str(Path(model) / part) for part in (*PARTS, "vae", "scheduler") if (Path(model) / part).is_dir()}
-    parts = {part.name: model for part in inspect(on_this_machine(model, asked), drop).parts}
-    return parts | (scheduler_beside(model, asked) if "unet" in parts else {})
-
-
-def scheduler_beside(unet: str, asked: Hub) -> dict[str, str]:
-    """The scheduler of the pipeline that a UNet's folder lies in, if it does."""
-    if unet.startswith("hub:"):
-        place = parse(unet)
-        pipeline = replace(place, path=place.path.rpartition("/")[0])
-        inside = f"/{place.path}".endswith("/unet") and f"scheduler/{CONFIG}" in asked.names(str(pipeline))
-        return {"scheduler": str(pipeline / "scheduler")} if inside else {}
-    folder = Path(unet).absolute()
-    inside = folder.name == "unet" and (folder.parent / "scheduler" / CONFIG).is_file()
-    return {"scheduler": str(folder.parent / "scheduler")} if inside else {}
-
-
-def nothing_known(model: str, asked: Hub, drop: Sequence[str]) -> str:
-    """Why a file holds no network, and what may help."""
-    problem = inspect(on_this_machine(model, asked), drop).problem or "all that it holds is left out"
-    return f"nothing known: {problem}; --drop PATTERN (drop= in Python) leaves out keys that are no network's"
-
-
-def on_this_machine(model: str, asked: Hub) -> str | Local:
-    """A folder or file as it is named, one of the hub as the file that it is here."""
-    return asked.fetch(model, "") if model.startswith("hub:") else model
-
-
-def has_temporal_layers(unet: str, asked: Hub, drop: Sequence[str] = ()) -> bool:
-    """Whether a UNet has them: then it needs no motion modules."""
-    if unet.startswith("hub:"):
-        place = parse(unet) / "config.json"
-        beside = place.path.removeprefix(parse(unet).prefix) in asked.names(unet)
-        config = asked.fetch(str(place), "unet").weights if beside else None
-        unet = str(config.parent if config else asked.fetch(unet, "unet").weights)
-    config = Path(unet) / "config.json"
-    if config.is_file():
-        return read_config(UNetConfig, config).temporal is not None
-    configs = [part.config for part in inspect(unet, drop).parts if part.name == "unet"]
-    return any(config is not None and config.temporal is not None for config in configs)

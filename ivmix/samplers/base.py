@@ -86,8 +86,9 @@ class Solved(Sampling):
     def grid(self, schedule: Schedule) -> Tensor:
         try:
             return schedule.grid(self.steps, self.spacing)  # type: ignore[arg-type]
-        except ValueError as error:  # of n, which is `steps` here
-            raise ValueError(f"steps={self.steps}, spacing={self.spacing}: {error}") from None
+        except ValueError as error:  # of n, as steps are called there
+            said = str(error).removeprefix("n: ")
+            raise ValueError(f"steps={self.steps}, spacing={self.spacing}: {said}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -62,7 +62,8 @@ class Option:
 OPTIONS = {
     "steps": Option("outer steps", "N", "whole", least=1, most=1000),
     "solver": Option(
-        "rule of the ordinary steps; the last six draw fresh noise, and euler is DDIM", "NAME", choices=tuple(SOLVERS)
+        "rule of the ordinary steps; euler is DDIM, and from euler-ancestral on they draw fresh noise", "NAME",
+        choices=tuple(SOLVERS),
     ),
     "spacing": Option(
         "which levels the steps visit: training levels by diffusers' rules (trailing, leading, linspace; of its "
@@ -76,41 +77,47 @@ OPTIONS = {
         "NAME", choices=("ab2", "euler"),
     ),
     "guidance": Option("video model's guidance scale; 1 is none", "W", "number"),
-    "pattern": Option("letters R, I, V that go up, a dash, I, V that come down: IV-IV", "UP-DOWN"),
+    "pattern": Option("letters R, I, V that go up, a dash, I, V that come down: IV-IV (zigzag, composite)", "UP-DOWN"),
     "image_guidance": Option(
-        "scale of the image model's legs over the run, or its own scale (mixture, image)", "BEGIN[:END[:RHO]]", "ramp"
+        "scale of the image model's legs over the run (zigzag, composite, official), or its own (mixture, image)",
+        "BEGIN[:END[:RHO]]", "ramp",
     ),
-    "video_guidance": Option("scale of the video model's legs over the run", "BEGIN[:END[:RHO]]", "ramp"),
+    "video_guidance": Option(
+        "scale of the video model's legs over the run (zigzag, composite, official)", "BEGIN[:END[:RHO]]", "ramp"
+    ),
     "interval": Option(
-        "part of the run in which the image model takes part: 0:1 is all of it (official: the authors' first and last "
-        "step, a and b of n, are a/n:(b+1)/n)",
+        "part of the run in which the image model takes part: 0:1 is all of it (zigzag, composite, mixture; official: "
+        "the authors' first and last step, a and b of n, are a/n:(b+1)/n)",
         "A:B", "part",
     ),
     "period": Option(
-        "every Nth mixed step has the video model on the I legs too; the authors' zz", "N", "whole", least=1, most=1000
+        "every Nth mixed step has the video model on the I legs too; the authors' zz (zigzag, composite, official)",
+        "N", "whole", least=1, most=1000,
     ),
     "sequence": Option(
-        "down-first (the authors' code) or up-first (the paper's figure)", "NAME", choices=("down-first", "up-first")
+        "which legs come first (zigzag): down-first, as in the authors' code, or up-first, as in the paper's figure",
+        "NAME", choices=("down-first", "up-first"),
     ),
     "image_weight": Option(
-        "image model's share, 0 to 1", "M", "number", least=0, most=1, expected="a share from 0 to 1"
+        "image model's share (mixture), 0 to 1", "M", "number", least=0, most=1, expected="a share from 0 to 1"
     ),
     "iterations": Option(
-        "how many runs, each from the low frequencies of the last one's clip", "K", "whole", least=1, most=100
+        "runs of freeinit, each from the low frequencies of the last one's clip", "K", "whole", least=1, most=100
     ),
     "spatial_cutoff": Option(
-        "what is low along rows and columns; 1 is Nyquist's frequency", "D", "number", above=0,
+        "freeinit: what is low along rows and columns; 1 is Nyquist's frequency", "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
     "temporal_cutoff": Option(
-        "what is low along frames; 1 is Nyquist's frequency", "D", "number", above=0,
+        "freeinit: what is low along frames; 1 is Nyquist's frequency", "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
-    "inversion_guidance": Option("guidance scale at which a step is undone", "W", "number"),
-    "zigzags": Option("how many first steps are taken, undone and retaken; by itself all but the last", "N", "whole",
-                      least=0),
+    "inversion_guidance": Option("zsampling: guidance scale at which a step is undone", "W", "number"),
+    "zigzags": Option(
+        "zsampling: how many first steps are undone and retaken; by itself all but the last", "N", "whole", least=0
+    ),
     "variant": Option(
-        "which of the authors' loops", "NAME", choices=("animatediff", "modelscope", "videocrafter")
+        "which of the authors' loops (official)", "NAME", choices=("animatediff", "modelscope", "videocrafter")
     ),
 }  # fmt: skip
 """Every option of any sampler, in the order of the help."""
@@ -120,11 +127,11 @@ def describe_samplers() -> dict[str, str]:
     """One line a sampler, in the order of `ivmix.samplers.samplers.SAMPLERS`."""
     return {
         "ddim": "the video model alone",
-        "zigzag": "IV-Mixed as published: five evaluations a step",
-        "composite": "the ODE that zigzag converges to: one evaluation of each model a step, any solver",
-        "mixture": "a convex mixture of both models' predictions",
+        "zigzag": "IV-Mixed Sampler as published: five evaluations a step",
+        "composite": "the ODE that zigzag converges to: two evaluations a step",
+        "mixture": "a convex mixture of both models: two evaluations a step",
         "image": "the image model frame by frame",
-        "freeinit": "the video model several times over, each from the last clip's low frequencies",
+        "freeinit": "the video model repeated, from its clip's low frequencies",
         "zsampling": "the video model, its steps taken, undone and retaken",
         "official": "the authors' own loops, quirks included",
     }

@@ -47,6 +47,30 @@ def sampling(defaults: Mapping[str, Any], given: Mapping[str, Any], beside: Iter
     return kind(**{option: _read(option, value) for option, value in options.items()})
 
 
+def completed(defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every option of every sampler that a pair's defaults know, as it is when none is given, in the help's order.
+
+    Of a sampler that the defaults leave wanting, what they have: the rest has to be given with a run.
+    """
+    found = {}
+    for name in [name for name in SAMPLERS if name in defaults]:
+        try:
+            said = sampling(defaults, {"sampler": name}).to_dict()
+        except ValueError:
+            said = defaults[name]
+        found[name] = {option: said[option] for option in OPTIONS if option in said}
+    return found
+
+
+def written(value: Any) -> str:
+    """An option of a record or of `completed` as a flag takes it.
+
+    >>> written([0.5, 1.0]), written(20)
+    ('0.5:1', '20')
+    """
+    return ":".join(f"{part:g}" for part in value) if isinstance(value, list) else f"{value}"
+
+
 def names(kind: type[Sampling]) -> list[str]:
     """The options of a sampler."""
     return [field.name for field in fields(kind)]

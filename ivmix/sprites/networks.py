@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ivmix.models import (
     VAE,
-    AveragingConfig,
     CLIPText,
     CLIPTextConfig,
     MotionConfig,
@@ -20,11 +19,13 @@ from ivmix.models import (
     UNetConfig,
     VAEConfig,
     load_folder,
+    load_unet,
     save_folder,
 )
 from ivmix.models.layers import SpatialTransformer
 from ivmix.models.unet.temporal import FrameTransformer
 from ivmix.solvers import Schedule
+from ivmix.sprites.averaging.unet import AVERAGING, AveragingUNet, AveragingUNetConfig
 from ivmix.sprites.world import SIZE, WORDS, degrade, random_scenes, render
 
 HALF = SIZE // 2  # pixels: the pictures that the latents are made of
@@ -111,11 +112,11 @@ def grown_vae(pair: Path) -> VAE:
 def averaging_video(pair: Path) -> Conditioned:
     """What the stage before has saved, and a last layer that averages what stands still."""
     network = load_conditioned("video", VIDEO_CONFIG)(pair)
-    unet, schedule = network.unet, Schedule.from_config(SCHEDULE)
-    unet.config = replace(VIDEO_CONFIG, averaging=AveragingConfig())
-    unet.averaging = UNet(unet.config).averaging
-    assert unet.averaging is not None
+    unet, schedule = AveragingUNet(AveragingUNetConfig(**vars(VIDEO_CONFIG))), Schedule.from_config(SCHEDULE)
+    before = {key: value for key, value in network.unet.state_dict().items() if not key.startswith("averaging.")}
+    unet.load_state_dict(before, strict=False)
     unet.averaging.clean.copy_(torch.stack([schedule.alpha, -schedule.sigma_vp], dim=1))  # x0 of z and v
+    network.unet = unet
     return network
 
 
@@ -132,7 +133,7 @@ def load_conditioned(name: str, config: UNetConfig) -> Callable[[Path], Conditio
 
     def load(pair: Path) -> Conditioned:
         network, side, cpu = Conditioned(config), pair / name, torch.device("cpu")
-        network.unet = load_folder(UNet, UNetConfig, side / "unet", cpu, torch.float32)
+        network.unet = load_unet(side / "unet", layouts=[AVERAGING], dtype=torch.float32)
         network.text_encoder = load_folder(CLIPText, CLIPTextConfig, side / "text_encoder", cpu, torch.float32)
         return network.requires_grad_(True).train()
 

@@ -7,9 +7,8 @@ public model with these sizes; where none is known, the caller must give a confi
 from collections.abc import Mapping
 
 from ivmix.models.text.clip import CLIPTextConfig
-from ivmix.models.unet.averaging import AveragingConfig
+from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.temporal import TABLE, MotionConfig, SpaceTimeConfig
-from ivmix.models.unet.unet import UNetConfig
 from ivmix.models.vae import VAEConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -47,14 +46,7 @@ def unet(shapes: Shapes) -> UNetConfig:
         cross_attention_dim=context,
         num_attention_heads=heads,
         temporal=temporal(shapes),
-        averaging=averaging(shapes),
     )
-
-
-def averaging(shapes: Shapes) -> AveragingConfig | None:
-    if "averaging.clean" not in shapes:
-        return None
-    return AveragingConfig(shapes["averaging.compare.weight"][0], shapes["averaging.clean"][0])
 
 
 def temporal(shapes: Shapes) -> MotionConfig | SpaceTimeConfig | None:

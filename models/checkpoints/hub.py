@@ -93,6 +93,7 @@ class Hub:
     answers: dict[tuple[str, str | None], Answer] = field(default_factory=dict)
     gone: Exception | None = None  # why the hub cannot be reached
     said: set[str] = field(default_factory=set)
+    plain: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # by variant and who lacks it, see tell_plain
     pauses: tuple[float, ...] = (1, 2)  # seconds before a busy hub is asked again
 
     def fetch(self, source: str, part: str, variant: str | None = None, fall_back: bool = False) -> Local:
@@ -100,8 +101,8 @@ class Hub:
 
         `part` is "unet", "vae", "text_encoder", "motion", "lora", "scheduler", or "tokenizer". Downloads what the cache
         lacks, after saying on stderr what and from where. `fall_back` takes the plain file where there is none of that
-        `variant`, and says so. Raises ValueError for a source that is none, FileNotFoundError with the repository,
-        the files and what to do for anything that cannot be had.
+        `variant`, which `tell_plain` says. Raises ValueError for a source that is none, FileNotFoundError with the
+        repository, the files and what to do for anything that cannot be had.
         """
         place = self.place(source)
         answer = self.ask(place)
@@ -119,14 +120,20 @@ class Hub:
                     self._download(place, snapshot, names)
                 else:
                     self._tell_cached(place, snapshot, answer.fault)
-                if kind != variant:
-                    self._say(f"{place}: {names[0]} is read, in place of a file of variant {variant}, which "
-                              f"{'the repository' if answer.fault is None else 'the cache'} does not hold")  # fmt: skip
+                if variant is not None and kind is None:
+                    who = "the repository" if answer.fault is None else "the cache"
+                    self.plain.setdefault((variant, who), []).append(str(replace(place, path=names[0])))
                 return local(source, place, snapshot, names, kind)
         if answer.fault is None:
             assert refusal is not None
             raise refusal
         raise MissingError(place, guess(place, part, variant), reason(place, answer.fault))
+
+    def tell_plain(self) -> None:
+        """Says, in one line, which plain files were read in place of those of a variant."""
+        for (variant, who), files in self.plain.items():
+            self._say(f"{', '.join(files)}: read in place of what {who} does not hold of variant {variant}")
+        self.plain.clear()
 
     def names(self, source: str) -> list[str]:
         """What the repository holds below a source, by name; where the hub does not answer, as far as the cache knows.

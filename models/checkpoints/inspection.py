@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,17 @@ from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.files import read_metadata, read_state
 from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, STEMS, shards
 from ivmix.models.checkpoints.layouts import Found, find
-from ivmix.models.checkpoints.load import Weights, matching, motion_norm
+from ivmix.models.checkpoints.load import Weights, matching, motion_config
 from ivmix.models.checkpoints.lora import parse_lora, read_config
-from ivmix.models.checkpoints.rules import LayoutError
+from ivmix.models.checkpoints.rules import Layout, LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.checkpoints.state import misfits
 from ivmix.models.meta import build, shapes_of
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
-from ivmix.models.unet.temporal import normed, tables_left_out
-from ivmix.models.unet.unet import UNet, UNetConfig
+from ivmix.models.unet.config import UNetConfig
+from ivmix.models.unet.temporal import tables_left_out
+from ivmix.models.unet.unet import UNet
 from ivmix.models.vae import VAE, VAEConfig
-
-KINDS: dict[str, tuple[Any, Any, Callable[[configs.Shapes], Any]]] = {
-    "unet": (UNet, UNetConfig, configs.unet),
-    "motion": (UNet, UNetConfig, configs.around),
-    "vae": (VAE, VAEConfig, configs.vae),
-    "text_encoder": (CLIPText, CLIPTextConfig, configs.text),
-}
 
 
 @dataclass(frozen=True)
@@ -47,9 +41,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Inspection:
-    """`dtypes` counts tensors; `dropped` are the keys that loading leaves out on purpose.
+    """What `inspect` found in a file of weights, to print or to read.
 
-    `problem` is why no layout fits, if none does: then there are no parts.
+    `dtypes` counts tensors; `dropped` are the keys that loading leaves out on purpose. `problem` is why no layout fits,
+    if none does: then there are no parts.
     """
 
     path: Path
@@ -67,11 +62,12 @@ class Inspection:
         return sum(math.prod(shape) for shape in self.keys.values())
 
 
-def inspect(source: Source, drop: Sequence[str] = ()) -> Inspection:
+def inspect(source: Source, drop: Sequence[str] = (), layouts: Sequence[Layout] = ()) -> Inspection:
     """What a file of weights is, or the one file of a folder, or one on the hub (downloaded first).
 
-    `drop` are patterns of keys that are left out besides, as in `load_unet`. Raises FileNotFoundError or ValueError for
-    what is no readable file of weights; a file in an unknown layout, or one that lacks keys, is reported and no error.
+    `drop` are patterns of keys that are left out besides, and `layouts` known besides, as in `load_unet`. Raises
+    FileNotFoundError or ValueError for what is no readable file of weights; a file in an unknown layout, or one that
+    lacks keys, is reported and no error.
     """
     path = Path(str(source))
     if not path.is_dir():
@@ -85,7 +81,7 @@ def inspect(source: Source, drop: Sequence[str] = ()) -> Inspection:
     state = read_state(path)
     sharded = path.suffix == ".json"
     files = shards(path) if sharded else [path]
-    parts, dropped, problem = _parts(path, state, drop)
+    parts, dropped, problem = _parts(path, state, drop, layouts)
     kind = "safetensors" if files[0].suffix == SAFETENSORS else "torch pickle"
     return Inspection(
         path=path,
@@ -115,13 +111,13 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _parts(
-    path: Path, state: dict[str, Tensor], drop: Sequence[str]
+    path: Path, state: dict[str, Tensor], drop: Sequence[str], layouts: Sequence[Layout]
 ) -> tuple[tuple[Part, ...], tuple[str, ...], str | None]:
     if any("lora" in key for key in state):
         return (_lora(path, state),), (), None
     try:
         out = set(matching(state, drop))
-        found = find([key for key in state if key not in out])
+        found = find([key for key in state if key not in out], layouts)
     except LayoutError as error:
         return (), (), str(error)
     dropped = set(state) - {key for part in found.values() for key in part.keys}
@@ -148,20 +144,33 @@ def _part(path: Path, found: Found, state: dict[str, Tensor]) -> Part:
         ours = found.take(state)
     except LayoutError as error:
         return Part(name, layout, found.prefix, len(found.keys), 0, None, (str(error),))
-    network, kind, tell = KINDS[name]
     beside = path.with_name("config.json")
-    known = name != "motion" and path.name.partition(".")[0] in STEMS and beside.is_file()
+    known = path.name.partition(".")[0] in STEMS and beside.is_file()
     try:
-        config = Weights(path, ours, beside if known else None).config(kind, tell)
-        wanted = shapes_of(build(network, config))
+        config, wanted = _described(name, Weights(path, ours, beside if known else None, found.layout))
         wanted = {key: shape for key, shape in wanted.items() if key not in tables_left_out(ours, wanted)}
     except (ValueError, RuntimeError) as error:
         return Part(name, layout, found.prefix, len(found.keys), _elements(ours), None, (str(error),))
-    if name == "motion":
-        config = normed(config.temporal, motion_norm(layout))
-        wanted = {key: shape for key, shape in wanted.items() if ".motion_modules." in key}
     problems = tuple(problem for kind in misfits(ours, wanted) for problem in kind)
     return Part(name, layout, found.prefix, len(found.keys), _elements(ours), config, problems)
+
+
+def _described(part: str, weights: Weights) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The config of a part, and the shapes of the network that it describes."""
+    config: Any
+    if part == "motion":
+        config = motion_config(weights)
+        around = replace(weights, config_file=None).config(UNetConfig, configs.around)
+        shapes = shapes_of(build(UNet, replace(around, temporal=config)))
+        return config, {key: shape for key, shape in shapes.items() if ".motion_modules." in key}
+    if part == "unet":
+        config = weights.config(UNetConfig, configs.unet)
+        return config, shapes_of(build(config.network, config))
+    if part == "vae":
+        config = weights.config(VAEConfig, configs.vae)
+        return config, shapes_of(build(VAE, config))
+    config = weights.config(CLIPTextConfig, configs.text)
+    return config, shapes_of(build(CLIPText, config))
 
 
 def _elements(state: dict[str, Tensor]) -> int:

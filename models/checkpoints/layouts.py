@@ -3,7 +3,7 @@
 They are written in the rules of `ivmix.models.checkpoints.rules`; what a file holds is found by its keys.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,7 +21,6 @@ DIFFUSERS_UNET = (
         "{time|fps}_embedding.linear_{1|2}.{weight|bias}",
         "{block}.{resnets|temp_convs|motion_modules}.{n}.{rest}",
         "{block}.{down|up}samplers.0.conv.{weight|bias}",
-        "averaging.{clean|compare.weight|scale.weight|scale.bias}",  # of our own last layer, see averaging.py
     ),
     *same("{block}.{attentions|temp_attentions}.{n}.{transformer}", "transformer_in.{transformer}", linear=True),
 )
@@ -226,8 +225,11 @@ class Found:
         return self.layout.convert({key.removeprefix(self.prefix): state[key] for key in self.keys})
 
 
-def find(keys: Collection[str]) -> dict[str, Found]:
-    """The parts of a file by name. Raises LayoutError, with the nearest layout and the first keys unknown to it."""
+def find(keys: Collection[str], own: Sequence[Layout] = ()) -> dict[str, Found]:
+    """The parts of a file by name; `own` are layouts beside the public ones.
+
+    Raises LayoutError, with the nearest layout and the first keys unknown to it.
+    """
     if any(key.startswith(XL) for key in keys):
         raise LayoutError(f"its {XL}* says that it is Stable Diffusion XL or of its kind: not supported")
     behind: dict[str, list[str]] = {}
@@ -240,21 +242,22 @@ def find(keys: Collection[str]) -> dict[str, Found]:
         behind[""] = alone
     parts: dict[str, Found] = {}
     for prefix, members in behind.items():
-        layout = detect([key.removeprefix(prefix) for key in members], prefix)
+        layout = detect([key.removeprefix(prefix) for key in members], prefix, own)
         if layout.part in parts:
             raise LayoutError(f"two parts are a {layout.part}, behind {parts[layout.part].prefix!r} and {prefix!r}")
         parts[layout.part] = Found(layout, prefix, tuple(members))
     return parts
 
 
-def detect(keys: Collection[str], prefix: str = "") -> Layout:
+def detect(keys: Collection[str], prefix: str = "", own: Sequence[Layout] = ()) -> Layout:
     """The layout that knows every one of `keys`. Raises LayoutError."""
     if "conv_out.weight" not in keys and any(".motion_modules." in key for key in keys):
         for start, kind in STRANGERS.items():
             if any(key.startswith(start) for key in keys):
                 raise LayoutError(f"its {start}* says that it holds motion modules of {kind}: not supported")
-    anchored = [layout for layout in LAYOUTS if layout.anchor in keys]
-    nearest, *others = anchored or LAYOUTS
+    layouts = (*own, *LAYOUTS)
+    anchored = [layout for layout in layouts if layout.anchor in keys]
+    nearest, *others = anchored or layouts
     if others:
         sample = list(islice(keys, 500))  # enough to tell
         nearest = max(nearest, *others, key=lambda layout: sum(layout.look_up(key) is not None for key in sample))

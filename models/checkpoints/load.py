@@ -18,16 +18,17 @@ from torch import Tensor, nn
 from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.files import read_state
 from ivmix.models.checkpoints.layouts import AUTHORS, find
-from ivmix.models.checkpoints.rules import LayoutError
+from ivmix.models.checkpoints.rules import Layout, LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
-from ivmix.models.checkpoints.state import check_state, give
+from ivmix.models.checkpoints.state import assign, check_state
 from ivmix.models.config import Config, check_entries, one_number
 from ivmix.models.json_files import read_json
 from ivmix.models.meta import build, shapes_of
 from ivmix.models.quoting import printable
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
+from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.temporal import MotionConfig, MotionNorm, frame_positions, normed, tables_left_out
-from ivmix.models.unet.unet import UNet, UNetConfig
+from ivmix.models.unet.unet import UNet
 from ivmix.models.vae import VAE, VAEConfig
 
 N = TypeVar("N", bound=nn.Module)
@@ -42,6 +43,7 @@ def load_unet(
     config: UNetConfig | None = None,
     variant: str | None = None,
     drop: Sequence[str] = (),
+    layouts: Sequence[Layout] = (),
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> UNet:
@@ -52,11 +54,12 @@ def load_unet(
     `motion_norm` says whose group norms they have (`normed`; default: the authors' in the authors' layout, diffusers'
     otherwise). `config` overrides config.json, or what the shapes tell. `variant` names a file of a folder ("fp16": a
     name, which says nothing of its dtype); of a single file, "ema" takes the averaged copy. `drop` are patterns
-    (fnmatch) of keys to leave out, which a warning counts. Frozen, in evaluation mode, on `device` as `dtype` (default:
-    as stored; then memory-mapped, so leave the file as it is). Raises FileNotFoundError, or ValueError: StateError for
-    weights that do not fit, LayoutError for keys of no known layout.
+    (fnmatch) of keys to leave out, which a warning counts. `layouts` are known beside the public ones: a UNet that no
+    public one is, a subclass of `UNet`, has one of its own. Frozen, in evaluation mode, on `device` as `dtype`
+    (default: as stored; then memory-mapped, so leave the file as it is). Raises FileNotFoundError, or ValueError:
+    StateError for weights that do not fit, LayoutError for keys of no known layout.
     """
-    pieces = [read("unet", source, variant, drop)]
+    pieces = [read("unet", source, variant, drop, layouts)]
     if motion is not None:
         if configs.is_motion(pieces[0].shapes):
             raise ValueError(
@@ -66,12 +69,12 @@ def load_unet(
     check_dropped(pieces, drop)
     config = config or pieces[0].config(UNetConfig, configs.unet)
     if motion is not None and not isinstance(config.temporal, MotionConfig):
-        config = replace(config, temporal=_motion_config(pieces[1], config))
+        config = replace(config, temporal=motion_config(pieces[1], config))
     if motion_norm is not None:
         if not isinstance(config.temporal, MotionConfig):
             raise ValueError(f"motion_norm={motion_norm!r}, but {pieces[0].path} has no motion modules: leave it out")
         config = replace(config, temporal=normed(config.temporal, motion_norm))
-    return assemble(UNet, config, pieces, device, dtype)
+    return assemble(config.network, config, pieces, device, dtype)
 
 
 def load_vae(
@@ -135,7 +138,7 @@ class Weights:
     path: Path
     state: dict[str, Tensor]
     config_file: Path | None
-    layout: str = ""
+    layout: Layout | None = None
     dropped: tuple[str, ...] = ()
     missed: dict[str, Tensor] = field(default_factory=dict)
 
@@ -145,7 +148,10 @@ class Weights:
         return {key: tuple(value.shape) for key, value in (self.state | self.missed).items()}
 
     def config(self, kind: Any, tell: Callable[[configs.Shapes], Any] | None) -> Any:
-        """The config of config.json, or for a single file what `tell` makes of the shapes."""
+        """The config of config.json, or for a single file what `tell` makes of the shapes; a `kind` unless the layout
+        has one of its own."""
+        if self.layout is not None and self.layout.config is not None:
+            kind, tell = self.layout.config, None
         if self.config_file is not None:
             return read_config(kind, self.config_file)
         try:
@@ -159,7 +165,9 @@ class Weights:
             raise ValueError(f"{what}: {remedy}") from None
 
 
-def read(part: str, source: Source, variant: str | None, drop: Sequence[str] = ()) -> Weights:
+def read(
+    part: str, source: Source, variant: str | None, drop: Sequence[str] = (), layouts: Sequence[Layout] = ()
+) -> Weights:
     """`part` of a source under our names; a network without layouts of its own, `part` "", as it is stored."""
     here = locate(source, part, variant)
     path, config, variant = here.weights, here.config, here.variant
@@ -172,7 +180,7 @@ def read(part: str, source: Source, variant: str | None, drop: Sequence[str] = (
     if dropped:
         warnings.warn(f"{path}: {len(dropped):,} keys left out as asked, first {next(iter(dropped))}", stacklevel=3)
     try:
-        found = find(state)
+        found = find(state, layouts)
         if part not in found:
             held = ", ".join(f"a {name} ({other.layout.name})" for name, other in found.items())
             raise LayoutError(f"it holds no {part}, but {held or 'nothing known'}")
@@ -181,12 +189,13 @@ def read(part: str, source: Source, variant: str | None, drop: Sequence[str] = (
         for key, tensor in dropped.items():
             hit = own.layout.look_up(key.removeprefix(own.prefix)) if key.startswith(own.prefix) else None
             missed |= dict.fromkeys(hit[1] if hit else (), tensor)
-        return Weights(path, own.take(state), config, own.layout.name, tuple(dropped), missed)
+        return Weights(path, own.take(state), config, own.layout, tuple(dropped), missed)
     except LayoutError as error:
         left = f" (without the {len(dropped):,} keys that drop names)" if dropped else ""
         raise LayoutError(
             f"{path}: {error}{left}. `ivmix inspect --keys` shows all it holds; --drop PATTERN (drop= in Python) "
             "leaves out keys that are no network's"
+            + (", layouts= (in Python) reads those of a network of your own" if part == "unet" else "")
         ) from None
 
 
@@ -225,25 +234,26 @@ def _averaged(path: Path, state: dict[str, Tensor], variant: str) -> dict[str, T
     return state | {key: state[name] for key, name in names.items()}
 
 
-def motion_norm(layout: str) -> MotionNorm:
-    """Whose group norms motion modules have unless it is said: of the code that their layout is written for."""
-    return "authors" if layout == AUTHORS else "diffusers"
+def motion_config(modules: Weights, spatial: UNetConfig | None = None) -> MotionConfig:
+    """Told by the shapes, and by a MotionAdapter's config.json if there is one, which is to fit the UNet `spatial`.
 
-
-def _motion_config(modules: Weights, spatial: UNetConfig) -> MotionConfig:
-    """Told by the shapes, and by a MotionAdapter's config.json if there is one."""
+    Unless it is said, the group norms are of the code that the layout is written for.
+    """
+    theirs = modules.layout is not None and modules.layout.name == AUTHORS
     try:
-        config = normed(configs.motion(modules.shapes), motion_norm(modules.layout))
+        config = normed(configs.motion(modules.shapes), "authors" if theirs else "diffusers")
     except (KeyError, IndexError) as missing:
         raise ValueError(f"{modules.path} does not tell how many frames it knows: no {missing}") from None
     if modules.config_file is None:
         return config
     raw = read_json(modules.config_file)
     try:
-        check_entries(raw, {"_class_name": "MotionAdapter", "motion_norm_num_groups": spatial.norm_num_groups})
+        check_entries(raw, {"_class_name": "MotionAdapter"})
+        if spatial is not None:
+            check_entries(raw, {"motion_norm_num_groups": spatial.norm_num_groups})
         return replace(config, num_attention_heads=one_number(raw, "motion_num_attention_heads"))
     except (KeyError, TypeError, ValueError) as error:
-        what = f"{modules.config_file} describes no MotionAdapter for this UNet"
+        what = f"{modules.config_file} describes no MotionAdapter{' for this UNet' if spatial else ''}"
         raise ValueError(f"{what}: {printable(error)}") from None
 
 
@@ -284,6 +294,6 @@ def assemble(
     for piece in pieces:
         piece.state.clear()
     try:
-        return give(module, state, device, dtype)
+        return assign(module, state, device, dtype)
     except ValueError as error:
         raise ValueError(f"{' and '.join(str(piece.path) for piece in pieces)}: {error}") from None

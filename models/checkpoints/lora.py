@@ -125,11 +125,11 @@ def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     True
     """
     terms = match(network, loras)
-    merged = twin(network)
+    merged = sharing_tensors(network)
     for path, added in terms.items():
         module = merged.get_submodule(path)
         old: nn.Parameter = module.weight  # type: ignore[assignment]
-        module.weight = nn.Parameter(plus(old.detach(), added), requires_grad=old.requires_grad)
+        module.weight = nn.Parameter(summed(old.detach(), added), requires_grad=old.requires_grad)
     return merged
 
 
@@ -178,7 +178,7 @@ def names_of_modules(network: nn.Module) -> dict[str, str]:
     return names
 
 
-def plus(weight: Tensor, added: Sequence[tuple[float, Factors]]) -> Tensor:
+def summed(weight: Tensor, added: Sequence[tuple[float, Factors]]) -> Tensor:
     """weight + Σ scale · up @ down, with the weight's shape (o, i, ...), dtype, device and memory format."""
     total = weight.flatten(1).to(torch.promote_types(weight.dtype, torch.float32))        # (o, (i ...))
     for scale, factors in added:
@@ -187,7 +187,7 @@ def plus(weight: Tensor, added: Sequence[tuple[float, Factors]]) -> Tensor:
     return torch.empty_like(weight).copy_(total.view_as(weight))
 
 
-def twin(network: N) -> N:
+def sharing_tensors(network: N) -> N:
     """Another network of the same modules that holds the very same tensors."""
     tensors = [*network.parameters(), *network.buffers()]
     return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})

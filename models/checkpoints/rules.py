@@ -15,6 +15,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from ivmix.models.config import Config
+
 LEVELS, LAYERS = 4, 3  # i < 4 and j < 3: what the formulas of the tables range over
 WORDS = {
     "n": r"\d+",
@@ -122,12 +124,16 @@ class LayoutError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of naming one part of a model. `anchor` is a key that no file of another layout has."""
+    """One way of naming one part of a model. `anchor` is a key that no file of another layout has.
+
+    `config` is the class of a network's config that no public file describes, None that of the part's public networks.
+    """
 
     name: str
     part: str  # "unet", "motion", "vae" or "text_encoder"
     anchor: str
     rules: tuple[Rule, ...]
+    config: type[Config] | None = None
 
     def look_up(self, key: str) -> tuple[Rule, list[str]] | None:
         """The rule for `key` and our names: none for one that is dropped. None if no rule knows the key."""

@@ -48,7 +48,7 @@ def first_not_finite(module: nn.Module) -> str | None:
     return next((key for key, value in state.items() if not bool(value.isfinite().all())), None)
 
 
-def give(module: N, state: dict[str, Tensor], device: torch.device | str, dtype: torch.dtype | None) -> N:
+def assign(module: N, state: dict[str, Tensor], device: torch.device | str, dtype: torch.dtype | None) -> N:
     """Assigns a checked state, which is used up: tensor by tensor on `device` as `dtype` (default: as stored).
 
     Evaluation mode, frozen. Raises ValueError if no dtype is given and the weights have more than one.

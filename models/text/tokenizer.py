@@ -44,7 +44,7 @@ class Row:
 
 
 class Tokenizer:
-    """Wraps a backend of `tokenizers`. Calling it maps prompts to ids (b, max_length) int64.
+    """Prompts -> token ids (b, max_length) int64, by a backend of `tokenizers`.
 
     A prompt that is too long loses its end, and a UserWarning shows what. A word-level tokenizer without an unknown
     token refuses words outside its vocabulary and says which words it knows. `pad` is the token that fills a row after

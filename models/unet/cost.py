@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ivmix.models.layers import Attention, SpatialTransformer
 from ivmix.models.meta import build
-from ivmix.models.unet.averaging import FrameAveraging
-from ivmix.models.unet.temporal import FrameTransformer, TemporalConv
-from ivmix.models.unet.unet import UNet, UNetConfig
+from ivmix.models.unet.config import UNetConfig
+from ivmix.models.unet.temporal import FrameTransformer, OverFrames, TemporalConv
+from ivmix.models.unet.unet import UNet
 
 # With f frames of hw pixels: the first, second and fourth grow as f·hw, pixel scores as f·(hw)², frame scores as f²·hw;
 # the rest, what is computed once a row, does not grow.
@@ -50,8 +50,9 @@ def forward_cost(
     config: UNetConfig, frames: int, height: int, width: int, *, rows: int = 2, tokens: int = 77,
     temporal: bool = True, dtype: torch.dtype = torch.float32,
 ) -> Cost:  # fmt: skip
-    """Of `rows` clips of latents (frames, height, width), each told `tokens` of text; two rows are a guided evaluation.
+    """Floating-point operations and memory of a UNet's forward pass, by kind of layer, without weights.
 
+    Of `rows` clips of latents (frames, height, width), each told `tokens` of text; two rows are a guided evaluation.
     `temporal=False` is the image model that shares the spatial weights, as in `UNet.forward`.
 
     >>> small = UNetConfig(block_out_channels=(32, 64), attention_levels=(False, True), layers_per_block=1)
@@ -59,7 +60,7 @@ def forward_cost(
     >>> two.flops["convolutions"] / one.flops["convolutions"]
     2.0
     """
-    network = build(UNet, config).to(dtype)
+    network = build(config.network, config).to(dtype)
     with torch.device("meta"):
         context = torch.empty(rows, tokens, config.cross_attention_dim, dtype=dtype)
         z = torch.empty(rows, config.in_channels, frames, height, width, dtype=dtype)
@@ -69,8 +70,7 @@ def forward_cost(
         network(z, t, condition, temporal=temporal)
     parameters = set(network.parameters())
     if not temporal:
-        kinds = FrameTransformer | TemporalConv | FrameAveraging
-        over_frames = (m for m in network.modules() if isinstance(m, kinds))
+        over_frames = (m for m in network.modules() if isinstance(m, OverFrames))
         parameters -= {p for module in over_frames for p in module.parameters()}
     return Cost(_by_kind(network, counter.get_flop_counts()), alive.most, sum(p.numel() for p in parameters))
 
@@ -85,15 +85,14 @@ def _by_kind(network: UNet, counts: Mapping[str, Mapping[Any, int]]) -> dict[str
 
     products = torch.ops.aten.bmm
     scores, convolution = torch.ops.aten._scaled_dot_product_flash_attention, torch.ops.aten.convolution
-    inside = 0  # of transformers and convolutions over frames
+    root, inside = type(network).__name__, 0  # convolutions in layers over frames
     for path, module in network.named_modules():
-        name = f"UNet.{path}"
+        name = f"{root}.{path}"
+        if isinstance(module, OverFrames):
+            flops["frame scores"] += found(name, scores) + found(name, products)
         if isinstance(module, FrameTransformer | TemporalConv):
-            flops["frame scores"] += found(name, scores)
             flops["temporal layers"] += found(name) - found(name, scores)
             inside += found(name, convolution)
-        if isinstance(module, FrameAveraging):
-            flops["frame scores"] += found(name, products)
         if isinstance(module, SpatialTransformer):
             flops["spatial layers"] += found(name)
         if isinstance(module, Attention) and ".attentions." in name and path.endswith("attn1"):

@@ -82,6 +82,10 @@ def tables_left_out(keys: Collection[str], wanted: Mapping[str, tuple[int, ...]]
     return {} if stored else {key: shape for key, shape in wanted.items() if key.endswith(TABLE)}
 
 
+class OverFrames(nn.Module):
+    """A layer in which frames speak to each other: the image view of a network leaves it out."""
+
+
 class FramePositions(nn.Module):
     """The table is a stored tensor, as in the public files: its length tells how many frames a module knows."""
 
@@ -124,7 +128,7 @@ class FrameBlock(nn.Module):
         return tokens + self.ff(self.norm3(tokens))
 
 
-class FrameTransformer(nn.Module):
+class FrameTransformer(OverFrames):
     """GN, projection, one `FrameBlock`, projection, + input: one sequence per pixel, its frames are the tokens.
 
     AnimateDiff's motion module (with positions) and ModelScope's temporal transformer (without; `inner` is the width
@@ -170,7 +174,7 @@ class FrameConv(nn.Conv3d):
         return y.unflatten(3, x.shape[3:])
 
 
-class TemporalConv(nn.Module):
+class TemporalConv(OverFrames):
     """Four times GN (over all frames together), SiLU, convolution over frames; + input: ((b f) c h w)."""
 
     def __init__(self, channels: int, groups: int) -> None:

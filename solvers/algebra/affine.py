@@ -19,6 +19,7 @@ from ivmix.solvers.algebra.denoiser import Denoiser, cast, level, like
 
 Number = float | Tensor
 Weight = Number | Callable[[Tensor], Number]
+"""A number, or a function of sigma."""
 
 
 class Model(Protocol):

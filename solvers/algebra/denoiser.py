@@ -18,7 +18,10 @@ from torch import Tensor
 from ivmix.solvers.checks import check_plain, real_numbers
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""`denoise(x, sigma) -> x0`, x0 of x's shape, sigma a 0-d float64 CPU tensor."""
+
 Noise = Callable[[Tensor, Tensor], Tensor]
+"""`noise(sigma, sigma_next)`: unit normals of the state's shape for the step between two levels."""
 
 
 def level(sigma: float | Tensor) -> Tensor:

@@ -23,3 +23,4 @@ class Composite:
 
 
 Field = Guided | Composite | Denoiser
+"""What a leg may step: a guided network, a composite, or any denoiser."""

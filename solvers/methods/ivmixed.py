@@ -71,7 +71,7 @@ def inside(u: float, interval: tuple[float, float]) -> bool:
 
 @dataclass(frozen=True)
 class IVMixed:
-    """A zigzag sampler; `legs(sigmas)` is its plan.
+    """IV-Mixed Sampler, a zigzag over the noise levels; `legs(sigmas)` is its plan.
 
     `guidance` scales the ordinary step, `image_guidance` and `video_guidance` the legs, + going down and - going up:
     each a number, a function of progress u = i/(n - 1), or None for fields that have their guidance inside. Steps with

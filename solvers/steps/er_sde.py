@@ -85,7 +85,7 @@ class ERSDE(Solver):
 
 @dataclass(frozen=True)
 class ERSDE1(ERSDE):
-    """ER-SDE-Solver-1; weak order 1."""
+    """ER-SDE-Solver-1; weak order 1, one evaluation."""
 
     order: ClassVar[int] = 1
     window: ClassVar[int] = 1
@@ -93,7 +93,7 @@ class ERSDE1(ERSDE):
 
 @dataclass(frozen=True)
 class ERSDE2(ERSDE):
-    """ER-SDE-Solver-2; weak order 2."""
+    """ER-SDE-Solver-2; weak order 2, one evaluation."""
 
     order: ClassVar[int] = 2
     window: ClassVar[int] = 2
@@ -101,7 +101,7 @@ class ERSDE2(ERSDE):
 
 @dataclass(frozen=True)
 class ERSDE3(ERSDE):
-    """ER-SDE-Solver-3; weak order 2.
+    """ER-SDE-Solver-3; weak order 2, one evaluation.
 
     With `weight` "exact" the parabola in sigma through the last three x0 is integrated. "public", the authors' and
     ComfyUI's formula, takes the slope of its last chord for that at its end, which leaves its order for the ODE at 2.

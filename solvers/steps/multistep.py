@@ -182,7 +182,7 @@ class AdamsBashforth(Multistep):
 
 @dataclass(frozen=True)
 class AdamsBashforth2(AdamsBashforth):
-    """Adams-Bashforth, order 2."""
+    """Adams-Bashforth in sigma; order 2, one evaluation."""
 
     order: ClassVar[int] = 2
     window: ClassVar[int] = 2
@@ -190,7 +190,7 @@ class AdamsBashforth2(AdamsBashforth):
 
 @dataclass(frozen=True)
 class AdamsBashforth3(AdamsBashforth):
-    """Adams-Bashforth, order 3."""
+    """Adams-Bashforth in sigma; order 3, one evaluation."""
 
     order: ClassVar[int] = 3
     window: ClassVar[int] = 3
@@ -199,7 +199,7 @@ class AdamsBashforth3(AdamsBashforth):
 
 @dataclass(frozen=True)
 class AdamsBashforth4(AdamsBashforth):
-    """Adams-Bashforth, order 4."""
+    """Adams-Bashforth in sigma; order 4, one evaluation."""
 
     order: ClassVar[int] = 4
     window: ClassVar[int] = 4

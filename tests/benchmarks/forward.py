@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ivmix.models import MotionConfig, UNet, UNetConfig
-from ivmix.models.unet.unet import MODELSCOPE
+from ivmix.models import MotionConfig, SpaceTimeConfig, UNet, UNetConfig
 
 CONFIGS = {
     "image": UNetConfig(),
     "animatediff": UNetConfig(temporal=MotionConfig()),
-    "modelscope": MODELSCOPE,
+    "modelscope": UNetConfig(
+        cross_attention_dim=1024, num_attention_heads=(5, 10, 20, 20), temporal=SpaceTimeConfig()
+    ),
 }
 
 

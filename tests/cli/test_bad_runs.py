@@ -61,7 +61,7 @@ RUNS = [
     ([*BENCH, "--arms", ""], "--arms '': expected a file of JSON"),
     ([*BENCH, "--arms", "none.json"], "arms: expected at least one sampler"),
     ([*BENCH, "words"], "ivmix bench: error: unexpected 'words'"),
-    (["pairs", "--json"], "ivmix pairs: error: unknown option --json"),
+    (["pairs", "--yaml"], "ivmix pairs: error: unknown option --yaml"),
     (["inspect"], "required: PATH"),
     (["inspect", ""], "'': expected a file, a folder, or hub:owner/name"),
     (["inspect", "nowhere"], "no file or folder nowhere"),

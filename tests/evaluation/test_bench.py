@@ -17,7 +17,7 @@ FEW = [
 
 def test_every_arm_is_timed_every_round_and_the_warm_up_is_not_counted():
     model = TextToVideo.from_pair("sprites")
-    timings = bench(model, FEW, rounds=2, frames=1, height=16, width=16)
+    timings = bench(model, "a red circle moving left", FEW, rounds=2, frames=1, height=16, width=16)
     assert [timing.arm for timing in timings] == FEW
     assert [timing.nfe for timing in timings] == [{"video": 3}, {"image": 4, "video": 4}]
     assert all(len(timing.seconds) == 2 and min(timing.seconds) > 0 for timing in timings)
@@ -38,7 +38,7 @@ def test_ratios_are_within_a_round_and_the_table_shows_their_median_and_range():
 @pytest.mark.parametrize(("arms", "rounds", "message"), [(FEW, 0, "rounds=0"), ([], 1, "arms: expected")])
 def test_nothing_to_time_is_an_error(arms, rounds, message):
     with pytest.raises(ValueError, match=message):
-        bench(TextToVideo.from_pair("sprites"), arms, rounds)
+        bench(TextToVideo.from_pair("sprites"), "a red circle moving left", arms, rounds)
 
 
 def test_the_command_prints_the_table(tmp_path, capsys):

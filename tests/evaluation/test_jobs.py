@@ -23,11 +23,10 @@ from ivmix.evaluation.jobs import (
     collect,
     pending,
     read_metadata,
-    reference_jobs,
 )
 from ivmix.pairs.pair import fingerprint
 from ivmix.sprites.truth import TRUTHS, Truth
-from ivmix.sprites.world import all_captions, balanced_captions, parse
+from ivmix.sprites.world import balanced_captions
 
 CRISP = Truth("crisp clips")
 ARMS = (CRISP, Arm("video model alone", {"sampler": "ddim", "steps": 1}))
@@ -60,28 +59,6 @@ def whole(maker, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     compute(maker, ARMS, DESIGN, folder)
     return folder
-
-
-def test_clip_k_of_repeat_r_has_the_seed_and_caption_of_the_contract():
-    design, names = Design(clips=100, repeats=3, seed=1000, batch_size=8), balanced_captions()
-    rows = [i for batch in design.batches() for i in batch]
-    assert rows == list(range(300))
-    for r in range(3):
-        for k in (0, 63, 64, 99):
-            i = r * 100 + k
-            assert design.seeds(range(i, i + 1)) == [1000 + r * 100 + k]
-            assert design.captions(range(i, i + 1), names) == [names[k % 64]]
-
-
-def test_few_clips_are_a_fair_sample_of_the_captions():
-    names = balanced_captions()
-    assert sorted(names) == sorted(all_captions())
-    seen = [parse(name) for name in names]
-    for start in range(0, 64, 4):
-        assert all(len(set(values)) == 4 for values in zip(*seen[start : start + 4], strict=True))
-    for start in range(0, 64, 16):
-        for one, other in ((0, 1), (0, 2), (1, 2)):
-            assert len({(row[one], row[other]) for row in seen[start : start + 16]}) == 16
 
 
 @pytest.mark.parametrize("workers", range(1, 7))
@@ -183,22 +160,6 @@ def test_collected_clips_are_in_the_order_of_their_index(maker, whole):
         )
     assert (dict(video.nfe), dict(video.forwards)) == ({"video": 1}, {"video": 2})
     assert video.seconds > 0
-
-
-def test_references_share_no_scene_with_the_clips_they_are_compared_with(maker):
-    seeds = {seed for job in reference_jobs(maker.benchmark) for seed in job.seeds}
-    assert len(seeds) == 2048
-    assert not seeds & set(Design(clips=10_000, repeats=10).seeds(range(100_000)))
-    counts = Counter(caption for job in reference_jobs(maker.benchmark) for caption in job.captions)
-    assert set(counts.values()) == {32}
-    assert len(counts) == 64
-
-
-@pytest.mark.parametrize("change", [{"clips": 1}, {"repeats": 0}, {"seed": -1}, {"batch_size": 0}])
-def test_a_design_that_cannot_be_names_what_was_given(change):
-    (name, value), = change.items()  # fmt: skip
-    with pytest.raises(ValueError, match=f"{name}.*={value}: expected"):
-        Design(**change)
 
 
 @pytest.mark.slow

@@ -20,8 +20,7 @@ from ivmix.evaluation.report import (
     rest_table,
     summarise,
 )
-from ivmix.sprites.benchmark import COLUMNS, clip_features
-from ivmix.sprites.judge import Reading
+from ivmix.sprites.benchmark import COLUMNS
 from ivmix.sprites.truth import Truth
 
 DESIGN = Design(clips=16, repeats=2)
@@ -142,25 +141,6 @@ def test_tables_have_a_row_an_arm_and_every_column_once(report):
 )  # fmt: skip
 def test_a_distance_shows_two_digits_of_its_error(value, error, text):
     assert distance_text(value, error) == text
-
-
-class Pixels(torch.nn.Module):
-    """Stands in for the judge: its two features are a frame's first pixel, red and green."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = torch.nn.Parameter(torch.ones(()), requires_grad=False)
-
-    def forward(self, frames):
-        return Reading(*[frames] * 5, self.gain * frames[:, :2, 0, 0])
-
-
-def test_features_are_mean_and_deviation_over_the_frames_of_each_clip():
-    frames = np.zeros((2, 4, 3, 3, 3), np.uint8)
-    frames[0, :, 0, 0, 0] = [0, 255, 0, 255]
-    frames[1, :, 0, 0, 1] = 255
-    expected = [[0.0, -1.0, 1.0, 0.0], [-1.0, 1.0, 0.0, 0.0]]
-    torch.testing.assert_close(clip_features(frames, Pixels()), torch.tensor(expected))
 
 
 ARMS = [{"label": name, "options": {"sampler": name, "steps": 3}} for name in ("ddim", "composite")]

@@ -22,7 +22,6 @@ from torch.utils._pytree import tree_leaves
 
 from ivmix.models import (
     VAE,
-    AveragingConfig,
     CLIPText,
     CLIPTextConfig,
     Condition,
@@ -34,6 +33,7 @@ from ivmix.models import (
 )
 from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
 from ivmix.models.meta import build
+from ivmix.sprites.averaging.unet import AveragingUNet, AveragingUNetConfig
 
 Make = Callable[..., Tensor]
 Arguments = tuple[Tensor, Tensor, Condition]
@@ -50,7 +50,7 @@ def image_config(image_config: UNetConfig) -> UNetConfig:
 
 @pytest.fixture
 def network(image_config: UNetConfig, motion: MotionConfig, randomised: Callable[..., UNet]) -> UNet:
-    return randomised(UNet(replace(image_config, temporal=motion, averaging=AveragingConfig())))
+    return randomised(AveragingUNet(AveragingUNetConfig(**vars(replace(image_config, temporal=motion)))))
 
 
 @pytest.fixture
@@ -328,7 +328,8 @@ def test_what_cannot_be_recorded_runs_eagerly_and_says_so_once(
         warnings.simplefilter("always")
         for seed in range(4):
             assert torch.equal(graphs(*arguments(seed)), network(*arguments(seed)))
-    assert [str(w.message) for w in told] == ["no CUDA graph of UNet, it runs eagerly: the network has moved to cpu"]
+    said = "no CUDA graph of AveragingUNet, it runs eagerly: the network has moved to cpu"
+    assert [str(w.message) for w in told] == [said]
 
 
 def test_refusals_are_the_networks_own(graphs: Graphs, arguments: Callable[..., Arguments]) -> None:

@@ -24,7 +24,7 @@ from ivmix.models.checkpoints import hub
 from ivmix.models.text.tokenizer import BOS, EOS
 from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
 from ivmix.pairs.pair import load_pair, read_weighted, tokenizer
-from ivmix.pairs.swaps import Swaps, swapped
+from ivmix.pairs.swaps import Swaps, with_swaps
 from ivmix.samplers.reading import sampling
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Schedule
@@ -237,7 +237,7 @@ def test_clip_skip_is_of_a_side_and_can_be_given_for_both_or_for_the_image_model
     rewrite(copy, image=raw["image"] | {"clip_skip": 2})
 
     def skips(**given):
-        new = swapped(describe(copy)[0], Swaps(**given))
+        new = with_swaps(describe(copy)[0], Swaps(**given))
         return new["image"].get("clip_skip", 1), new["video"].get("clip_skip", 1)
 
     assert skips() == (2, 1)

@@ -1,8 +1,8 @@
 """Files from strangers, or changed by hand, through the command: one line each that names what is wrong.
 
-As a program, `python tests/test_strangers_files.py FOLDER`, this runs every command of the table in one process under a
-limit of memory, and prints what each said; the tests start it once. It builds a pair of the smallest networks, and a
-case changes one of its files, or writes one of its own.
+As a program, `python tests/pairs/test_strangers_files.py FOLDER`, this runs every command of the table in one process
+under a limit of memory, and prints what each said; the tests start it once. It builds a pair of the smallest networks,
+and a case changes one of its files, or writes one of its own.
 """
 
 import contextlib
@@ -296,8 +296,6 @@ CONFIG_CASES = {
     "frames negative": Case(VIDEO, {"motion_max_seq_length": -1}, "max_frames is -1"),
     "motion heads nought": Case(VIDEO, {"motion_num_attention_heads": 0}, "num_attention_heads is 0"),
     "middle text": Case(VIDEO, {"use_motion_mid_block": "no"}, "mid_block is 'no', expected true or false"),
-    "averaging text": Case(UNET, {"averaging_features": "1", "averaging_timesteps": 9}, "features is '1'"),
-    "averaging alone": Case(UNET, {"averaging_features": 1}, "lacks the entry 'averaging_timesteps'"),
     "scale text": Case(VAE, {"scaling_factor": "0.18"}, "scaling_factor is '0.18', expected a number above 0"),
     "scale a list": Case(VAE, {"scaling_factor": [1]}, r"scaling_factor is \[1\]"),
     "scale nought": Case(VAE, {"scaling_factor": 0}, "scaling_factor is 0"),

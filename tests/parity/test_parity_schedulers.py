@@ -10,8 +10,8 @@ import torch
 
 from ivmix.models import CLIPText, CLIPTextConfig, UNet, UNetConfig, save_folder
 from ivmix.pairs.pair import load_pair
-from ivmix.pairs.scheduler import read_scheduler
 from ivmix.pairs.swaps import Swaps
+from ivmix.pairs.trained_as import read_scheduler
 from ivmix.solvers import Network, Schedule, integrate, plain
 from ivmix.solvers.schedules.spacings import Spacing
 

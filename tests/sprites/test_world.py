@@ -12,6 +12,7 @@ from ivmix.sprites.world import (
     SIZE,
     WORDS,
     all_captions,
+    balanced_captions,
     degrade,
     parse,
     random_scenes,
@@ -115,3 +116,14 @@ def test_half_the_size_shows_the_same_picture(degraded):
 def test_captions_and_scenes_must_be_as_many():
     with pytest.raises(ValueError, match="2 captions for n=3"):
         random_scenes(3, torch.Generator(), all_captions()[:2])
+
+
+def test_few_clips_are_a_fair_sample_of_the_captions():
+    names = balanced_captions()
+    assert sorted(names) == sorted(all_captions())
+    seen = [parse(name) for name in names]
+    for start in range(0, 64, 4):
+        assert all(len(set(values)) == 4 for values in zip(*seen[start : start + 4], strict=True))
+    for start in range(0, 64, 16):
+        for one, other in ((0, 1), (0, 2), (1, 2)):
+            assert len({(row[one], row[other]) for row in seen[start : start + 16]}) == 16

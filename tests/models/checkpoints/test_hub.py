@@ -27,8 +27,9 @@ from ivmix.models.checkpoints import hub
 from ivmix.models.checkpoints.hub import Hub, MissingError
 from ivmix.models.checkpoints.sources import sha256
 from ivmix.pairs.description import describe
+from ivmix.pairs.model_files import parts_of
 from ivmix.pairs.pair import load_pair
-from ivmix.pairs.swaps import Swaps, contents, swapped
+from ivmix.pairs.swaps import Swaps, with_swaps
 
 UNET = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json"]
 SD, ADAPTER = "stable-diffusion-v1-5/stable-diffusion-v1-5", "guoyww/animatediff-motion-adapter-v1-5-3"
@@ -142,7 +143,7 @@ def test_a_revision_is_what_is_read_with_and_without_a_network(revision, local_h
     source = f"hub:owner/name@{commit if revision == 'commit' else revision}"
     Hub().fetch("hub:owner/name", "unet")
     assert Hub().fetch(source, "unet").commit == commit
-    assert {part: str(hub.parse(place)) for part, place in contents(source, Hub()).items()}["vae"] == (
+    assert {part: str(hub.parse(place)) for part, place in parts_of(source, Hub()).items()}["vae"] == (
         source.replace("@", "/vae@")
     )
     local_hub.stop()
@@ -165,20 +166,20 @@ def test_a_repository_brings_the_parts_that_it_has_and_the_pair_the_others(local
         shutil.rmtree(copy / part)
     local_hub.publish("owner/unet-only", copy)
     local_hub.publish("owner/bare", copy / "unet")
-    assert contents("hub:owner/unet-only", Hub()) == {"unet": "hub:owner/unet-only/unet"}
-    assert contents("hub:owner/bare", Hub()) == {"unet": "hub:owner/bare"}
+    assert parts_of("hub:owner/unet-only", Hub()) == {"unet": "hub:owner/unet-only/unet"}
+    assert parts_of("hub:owner/bare", Hub()) == {"unet": "hub:owner/bare"}
     local_hub.publish("owner/whole", pipeline)
-    assert contents("hub:owner/whole/unet@main", Hub()) == {
+    assert parts_of("hub:owner/whole/unet@main", Hub()) == {
         "unet": "hub:owner/whole/unet@main", "scheduler": "hub:owner/whole/scheduler@main",
     }  # fmt: skip
     pair = describe("animatediff")[0]
     for model in ("unet-only", "bare"):
-        new = swapped(pair, Swaps(f"hub:owner/{model}", f"hub:owner/{model}"))
+        new = with_swaps(pair, Swaps(f"hub:owner/{model}", f"hub:owner/{model}"))
         assert (new["vae"], new["image"]["text_encoder"]) == (pair["vae"], pair["image"]["text_encoder"])
         assert "motion" in new["video"]
     save_folder(UNet(replace(SPATIAL, temporal=MOTION)), tmp_path / "joined" / "unet")
     local_hub.publish("owner/joined", tmp_path / "joined")
-    assert "motion" not in swapped(pair, Swaps(video_model="hub:owner/joined"))["video"]  # it has its own
+    assert "motion" not in with_swaps(pair, Swaps(video_model="hub:owner/joined"))["video"]  # it has its own
 
 
 def test_a_variant_that_is_not_there_is_an_error_or_where_the_pair_names_it_the_plain_file(
@@ -187,13 +188,17 @@ def test_a_variant_that_is_not_there_is_an_error_or_where_the_pair_names_it_the_
     local_hub.publish("owner/name", pipeline)
     with pytest.raises(FileNotFoundError, match="no weight file for unet, variant fp16"):
         Hub().fetch("hub:owner/name", "unet", "fp16")
-    said = f"hub:owner/name: {UNET[0]} is read, in place of a file of variant fp16, which the"
-    found = Hub().fetch("hub:owner/name", "unet", "fp16", fall_back=True)
+    said = f"hub:owner/name/{UNET[0]}: read in place of what the %s does not hold of variant fp16"
+    asked = Hub()
+    found = asked.fetch("hub:owner/name", "unet", "fp16", fall_back=True)
+    asked.tell_plain()
     assert (found.variant, found.weights.name) == (None, "diffusion_pytorch_model.safetensors")
-    assert f"{said} repository does not hold" in capsys.readouterr().err
+    assert said % "repository" in capsys.readouterr().err
     local_hub.stop()
-    assert Hub().fetch("hub:owner/name", "unet", "fp16", fall_back=True) == found
-    assert f"{said} cache does not hold" in capsys.readouterr().err
+    asked = Hub()
+    assert asked.fetch("hub:owner/name", "unet", "fp16", fall_back=True) == found
+    asked.tell_plain()
+    assert said % "cache" in capsys.readouterr().err
 
 
 def test_a_repository_without_what_is_asked_for_says_what_it_has(local_hub, copy):
@@ -269,7 +274,7 @@ def test_a_network_that_is_a_repository_of_its_own_is_asked_for_by_its_files_nam
     huggingface_hub.hf_hub_download("owner/bare", "config.json")  # the cache knows of it, and lacks the weights
     local_hub.stop()
     with pytest.raises(MissingError, match=r"`hf download owner/bare config\.json diffusion_pytorch_model\.safe"):
-        contents("hub:owner/bare", Hub())
+        parts_of("hub:owner/bare", Hub())
 
 
 def test_a_branch_whose_commit_is_not_whole_in_the_cache_gives_way_to_the_newest_that_is(
@@ -393,7 +398,8 @@ def offline(*commands: list[str]) -> str:
 @pytest.mark.filterwarnings("default")
 def test_a_public_pair_samples_with_a_network_and_without_to_the_same_bytes(published, pipeline, capsys):
     assert main([*PAIR, "-o", "online.gif"]) == 0
-    assert capsys.readouterr().err.count("in place of a file of variant fp16") == 3
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "of variant fp16" in line]
+    assert all(f"{SD}/{part}/" in line for part in ("unet", "text_encoder", "vae"))
     record = json.loads(Path("online.gif.json").read_text())
     commits = {repo: published.repositories[repo].revisions["main"] for repo in (SD, ADAPTER)}
     read = record["files"]

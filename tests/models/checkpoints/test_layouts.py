@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from public_configs import MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
 
 from ivmix.models import (
     VAE,
-    AveragingConfig,
     CLIPText,
     CLIPTextConfig,
     MotionConfig,
@@ -22,7 +22,6 @@ from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.layouts import EXTRAS, LAYOUTS, Found, find
 from ivmix.models.checkpoints.rules import Layout, LayoutError, Rule, Template, numbers
 from ivmix.models.meta import build, shapes_of
-from ivmix.models.unet.unet import MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
 
 Shapes = dict[str, tuple[int, ...]]
 Manifest = Callable[[str], tuple[Shapes, int]]
@@ -168,19 +167,10 @@ def test_every_rule_is_needed_by_a_public_file(manifest: Manifest) -> None:
             assert hit is not None
             used.add(hit[0])
     rules = {rule for layout in LAYOUTS if layout.name != "transformers text, no prefix" for rule in layout.rules}
-    # In files whose key lists are not at hand: training leftovers of a VAE, the rest of a whole CLIP. And our own.
+    # In files whose key lists are not at hand: training leftovers of a VAE, the rest of a whole CLIP.
     clip = {"{input_resolution|context_length|vocab_size}", "visual.{rest}", "vision_model.{rest}", "logit_scale",
             "{text|visual}_projection.weight"}  # fmt: skip
-    own = "averaging.{clean|compare.weight|scale.weight|scale.bias}"
-    assert {rule.source for rule in rules - used} == {"loss.{rest}", own} | clip
-
-
-def test_a_last_layer_of_our_own_is_read_and_told_by_the_shapes() -> None:
-    config = UNetConfig(temporal=MotionConfig(), averaging=AveragingConfig(8, 500))
-    shapes = wanted(UNet, config)
-    found, ours = converted(shapes)
-    assert (found.layout.part, ours) == ("unet", shapes)
-    assert configs.unet(ours) == config
+    assert {rule.source for rule in rules - used} == {"loss.{rest}"} | clip
 
 
 def test_no_key_of_one_layout_is_read_as_another_s(manifest: Manifest) -> None:

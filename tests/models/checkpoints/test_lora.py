@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from public_configs import MODELSCOPE, VIDEOCRAFTER2
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -18,7 +19,6 @@ from ivmix.models.checkpoints import hub
 from ivmix.models.checkpoints.lora import match, names_of_modules, parse_lora
 from ivmix.models.checkpoints.state import StateError
 from ivmix.models.meta import build
-from ivmix.models.unet.unet import MODELSCOPE, VIDEOCRAFTER2
 
 Shapes = dict[str, tuple[int, ...]]
 TEXT_CONFIG = CLIPTextConfig(

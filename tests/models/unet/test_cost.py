@@ -8,8 +8,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ivmix.models import AveragingConfig, MotionConfig, UNet, UNetConfig
+from ivmix.models import MotionConfig, UNet, UNetConfig
 from ivmix.models.unet.cost import Alive, Cost, forward_cost
+from ivmix.sprites.averaging.unet import AveragingUNetConfig
 
 
 @pytest.fixture(params=["image", "animatediff", "averaging", "videocrafter"])
@@ -17,7 +18,7 @@ def config(
     request: pytest.FixtureRequest, image_config: UNetConfig, motion: MotionConfig, space_time_config: UNetConfig
 ) -> UNetConfig:
     video = replace(image_config, temporal=motion)
-    averaging = replace(video, averaging=AveragingConfig())
+    averaging = AveragingUNetConfig(**vars(video))
     configs = {"image": image_config, "animatediff": video, "averaging": averaging, "videocrafter": space_time_config}
     return configs[request.param]
 
@@ -30,7 +31,7 @@ def counted(config: UNetConfig, frames: int = 2, side: int = 8, temporal: bool =
 def test_counts_are_those_of_a_real_run(
     config: UNetConfig, temporal: bool, randomised: Callable[..., UNet], normal: Callable[..., torch.Tensor]
 ) -> None:
-    network, told = randomised(UNet(config)), counted(config, temporal=temporal)
+    network, told = randomised(config.network(config)), counted(config, temporal=temporal)
     context, z = normal(2, 3, config.cross_attention_dim), normal(2, config.in_channels, 2, 8, 8)
     condition = network.condition(context, fps=8 if network.fps_embedding else None)
     with torch.no_grad():
@@ -57,7 +58,7 @@ def test_kinds_grow_as_they_say(config: UNetConfig) -> None:
 
 
 def test_the_image_view_has_no_temporal_cost(image_config: UNetConfig, motion: MotionConfig) -> None:
-    video = replace(image_config, temporal=motion, averaging=AveragingConfig())
+    video = AveragingUNetConfig(**vars(replace(image_config, temporal=motion)))
     assert counted(video, temporal=False) == counted(image_config)
     assert counted(video).flops["frame scores"] > 0
     assert counted(image_config).parameters == sum(p.numel() for p in UNet(image_config).parameters())

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from public_configs import MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
 from torch import Tensor, nn
 
-from ivmix.models import AveragingConfig, Condition, MotionConfig, SpaceTimeConfig, UNet, UNetConfig
+from ivmix.models import Condition, MotionConfig, SpaceTimeConfig, UNet, UNetConfig
 from ivmix.models.layers import Attention, SpatialTransformer, sinusoid
 from ivmix.models.meta import build
-from ivmix.models.unet.unet import FIXED_ENTRIES, MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
+from ivmix.models.unet.config import FIXED_ENTRIES
 
 Make = Callable[..., Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -153,7 +154,6 @@ def test_up_layers_read_what_comes_from_below_first_and_the_skip_second(image: U
         UNetConfig(temporal=MotionConfig()),
         UNetConfig(temporal=MotionConfig(4, 16, mid_block=True, joint_norm=False)),
         UNetConfig(temporal=MotionConfig(joint_norm=False, joint_resnet_norm=True)),
-        UNetConfig(temporal=MotionConfig(), averaging=AveragingConfig(8, 500)),
         UNetConfig(3, 5, (8, 16), (False, True), 1, 12, 2, 4),
         SD21_BASE,
         replace(SD21_BASE, temporal=MotionConfig()),

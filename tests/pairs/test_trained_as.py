@@ -18,8 +18,8 @@ from ivmix.models import UNet, UNetConfig
 from ivmix.models.checkpoints.load import load_unet
 from ivmix.pairs.description import EMBEDDED, describe
 from ivmix.pairs.pair import load_pair
-from ivmix.pairs.scheduler import read_scheduler
-from ivmix.pairs.swaps import Swaps, swapped
+from ivmix.pairs.swaps import Swaps, with_swaps
+from ivmix.pairs.trained_as import read_scheduler
 from ivmix.solvers import Schedule
 
 SPRITES = EMBEDDED["sprites"]
@@ -64,7 +64,7 @@ def single(path: Path, network: nn.Module | None = None, *, markers: tuple[str, 
 
 def sides(swaps: Swaps, pair: str = "sprites") -> tuple[dict, dict]:
     """Prediction, schedule and origin of both sides, as they will be."""
-    new = swapped(describe(pair)[0], swaps)
+    new = with_swaps(describe(pair)[0], swaps)
     names = ("prediction", "schedule", "from")
     return tuple({name: new[side][name] for name in names} for side in ("image", "video"))  # type: ignore[return-value]
 
@@ -163,7 +163,7 @@ def test_a_model_that_predicts_epsilon_does_not_begin_at_zero_terminal_snr() -> 
         model.record(RED, **QUICK)
     assert model(RED, **QUICK, spacing="leading").latents.isfinite().all()
     both = Swaps(image_prediction="epsilon", image_schedule="zero-snr", video_schedule="zero-snr")
-    with pytest.warns(UserWarning, match="1 of 3 levels are out of the image model's range"):
+    with pytest.warns(UserWarning, match="the video model takes 1 of 3 steps alone"):
         result = TextToVideo.from_pair("sprites", swaps=both)(RED, **QUICK | {"sampler": "composite"})
     assert result.latents.isfinite().all()
 
@@ -194,7 +194,7 @@ def test_a_video_pipeline_with_modules_of_its_own_brings_its_schedule(pipeline: 
     shutil.copytree(SPRITES / "video" / "unet", pipeline / "unet")
     _, video = sides(Swaps(video_model=str(pipeline)), "animatediff")
     assert (video["prediction"], video["schedule"]) == ("v", ZERO)
-    assert "motion" not in swapped(describe("animatediff")[0], Swaps(video_model=str(pipeline)))["video"]
+    assert "motion" not in with_swaps(describe("animatediff")[0], Swaps(video_model=str(pipeline)))["video"]
 
 
 # --- single files ---------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ _DAMAGED = (  # Pillow's readers raise them all
 
 @dataclass(frozen=True, repr=False)
 class Clip:
-    """What `read_clip` found."""
+    """Frames that `read_clip` found, and their rate."""
 
     frames: Frames  # f h w c
     fps: float | None  # the mean rate; None where there is none: a picture, a folder of pictures

@@ -1,15 +1,12 @@
 """The layer that averages what stands still, against its formula and on frames that agree or do not."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from ivmix.models import AveragingConfig, MotionConfig, UNet, UNetConfig, load_folder, save_folder
-from ivmix.models.unet.averaging import FrameAveraging
+from ivmix.sprites.averaging.layer import AveragingConfig, FrameAveraging
 
 Make = Callable[..., Tensor]
 TIMESTEPS = 10
@@ -110,36 +107,3 @@ def test_distances_are_compared_in_float32_when_all_else_is_half(normal: Make) -
 def test_a_layer_of_nothing_is_refused(features: int, timesteps: int) -> None:
     with pytest.raises(ValueError, match="is 0, expected a whole number from 1"):
         AveragingConfig(features, timesteps)
-
-
-# --- in a UNet ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def network(image_config: UNetConfig, motion: MotionConfig, randomised: Callable[..., UNet]) -> UNet:
-    return randomised(UNet(replace(image_config, temporal=motion, averaging=AveragingConfig(3, 1000))))
-
-
-@torch.no_grad()
-def test_a_unet_applies_it_last_and_the_image_view_leaves_it_out(network: UNet, normal: Make) -> None:
-    z, t = normal(1, 4, 3, 8, 8), torch.tensor(400)
-    condition = network.condition(normal(1, 5, 12, seed=1))
-    seen: dict[str, Tensor] = {}
-    assert network.averaging is not None
-    network.averaging.register_forward_hook(lambda _, inputs, output: seen.update(before=inputs[0], after=output))
-    torch.testing.assert_close(network(z, t, condition), seen["after"])
-    assert not torch.allclose(seen["before"], seen["after"])
-    seen.clear()
-    network(z, t, condition, temporal=False)
-    assert not seen
-
-
-def test_a_folder_gives_back_the_network_with_its_table(network: UNet, normal: Make, tmp_path: Path) -> None:
-    assert network.averaging is not None
-    network.averaging.clean.copy_(normal(1000, 2))
-    save_folder(network, tmp_path)
-    loaded = load_folder(UNet, UNetConfig, tmp_path, dtype=torch.float64)
-    assert loaded.config == network.config
-    ours, theirs = network.state_dict(), loaded.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)

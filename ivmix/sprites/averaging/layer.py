@@ -1,4 +1,4 @@
-"""The last layer a video UNet may have: what stands still is averaged over the frames."""
+"""What stands still is averaged over the frames: a last layer for a video UNet."""
 
 import math
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ivmix.models.config import check_config
 from ivmix.models.layers import to_device
+from ivmix.models.unet.temporal import OverFrames
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class AveragingConfig:
         check_config(self)
 
 
-class FrameAveraging(nn.Module):
+class FrameAveraging(OverFrames):
     """Attention over frames by distance, whose values are the clean frames that the UNet's output stands for.
 
     A network that removes noise frame by frame leaves a little of it, another in every frame: flicker. So what its

@@ -34,7 +34,7 @@ ZERO_SNR = "zero-snr"
 
 
 @dataclass(frozen=True)
-class Said:
+class TrainedAs:
     """What a model's own files say, None for what they do not. `zero_snr` is of a schedule that is not said itself."""
 
     file: str
@@ -42,8 +42,8 @@ class Said:
     schedule: ScheduleConfig | None = None
     zero_snr: bool = False
 
-    def told(self, own: ScheduleConfig) -> dict[str, Any]:
-        """What is said of "prediction" and "schedule", where the rest of a schedule is `own`."""
+    def entries(self, own: ScheduleConfig) -> dict[str, Any]:
+        """Those of a description, "prediction" and "schedule", that are said; the rest of a schedule is `own`."""
         said = {"prediction": self.prediction, "schedule": zero_snr(own) if self.zero_snr else self.schedule}
         return {name: value for name, value in said.items() if value is not None}
 
@@ -51,7 +51,7 @@ class Said:
 # --- diffusers' scheduler_config.json -------------------------------------------------------------------------------
 
 
-def read_scheduler(path: Path | str, needed: Collection[str] = ("prediction", "schedule")) -> Said:
+def read_scheduler(path: Path | str, needed: Collection[str] = ("prediction", "schedule")) -> TrainedAs:
     """What a scheduler_config.json says; only what is `needed` is read. Raises FileNotFoundError, or one ValueError
     that names the file, the entry and its value for what no schedule here can be."""
     raw = read_json(Path(path), infinities=True)
@@ -62,7 +62,7 @@ def read_scheduler(path: Path | str, needed: Collection[str] = ("prediction", "s
                 found[name] = read(raw)
             except ValueError as error:
                 raise ValueError(f"{path}: {printable(error)}; {remedy(name)}") from None
-    return Said(str(path), **found)
+    return TrainedAs(str(path), **found)
 
 
 def remedy(name: str) -> str:
@@ -90,12 +90,12 @@ def _prediction(raw: Mapping[str, Any]) -> str:
 
 def read_file(
     file: str, metadata: Mapping[str, str], keys: Collection[str], needed: Collection[str] = ("prediction", "schedule")
-) -> Said:
+) -> TrainedAs:
     """What a single file says of what is `needed`, by its metadata and the names of its tensors. ValueError where they
     disagree."""
     zero = "schedule" in needed and "ztsnr" in keys
     if "prediction" not in needed:
-        return Said(file, zero_snr=zero)
+        return TrainedAs(file, zero_snr=zero)
     entry = metadata.get("modelspec.prediction_type")
     told = None if entry is None else {"v": "v", **PREDICTIONS}.get(entry)
     if entry is not None and told is None:
@@ -109,7 +109,7 @@ def read_file(
             f"{file}: its metadata's modelspec.prediction_type is {entry!r}, its tensor v_pred says v; "
             + remedy("prediction")
         )
-    return Said(file, marked or told, zero_snr=zero)
+    return TrainedAs(file, marked or told, zero_snr=zero)
 
 
 # --- what a caller says ---------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def check_prediction(value: str, where: str) -> str:
     return value
 
 
-def given_schedule(value: str | Mapping[str, Any], own: ScheduleConfig, where: str) -> ScheduleConfig:
+def parse_schedule(value: str | Mapping[str, Any], own: ScheduleConfig, where: str) -> ScheduleConfig:
     """A schedule by name, as JSON (ours, or diffusers'), or as the file or folder that holds a scheduler_config.json.
     Raises ValueError, which begins with `where`, for none of these."""
     if isinstance(value, str):

@@ -1,0 +1,29 @@
+"""What is said of a run before it begins, where it is not what a reader of the call would expect."""
+
+from collections.abc import Iterator
+
+from ivmix.generation.job import Job
+from ivmix.solvers.checks import within
+from ivmix.solvers.methods.ivmixed import inside
+from ivmix.solvers.plans.legs import progress
+
+
+def announcements(job: Job) -> Iterator[str]:
+    """Where a run that is to mix does not, or a model has no part in it, or is not what it is taken for."""
+    if "video" in job.sampling.models and job.pair.video.unet.config.temporal is None:
+        yield "the video model has no temporal layers: its frames know nothing of each other"
+    name, n = job.sampling.name, job.sampling.steps
+    levels = {leg.step: leg.source for leg in job.legs if leg.label == "step"}
+    if name == "zigzag" and all(leg.label == "step" for leg in job.legs):
+        yield f"none of {len(levels)} steps mixes, as the first or last ones of a zigzag never do: take more"
+        return
+    begin, end = getattr(job.sampling, "interval", (0.0, 1.0))
+    if (begin, end) != (0.0, 1.0) and not any(inside(progress(i, n), (begin, end)) for i in levels):
+        yield f"none of {len(levels)} steps begins in the interval {begin:g}:{end:g}: none mixes"
+    low, high = job.pair.image.network().reach
+    outside = sum(not within(level, low, high) for level in levels.values())
+    if outside and name in ("zigzag", "composite", "mixture"):
+        yield (
+            f"the video model takes {outside} of {len(levels)} steps alone: the image model knows levels from {low:g} "
+            f"to {high:g}"
+        )

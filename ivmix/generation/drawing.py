@@ -1,0 +1,162 @@
+"""A job drawn: batch after batch from noise or a video to latents and frames, its legs played by `integrate`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ivmix.generation.batches import Batch
+from ivmix.generation.job import Callback, Job
+from ivmix.generation.memory import frames_at_once
+from ivmix.generation.result import Result
+from ivmix.media import to_frames
+from ivmix.models import first_not_finite
+from ivmix.pairs.pair import Pair
+from ivmix.progress import progress_bar
+from ivmix.solvers import Guided, NotFiniteError, Run, initial_noise, integrate, noised, normal_noise
+
+T = TypeVar("T")
+
+
+@dataclass
+class Follower:
+    """Follows every step of a run: moves the bar, asks the caller, and remembers whether it goes on."""
+
+    bar: "tqdm[Any]"
+    callback: Callback | None
+    goes_on: bool = True
+
+    def __call__(self, step: int, total: int, run: Run) -> bool:
+        cost = " + ".join(f"{count} {name}" for name, count in run.nfe.items())
+        self.bar.set_postfix_str(f"{cost} evaluations", refresh=False)
+        self.bar.update()
+        self.goes_on = self.callback is None or self.callback(step, total, run) is not False
+        return self.goes_on
+
+
+def draw(job: Job) -> Result:
+    """Draws the clips of a job, as many of them as the callback lets begin."""
+    began, latents, frames = time.perf_counter(), list[Tensor](), list[np.ndarray]()
+    with progress_bar(len(job.batches) * job.steps, job.progress, desc=job.sampling.name) as bar:
+        follow = Follower(bar, job.callback)
+        for batch in job.batches:
+            run, z, shown = draw_batch(job, batch, follow)
+            latents.append(z)
+            frames.append(shown)
+            if not follow.goes_on:
+                break
+    z = torch.cat(latents)
+    record = replace(
+        job.record.of(slice(len(z))), nfe=dict(run.nfe), forwards=dict(run.forwards),
+        seconds=round(time.perf_counter() - began, 3),
+        cancelled=run.cancelled or len(z) < len(job.record.prompts),
+    )  # fmt: skip
+    return Result(np.concatenate(frames), z, record, job.pair.fps)
+
+
+@torch.no_grad()
+def draw_batch(job: Job, batch: Batch, follow: Callback) -> tuple[Run, Tensor, np.ndarray]:
+    """The run of a batch, and of the clips that are kept the latents (b c f h w) and frames (b f h w c) uint8."""
+    record = job.record
+    try:
+        run, z = sample(job, batch, follow)
+        return run, z[batch.kept], decode(job, z)[batch.kept]
+    except NotFiniteError as error:
+        raise blame(job.pair, error) from None
+    except (MemoryError, RuntimeError) as error:
+        error.add_note(
+            f"drawing {len(batch.clips)} x {record.frames} frames of {record.height}x{record.width} in "
+            f"{record.dtype} on {record.device}"
+        )
+        raise
+
+
+def sample(job: Job, batch: Batch, follow: Callback) -> tuple[Run, Tensor]:
+    """Plays the legs of a batch: the run, and its last state as latents z (b c f h w)."""
+    record, schedule, seeds = job.record, job.schedules[job.lead], pick(job.record.seeds, batch)
+    image, video = (guided(job, k, batch, record.prompts) for k in (0, 1))
+    fields, _ = job.sampling.plan(image, video, job.sigmas)
+    shape = job.pair.latent_shape(record.frames, record.height, record.width)
+    z = initial_noise(seeds, shape) if job.noise is None else job.noise[list(batch.clips)]
+    x, up = begin(job, batch, z.to(job.pair.device, torch.promote_types(job.pair.dtype, torch.float32)), follow)
+    if up is not None and up.cancelled:
+        return up, schedule.alpha_at(up.at) * up.x
+    begun = len(job.inversion)
+    run = integrate(
+        fields, job.legs, x, noise=normal_noise(seeds, shape), schedule=schedule,
+        callback=lambda step, _, run: follow(begun + step, job.steps, with_cost_of(up, run)),
+    )  # fmt: skip
+    return with_cost_of(up, run), run.x if run.at == 0 else schedule.alpha_at(run.at) * run.x
+
+
+def begin(job: Job, batch: Batch, z: Tensor, follow: Callback) -> tuple[Tensor, Run | None]:
+    """The state (b c f h w) that the legs begin with, from unit normals z or a video, and the run of its inversion."""
+    source = job.legs[0].source
+    if job.video is None:
+        return job.schedules[job.lead].start(z, source), None
+    clip = job.video if len(job.video) == 1 else job.video[list(batch.clips)]
+    x0 = encode(job, clip).to(z.dtype).expand_as(z)
+    if job.record.source_prompts is None:
+        return noised(x0, source, z), None
+    field = {job.pair.sides[job.lead].name: guided(job, job.lead, batch, job.record.source_prompts)}
+    run = integrate(field, job.inversion, x0, callback=lambda step, _, run: follow(step, job.steps, run))
+    return run.x, run
+
+
+def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
+    """The image model (k = 0) or the video model (1) under these prompts and the negative ones that are its own."""
+    side, record = job.pair.sides[k], job.record
+    negatives = (record.image_negative_prompts, record.negative_prompts)[k]
+    network = side.network(job.schedules[k], record.image_frames)
+    negative, positive = (side.condition(pick(texts, batch), record.raw_prompts) for texts in (negatives, prompts))
+    return Guided(network(negative), network(positive))
+
+
+def encode(job: Job, clip: np.ndarray) -> Tensor:
+    """Frames (b f h w c) uint8 -> latents (b c f h w)."""
+    pair = job.pair
+    pixels = torch.from_numpy(clip).to(pair.device).permute(0, 4, 1, 2, 3).to(pair.dtype) / 127.5 - 1
+    return pair.vae.encode(pixels, frames_per_batch=at_once(job), tile=job.record.vae_tile)
+
+
+def decode(job: Job, z: Tensor) -> np.ndarray:
+    """Latents (b c f h w) -> frames (b f h w c) uint8."""
+    video = job.pair.vae.decode(z.to(job.pair.dtype), frames_per_batch=at_once(job), tile=job.record.vae_tile)
+    return to_frames(video.float())
+
+
+def at_once(job: Job) -> int:
+    """Frames that the autoencoder has at a time."""
+    return frames_at_once(job.record.height, job.record.width)
+
+
+def pick(values: Sequence[T], batch: Batch) -> list[T]:
+    """The value of every place."""
+    return [values[k] for k in batch.clips]
+
+
+def with_cost_of(earlier: Run | None, run: Run) -> Run:
+    """A run that also cost what an earlier one did."""
+    if earlier is None:
+        return run
+    nfe, forwards = (
+        {name: a.get(name, 0) + b.get(name, 0) for name in {**a, **b}}
+        for a, b in ((earlier.nfe, run.nfe), (earlier.forwards, run.forwards))
+    )
+    return replace(run, nfe=nfe, forwards=forwards)
+
+
+def blame(pair: Pair, error: NotFiniteError) -> NotFiniteError:
+    """The error, or one that names the weights that are to blame."""
+    for side in pair.sides:
+        for part, network in (("UNet", side.unet), ("text encoder", side.text_encoder)):
+            if side.name in error.networks and (key := first_not_finite(network)):
+                message = f"the {side.name} model's {part} holds NaN or infinite weights, first in {key}"
+                return NotFiniteError(f"{message}: is the file whole, or {pair.dtype} too narrow for it?",
+                                      error.step, error.networks)  # fmt: skip
+    return error

@@ -1,0 +1,79 @@
+"""One model of a pair, with all that it needs to be asked: UNet, text encoder, tokenizer, schedule, prediction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, encode_prompts
+from ivmix.models.compile import Compiled
+from ivmix.pairs.facts import RunAs
+from ivmix.pairs.trained_as import Prediction, in_words
+from ivmix.solvers import Network, Schedule, enlarged
+from ivmix.solvers.algebra.network import Forward, enlargement
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One model of a pair with all it needs to read a prompt."""
+
+    name: str  # "image" or "video": the name evaluations are counted under
+    unet: UNet
+    text_encoder: CLIPText
+    tokenizer: Tokenizer
+    schedule: Schedule
+    prediction: Prediction
+    source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
+    fps: float | None  # what a network that asks for it is told
+    clip_skip: int  # the text encoder's layer that is read, counted from the end
+    latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
+    call: Compiled  # of the UNet
+
+    @property
+    def run_as(self) -> RunAs:
+        """What the model is taken for, and what says so: all that decides its predictions beside its files."""
+        temporal = self.unet.config.temporal
+        norm = ("diffusers" if temporal.joint_norm else "authors") if isinstance(temporal, MotionConfig) else None
+        return {
+            "prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source),
+            "clip_skip": self.clip_skip, "fps": self.fps, "latent_size": self.latent_size, "motion_norm": norm,
+        }  # fmt: skip
+
+    @property
+    def announcement(self) -> str:
+        """Prediction and schedule in one line."""
+        told = {"prediction": self.prediction, "schedule": in_words(self.schedule.to_config())}
+        if len(set(self.source.values())) == 1:
+            return f"{self.name} model: prediction {' on '.join(told.values())} ({self.source['schedule']})"
+        said = (f"{value} ({self.source[name]})" for name, value in told.items())
+        return f"{self.name} model: prediction {' on '.join(said)}"
+
+    def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
+        """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
+        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
+        return self.unet.condition(context, fps=self.fps)
+
+    def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:
+        """The adapter of one run, on the side's own schedule or another.
+
+        An image model takes a video as it is: without temporal layers, frames are a batch, `image_frames` at a time.
+        """
+        forward: Forward = partial(self.call, temporal=self.name == "video")
+        if self.latent_size is not None:
+            forward = enlarged(forward, self.latent_size)
+        if self.name == "image" and image_frames is not None:
+            forward = partial(in_parts, forward, image_frames)
+        dtype = self.unet.conv_in.weight.dtype
+        return Network(forward, schedule or self.schedule, self.prediction, self.name, dtype=dtype)
+
+    def size_seen(self, height: int, width: int) -> tuple[int, int]:
+        """The size that height x width latents have for the network."""
+        k = 1 if self.latent_size is None else enlargement(height, width, self.latent_size)
+        return k * height, k * width
+
+
+def in_parts(forward: Forward, frames: int, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    """An image model's `forward` of z (b c f h w), `frames` frames of all rows at a time: to it they are a batch."""
+    return torch.cat([forward(part, t, condition) for part in z.split(frames, dim=2)], dim=2)

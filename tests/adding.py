@@ -1,0 +1,415 @@
+"""What CONTRIBUTING.md says of adding things, done: a small real one of each, written into a copy of the checkout.
+
+`THINGS` has an entry a row of its table; tests/test_contributing.py adds them, one copy a thing, and runs their tests.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+
+@dataclass(frozen=True)
+class Thing:
+    """How a thing is added to a copy; the files of its new tests, and what the names of these hold; old tests of it."""
+
+    add: Callable[[Path], None]
+    tests: tuple[str, ...]
+    named: str
+    also: tuple[str, ...] = ()
+
+
+def new(root: Path, path: str, text: str) -> None:
+    """A new file of the copy."""
+    assert not (root / path).exists(), path
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text, encoding="utf-8")
+
+
+def after(root: Path, path: str, line: str, added: str) -> None:
+    """Adds a line after one that is there once."""
+    text = (root / path).read_text(encoding="utf-8")
+    assert text.count(f"{line}\n") == 1, f"{path} has {line!r} {text.count(line)} times"
+    (root / path).write_text(text.replace(f"{line}\n", f"{line}\n{added}\n"), encoding="utf-8")
+
+
+def run(root: Path, script: str, *arguments: str) -> None:
+    """A script of the copy, as a contributor runs it."""
+    subprocess.run([sys.executable, script, *arguments], cwd=root, check=True, env=environment(root))
+
+
+def environment(root: Path) -> dict[str, str]:
+    """That of a process which imports the copy, not what is installed."""
+    return {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+# --- solvers --------------------------------------------------------------------------------------------------------
+
+RALSTON = '''"""Ralston's method."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ivmix.solvers.steps.onestep import RungeKutta
+from ivmix.solvers.steps.stages import Tableau
+
+
+@dataclass(frozen=True)
+class Ralston(RungeKutta):
+    """Ralston's method in sigma; order 2, two evaluations, the second at two thirds of the step.
+
+    Of all such methods, that of the least bound on the error. Source: Ralston, 1962, Mathematics of Computation 16.
+    """
+
+    order: ClassVar[int] = 2
+    stages: ClassVar[int] = 2
+    tableau: ClassVar[Tableau] = Tableau((2 / 3, 1.0), ((2 / 3,), (1 / 4, 3 / 4)))
+'''
+
+
+def solver(root: Path) -> None:
+    new(root, "solvers/steps/ralston.py", RALSTON)
+    door = "solvers/__init__.py"
+    after(root, door, "from ivmix.solvers.steps.higher_order import HigherOrder",
+          "from ivmix.solvers.steps.ralston import Ralston")  # fmt: skip
+    after(root, door, '    "Progress",', '    "Ralston",')
+    after(root, "ivmix/samplers/options.py", '    "midpoint": "Midpoint",', '    "ralston": "Ralston",')
+    after(root, "notebooks/which_solver.md", "| `rk4` | 4 | 4 | reference runs |", "| `ralston` | 2 | 2 | as `heun` |")
+    tests = "tests/solvers/steps/test_solver.py"
+    after(root, tests, "    Midpoint,", "    Ralston,")
+    after(root, tests, "    (Midpoint(), [64, 128]),", "    (Ralston(), [64, 128]),")
+    run(root, "notebooks/api.py")
+
+
+GRID = '''
+
+def even_roots(sigma_max: float, sigma_min: float, n: int) -> Tensor:
+    """n levels from sigma_max to sigma_min, evenly spaced in sqrt(sigma); float64."""
+    return karras(sigma_max, sigma_min, n, rho=2.0)
+'''
+
+
+def grid(root: Path) -> None:
+    path = "solvers/schedules/grids.py"
+    after(root, path, "    return _with_ends(sigmas, sigma_max, sigma_min)", GRID)
+    path = "solvers/schedules/spacings.py"
+    after(root, path, '    "sgm_uniform", "simple", "beta", "linear_quadratic", "shifted-flow",', '    "even-roots",')
+    after(root, path, '    "shifted-flow": (_shifted_flow, {"shift"}),',
+          '    "even-roots": (_between("even-roots", grids.even_roots), {"sigma_min", "sigma_max"}),')  # fmt: skip
+    after(root, "ivmix/samplers/options.py", '    "sgm_uniform", "simple", "beta", "linear_quadratic",',
+          '    "even-roots",')  # fmt: skip
+    after(root, "notebooks/which_solver.md", "and `linear_quadratic`, as ComfyUI has them.", "`even-roots` is ours.")
+    after(root, "tests/solvers/schedules/test_grids.py", "FLOW = Schedule.rectified_flow()", "ROOTS = 'even-roots'")
+    text = (root / "tests/solvers/schedules/test_grids.py").read_text()
+    text = text.replace('TWO_ENDS = {"karras", ', 'TWO_ENDS = {"even-roots", "karras", ')
+    (root / "tests/solvers/schedules/test_grids.py").write_text(text.replace("ROOTS = 'even-roots'\n", ""))
+
+
+SWITCH = '''"""The image network above a level, the video network from there down.
+
+    x0(x, sigma) = image(x, sigma) if sigma >= at, else video(x, sigma)
+"""
+
+from torch import Tensor
+
+from ivmix.solvers.algebra.affine import Affine, Weight
+from ivmix.solvers.algebra.guidance import Guided
+from ivmix.solvers.checks import check_number
+
+
+def switch(image: Guided, video: Guided, guidance: Weight, at: float) -> Affine:
+    """`image` from the level `at` > 0 up, `video` below, both at the scale `guidance`; a denoiser.
+
+    One evaluation of one network a step. Raises ValueError for another `at`.
+    """
+    check_number("at", at, "a level > 0", lambda at: at > 0)
+
+    def early(sigma: Tensor) -> float:
+        return float(sigma >= at)
+
+    return early * image.at(guidance) + (lambda sigma: 1 - early(sigma)) * video.at(guidance)
+'''
+SWITCH_TEST = '''import pytest
+import torch
+
+from ivmix.solvers import integrate, plain, switch
+
+SIGMAS = torch.tensor([4.0, 3.0, 1.0, 0.0])
+
+
+def test_a_switch_is_one_network_above_its_level_and_the_other_below(pair, x):
+    field = switch(**pair, guidance=3.0, at=2.0)
+    assert torch.equal(field(x, 2.0), pair["image"].at(3.0)(x, 2.0))
+    assert torch.equal(field(x, 1.9), pair["video"].at(3.0)(x, 1.9))
+
+
+def test_a_switch_evaluates_one_network_a_step(pair):
+    run = integrate(switch(**pair, guidance=3.0, at=2.0), plain(SIGMAS), torch.zeros(1, 3, 4, 2, 1))
+    assert run.nfe == {"image": 2, "video": 1}
+
+
+def test_a_switch_at_no_level_is_refused(pair):
+    with pytest.raises(ValueError, match="at"):
+        switch(**pair, guidance=3.0, at=0.0)
+'''
+
+
+def method(root: Path) -> None:
+    new(root, "solvers/methods/switch.py", SWITCH)
+    new(root, "tests/solvers/methods/test_switch.py", SWITCH_TEST)
+    door = "solvers/__init__.py"
+    after(root, door, "from ivmix.solvers.methods.official import Official",
+          "from ivmix.solvers.methods.switch import switch")  # fmt: skip
+    after(root, door, '    "restart",', '    "switch",')
+    run(root, "notebooks/api.py")
+
+
+# --- the product ----------------------------------------------------------------------------------------------------
+
+SAMPLER = '''"""One model first, then the other."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ivmix.samplers.mixed import Mixture
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFirst(Mixture):
+    """The image model in `interval` of the run, the video model elsewhere: a mixture of shares 1 and 0."""
+
+    name: ClassVar[str] = "image-first"
+    image_weight: float = 1.0
+    interval: tuple[float, float] = (0.0, 0.3)
+'''
+
+
+def sampler(root: Path) -> None:
+    new(root, "ivmix/samplers/switching.py", SAMPLER)
+    path = "ivmix/samplers/samplers.py"
+    after(root, path, "from ivmix.samplers.official import Official",
+          "from ivmix.samplers.switching import ImageFirst")  # fmt: skip
+    text = (root / path).read_text()
+    assert text.count("ZSampling, Official)") == 1
+    (root / path).write_text(text.replace("ZSampling, Official)", "ZSampling, Official, ImageFirst)"))
+    after(root, "ivmix/samplers/options.py", '''        "official": "the authors' own loops, quirks included",''',
+          '        "image-first": "the image model, then the video model",')  # fmt: skip
+    after(root, "ivmix/sprites/recipe.py", '    "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},',
+          '    "image-first": {"steps": 20, "guidance": 2.0, "image_guidance": "3"},')  # fmt: skip
+    for path in ("sprites/pair/pair.json", "sprites/crisp/pair.json", "pairs/animatediff.json"):
+        file = root / "ivmix" / path
+        raw = json.loads(file.read_text())
+        raw["defaults"]["image-first"] = {"steps": 20, "guidance": 2.0, "image_guidance": "3"}
+        file.write_text(json.dumps(raw, indent=2) + "\n")
+    run(root, "notebooks/api.py")
+
+
+def pair(root: Path) -> None:
+    pairs = root / "ivmix" / "pairs"
+    raw = json.loads((pairs / "modelscope.json").read_text())
+    raw |= {"name": "modelscope-dreamshaper", "about": "ModelScope's text-to-video 1.7b with DreamShaper 8."}
+    for part in ("unet", "text_encoder"):
+        raw["image"][part] = f"hub:Lykon/dreamshaper-8/{part}"
+    kept = {raw["vae"], *(side[part] for side in (raw["image"], raw["video"]) for part in ("unet", "text_encoder"))}
+    raw["files"] = {source: known for source, known in raw["files"].items() if source in kept}
+    new(root, "ivmix/pairs/modelscope-dreamshaper.json", json.dumps(raw, indent=2) + "\n")
+    row = "| `modelscope` | ModelScope 1.7b | Stable Diffusion 1.5, shown latents of 64x64 | 16 frames, 256x256 |"
+    ours = row.replace("modelscope`", "modelscope-dreamshaper`").replace("Stable Diffusion 1.5", "DreamShaper 8")
+    after(root, "notebooks/public_checkpoints.md", row, ours)
+
+
+COMMAND = '''"""`ivmix levels`: which levels a grid visits."""
+
+import argparse
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    command = commands.add_parser(
+        "levels",
+        help="print the levels of a grid",
+        description="Prints the levels that N steps of Stable Diffusion visit, a line each.",
+        epilog="example:\\n  ivmix levels 10",
+    )
+    command.add_argument("steps", type=int, metavar="N", help="how many steps")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    from ivmix.solvers import Schedule
+
+    print(*Schedule.scaled_linear().grid(options.steps).tolist(), sep="\\n")
+'''
+COMMAND_TEST = '''from ivmix.cli import main
+from ivmix.solvers import Schedule
+
+
+def test_levels_are_those_of_the_grid(capsys):
+    assert main(["levels", "4"]) == 0
+    assert [float(line) for line in capsys.readouterr().out.split()] == Schedule.scaled_linear().grid(4).tolist()
+
+
+def test_levels_of_no_steps_are_an_error(capsys):
+    assert main(["levels", "0"]) == 2
+    assert "0" in capsys.readouterr().err
+'''
+
+
+def command(root: Path) -> None:
+    new(root, "ivmix/cli/levels.py", COMMAND)
+    new(root, "tests/cli/test_levels.py", COMMAND_TEST)
+    path = root / "ivmix" / "cli" / "__init__.py"
+    text = path.read_text()
+    assert text.count("inspect, pairs") == 2  # imported, and added
+    path.write_text(text.replace("inspect, pairs", "inspect, levels, pairs"))
+
+
+# --- networks -------------------------------------------------------------------------------------------------------
+
+LAYOUT = '''SHORT_VAE = (
+    *DIFFUSERS_VAE_COMMON,
+    *(Rule(f"{_ATTENTION}.{theirs}.{{weight|bias}}", f"{_ATTENTION}.{ours}.{{weight|bias}}", linear=True)
+      for theirs, ours in {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}.items()),
+)  # fmt: skip
+'''
+
+
+def layout(root: Path) -> None:
+    path = root / "models" / "checkpoints" / "layouts.py"
+    text = path.read_text()
+    assert text.count("LDM_VAE = (\n") == 1
+    path.write_text(text.replace("LDM_VAE = (\n", LAYOUT + "LDM_VAE = (\n"))
+    after(root, "models/checkpoints/layouts.py",
+          '    Layout("diffusers VAE, old names", "vae", "decoder.mid_block.attentions.0.query.weight", OLD_VAE),',
+          '    Layout("short VAE", "vae", "decoder.mid_block.attentions.0.q.weight", SHORT_VAE),')  # fmt: skip
+    manifests = root / "tests" / "data" / "manifests"
+    raw = json.loads((manifests / "sd15_vae_diffusers.json").read_text())
+    for side in ("encoder", "decoder"):
+        attention = raw["keys"][side]["mid_block"]["attentions"]["0"]
+        attention |= {"q": attention.pop("to_q"), "k": attention.pop("to_k"), "v": attention.pop("to_v")}
+        attention["out"] = attention.pop("to_out")["0"]
+    (manifests / "sd15_vae_short.json").write_text(json.dumps(raw, indent=1))
+    tests = "tests/models/checkpoints/test_layouts.py"
+    after(root, tests, '    "sd15_vae_ldm": ("vae", "LDM VAE", 0),', '    "sd15_vae_short": ("vae", "short VAE", 0),')
+    after(root, tests, '    "sd15_vae_ldm": (VAE, VAEConfig()),', '    "sd15_vae_short": (VAE, VAEConfig()),')
+    after(root, tests, '    ("sd15_vae_ldm", "sd15_vae_diffusers"),', '    ("sd15_vae_short", "sd15_vae_diffusers"),')
+
+
+# --- measurement ----------------------------------------------------------------------------------------------------
+
+BENCHMARK = '''"""How light clips are: a benchmark of any pair, whose prompts and reference need no world."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ivmix.evaluation.benchmark import Benchmark
+from ivmix.evaluation.legend import Column
+
+
+def light(prompts: Sequence[str], reference: Tensor) -> Benchmark:
+    """Mean colours (m, 3) of photographs, which clips of `prompts` are compared with."""
+    return Benchmark(
+        "light", prompts, features=mean_colour, features_of="mean colour", reference=reference,
+        reference_of="photographs", measure=measure, columns={"light": Column("grey levels (0-255)", main=True)},
+    )  # fmt: skip
+
+
+def mean_colour(frames: np.ndarray) -> Tensor:
+    """Of clips (b f h w 3) uint8, float32 (b, 3)."""
+    return torch.from_numpy(frames).float().mean((1, 2, 3))
+
+
+def measure(frames: np.ndarray, prompts: Sequence[str], fps: float) -> dict[str, np.ndarray]:
+    return {"light": frames.mean((1, 2, 3, 4))}
+'''
+BENCHMARK_TEST = '''import pytest
+import torch
+
+from ivmix import TextToVideo
+from ivmix.evaluation.arms import Arm
+from ivmix.evaluation.design import Design
+from ivmix.evaluation.run import evaluate
+from ivmix.light.benchmark import light
+
+
+@pytest.mark.filterwarnings("ignore:there will be no plots")
+def test_light_is_measured_and_reported(tmp_path):
+    model, arms = TextToVideo.from_pair("sprites"), [Arm("few steps", {"sampler": "ddim", "steps": 2})]
+    prompts = ["a red circle moving left", "a blue cross moving up", "a green square moving down"]
+    benchmark = light(prompts, 255 * torch.rand(9, 3, generator=torch.Generator().manual_seed(0)))
+    report = evaluate(model, benchmark, arms, Design(clips=3, repeats=1), tmp_path)
+    (row,) = report.arms
+    assert 0 < row.columns["light"].mean < 255
+    assert "photographs" in (tmp_path / "report.md").read_text()
+'''
+
+
+def benchmark(root: Path) -> None:
+    new(root, "ivmix/light/__init__.py", '"""Another world to measure clips of."""\n')
+    new(root, "ivmix/light/benchmark.py", BENCHMARK)
+    new(root, "tests/light/test_benchmark.py", BENCHMARK_TEST)
+    run(root, "notebooks/api.py")
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+def page(root: Path) -> None:
+    new(root, "notebooks/levels.md", """# Levels
+
+```python
+from ivmix.solvers import Schedule
+
+print(len(Schedule.scaled_linear().grid(10)))  # 11
+```
+""")
+    readme = root / "README.md"
+    readme.write_text(readme.read_text() + "\nLevels: [a page of their own](notebooks/levels.md).\n")
+
+
+FIRST = '''import plots  # notebooks/plots.py, which has to lie beside this page
+
+from ivmix.solvers import Schedule
+
+grid = Schedule.scaled_linear().grid(10)[:-1]
+axis = plots.panels(["sigma"], x="step")[0]
+plots.curves(axis, {"trailing": list(enumerate(grid.tolist()))}, [plots.look("ddim")])'''
+
+
+def notebook(root: Path) -> None:
+    cells = [
+        nbformat.v4.new_markdown_cell("# Levels\n\nWhich levels ten steps visit."),
+        nbformat.v4.new_code_cell(FIRST),
+        nbformat.v4.new_code_cell('assert len(grid) == 10\nprint("ten levels")'),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / "08_levels.ipynb")
+    run(root, "notebooks/run.py", "08_levels")
+    readme = root / "README.md"
+    readme.write_text(readme.read_text() + "\nLevels: [a notebook](notebooks/08_levels.ipynb).\n")
+
+
+ORDERS, GRIDS = "tests/solvers/steps/test_solver.py", "tests/solvers/schedules/test_grids.py"
+LAYOUTS, PAGES = "tests/models/checkpoints/test_layouts.py", "tests/test_pages.py"
+PAIRS = "test_the_table_of_pairs_has_every_pair"
+LINKED = "test_every_page_is_linked_from_the_readme_or_from_one_that_is"
+DEFAULTS = ("tests/pairs/test_description.py", "tests/sprites/test_train.py")
+THINGS = {
+    "a solver": Thing(solver, (ORDERS,), "Ralston", (f"{PAGES}::test_the_table_of_solvers_is_what_their_classes_say",)),
+    "a grid": Thing(grid, (GRIDS,), "even-roots"),
+    "a method": Thing(method, ("tests/solvers/methods/test_switch.py",), "switch"),
+    "a sampler": Thing(sampler, ("tests/generation/test_text_to_video.py",), "image-first", DEFAULTS),
+    "a layout of a checkpoint": Thing(layout, (LAYOUTS,), "sd15_vae_short", (LAYOUTS,)),
+    "a public pair": Thing(pair, ("tests/pairs/test_pair.py",), "modelscope-dreamshaper", (f"{PAGES}::{PAIRS}",)),
+    "a benchmark": Thing(benchmark, ("tests/light/test_benchmark.py",), "light"),
+    "a command": Thing(command, ("tests/cli/test_levels.py",), "levels"),
+    "a page": Thing(page, (PAGES,), "levels.md", (f"{PAGES}::{LINKED}",)),
+    "a notebook": Thing(notebook, ("tests/test_notebooks.py",), "08_levels", (f"{PAGES}::{LINKED}",)),
+}

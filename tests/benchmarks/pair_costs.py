@@ -1,0 +1,109 @@
+"""What the public pairs need, counted, not measured: memory, and the arithmetic of a clip at the pair's own size.
+
+    python tests/benchmarks/pair_costs.py       # the README's table of pairs
+
+Memory is what `ivmix.generation.memory` counts of one clip in float16: weights, those that two networks share once, and
+the tensors of the dearest moment. Arithmetic is that of a clip's guided evaluations by each sampler's defaults, without
+the autoencoder's: an operation is a multiplication or an addition. From the key lists of the public files, on meta.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ivmix.generation.memory import decoder_activations, frames_at_once
+from ivmix.models import UNetConfig
+from ivmix.models.checkpoints import configs
+from ivmix.models.unet.cost import Cost, forward_cost
+from ivmix.pairs.description import PUBLIC, describe
+from ivmix.samplers.reading import sampling
+from ivmix.solvers import Guided, Schedule, planned_nfe
+from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
+
+MANIFESTS = Path(__file__).parent.parent / "data" / "manifests"
+VAE, MOTION = "sd15_vae_diffusers", "animatediff_v3_adapter_diffusers"
+HOLDS = {  # what a repository holds, by a part of its name: a UNet and a text encoder
+    "stable-diffusion-v1-5": ("sd15_unet_diffusers", "clip_l_text_transformers"),
+    "Realistic_Vision": ("sd15_unet_diffusers", "clip_l_text_transformers"),
+    "text-to-video-ms": ("modelscope_unet3d_diffusers", "clip_h_text_transformers"),
+    "VideoCrafter2": ("videocrafter2_unet_diffusers", "clip_h_text_transformers"),
+}
+SHOWN = ("ddim", "composite", "zigzag")
+BYTES, FACTOR = 2, 8  # of a number in float16; pixels a latent, each way
+
+
+@lru_cache
+def manifest(name: str) -> Any:
+    return json.loads((MANIFESTS / f"{name}.json").read_text())
+
+
+def shapes(name: str) -> dict[str, tuple[int, ...]]:
+    def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
+        for key, node in tree.items():
+            if isinstance(node, dict):
+                yield from flatten(node, f"{prefix}{key}.")
+            else:
+                yield prefix + key, tuple(node)
+
+    return dict(flatten(manifest(name)["keys"]))
+
+
+def held(source: str) -> tuple[str, str]:
+    return next(names for part, names in HOLDS.items() if part in source)
+
+
+def config(side: dict[str, Any]) -> UNetConfig:
+    unet = configs.unet(shapes(held(side["unet"])[0]))
+    return replace(unet, temporal=configs.motion(shapes(MOTION))) if "motion" in side else unet
+
+
+@lru_cache
+def cost(network: UNetConfig, frames: int, height: int, width: int) -> Cost:
+    temporal = network.temporal is not None
+    return forward_cost(network, frames, height, width, rows=2, temporal=temporal, dtype=torch.float16)
+
+
+def weights(raw: dict[str, Any]) -> int:
+    """Bytes of all networks of a pair; one that both models name counts once."""
+    named = {(part, side[part]) for side in (raw["image"], raw["video"]) for part in ("unet", "text_encoder")}
+    files = [VAE, *(held(source)[part == "text_encoder"] for part, source in named)]
+    files += [MOTION] * ("motion" in raw["video"])
+    return BYTES * sum(manifest(name)["parameters"] for name in files)
+
+
+def evaluations(raw: dict[str, Any], sampler: str) -> dict[str, int]:
+    """Of each model, a clip, at the pair's defaults."""
+    chosen = sampling(raw["defaults"], {"sampler": sampler})
+    networks = [GaussianNetwork(name, {"": Gaussian(0.0, 1.0)}) for name in ("image", "video")]
+    image, video = (Guided(network(""), network("")) for network in networks)
+    fields, legs = chosen.plan(image, video, chosen.grid(Schedule.from_config(raw["video"]["schedule"])))
+    planned = planned_nfe(legs)
+    return planned if isinstance(fields, dict) else dict.fromkeys(chosen.models, planned["video"])  # one field of both
+
+
+def counted(name: str) -> tuple[int, dict[str, int]]:
+    """Memory in bytes; operations a clip by sampler."""
+    raw = describe(name)[0]
+    f, h, w = raw["frames"], raw["height"] // FACTOR, raw["width"] // FACTOR
+    enlarged = raw["image"].get("latent_size", 0)
+    seen = (enlarged, enlarged) if max(h, w) < enlarged else (h, w)
+    image, video = cost(config(raw["image"]), f, *seen), cost(config(raw["video"]), f, h, w)
+    at_once = min(f, frames_at_once(raw["height"], raw["width"]))
+    vae = configs.vae(shapes(VAE))
+    decoder = decoder_activations(vae, at_once, h, w, torch.float16) + f * raw["height"] * raw["width"] * 3 * BYTES
+    memory = weights(raw) + max(image.activations, video.activations, decoder)
+    totals = {"image": image.total, "video": video.total}
+    clip = {s: sum(n * totals[model] for model, n in evaluations(raw, s).items()) for s in SHOWN}
+    return memory, clip
+
+
+if __name__ == "__main__":
+    print(f"| pair | memory | {', '.join(SHOWN)} |\n|---|---|---|")
+    for name in PUBLIC:
+        memory, clip = counted(name)
+        print(f"| `{name}` | {memory / 1e9:.1f} GB | {', '.join(f'{n / 1e15:.2g}' for n in clip.values())} |")

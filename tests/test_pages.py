@@ -1,0 +1,228 @@
+"""What the pages say: Python runs as printed, commands parse, links lead somewhere, tables are stored measurements."""
+
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ivmix import TextToVideo
+from ivmix.cli import parse
+from ivmix.evaluation.arms import ARMS, core_arms, full_arms
+from ivmix.evaluation.report import Estimate, distance_text, evaluations, plus_minus
+from ivmix.pairs.description import EMBEDDED, PUBLIC
+from ivmix.pairs.pair import fingerprint
+from ivmix.samplers.solver_names import SOLVERS
+from ivmix.sprites.benchmark import COLUMNS
+from ivmix.sprites.measure import load_judge
+from ivmix.sprites.truth import TRUTHS
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "notebooks" / "data"
+RUN_ELSEWHERE = "notebooks/coming_from_diffusers.md"  # beside diffusers, by tests/parity/test_coming_from_diffusers.py
+SMALLER = {  # clips of a sixteenth of the pixels, which say as much about the code
+    "README.md": {
+        'sampler="composite", steps=10)': 'sampler="composite", steps=10, frames=2, height=32, width=32)',
+        "# (2, 8, 64, 64, 3) ": "# (2, 2, 32, 32, 3) ",
+        "(4, 8, 16, 16)": "(4, 2, 8, 8)",
+    }
+}
+
+
+def text(page: Path) -> str:
+    """A page as Markdown; of a notebook, the cells that are."""
+    if page.suffix == ".md":
+        return page.read_text(encoding="utf-8")
+    cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+PAGES = {
+    str(path.relative_to(ROOT)): text(path)
+    for pattern in ("*.md", "notebooks/*.md", "notebooks/*.ipynb", "ivmix/sprites/*/*.md")
+    for path in sorted(ROOT.glob(pattern))
+}
+every_page = pytest.mark.parametrize("page", PAGES)
+
+
+def fenced(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.S | re.M)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != RUN_ELSEWHERE and fenced(page, "python")])
+def test_the_python_blocks_run_in_order_and_print_what_they_say(page, capsys, tmp_path, monkeypatch):
+    code = "\0".join(fenced(page, "python"))
+    for large, small in SMALLER.get(page, {}).items():
+        assert code.count(large) == 1
+        code = code.replace(large, small)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for block in code.split("\0"):
+        exec(compile(block, page, "exec"), namespace)
+        assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", block)
+
+
+def test_most_pages_have_python_that_is_run():
+    run = [page for page in PAGES if page != RUN_ELSEWHERE and fenced(page, "python")]
+    assert {"README.md", "notebooks/which_solver.md", "notebooks/video_to_video.md"} <= set(run)
+
+
+def commands(page: str) -> list[str]:
+    """Lines of shell blocks that call the command."""
+    lines = (line for block in (*fenced(page, ""), *fenced(page, "bash")) for line in block.splitlines())
+    return [line for line in lines if line.startswith("ivmix ")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
+def test_commands_have_the_options_they_are_shown_with(page):
+    for line in commands(page):
+        parse(shlex.split(line, comments=True)[1:])
+
+
+def anchors(markdown: str) -> set[str]:
+    """What GitHub makes of a page's headings."""
+    heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", markdown, flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@every_page
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", PAGES[page]):
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(text(path)), target
+
+
+def test_every_page_is_linked_from_the_readme_or_from_one_that_is():
+    seen, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen or page.suffix not in (".md", ".ipynb"):
+            continue
+        seen.add(page)
+        targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text(page))
+        waiting += [(page.parent / target).resolve() for target in targets]
+    assert {str(page.relative_to(ROOT)) for page in seen} >= PAGES.keys() - {"CHANGELOG.md"}
+
+
+@pytest.fixture(scope="module")
+def api() -> ModuleType:
+    """notebooks/api.py, which writes the page of names."""
+    spec = importlib.util.spec_from_file_location("api", ROOT / "notebooks" / "api.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclass looks for the names of its types
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_names_is_what_its_script_writes(api):
+    assert PAGES["notebooks/api.md"] == api.page(), "run python notebooks/api.py"
+
+
+def test_every_public_name_says_what_it_is_and_comes_from_where_the_page_says(api):
+    for name in api.names():
+        assert 10 < len(name.line) < 250, name
+        assert hasattr(importlib.import_module(name.door), name.name), name
+
+
+def test_the_quick_start_holds_two_bash_blocks():
+    section = PAGES["README.md"].split("## Quick start")[1].split("\n## ")[0]
+    blocks = re.findall(r"^```bash\n(.*?)^```", section, re.S | re.M)
+    assert len(blocks) == 2
+    assert "ivmix sample" in blocks[0]
+    assert "python -m pytest" in blocks[1]
+
+
+def table(page: str, head: str, section: str = "") -> tuple[list[str], list[list[str]]]:
+    """The first table of a section whose first cell is `head`: its head, and its rows."""
+    markdown = PAGES[page][PAGES[page].index(section and f"\n## {section}\n") :]
+    lines = markdown[markdown.index(f"| {head} ") :].split("\n\n")[0].splitlines()
+    names, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    assert len(rows) > 2
+    return names, rows
+
+
+def stored(data: str) -> dict[str, dict[str, Any]]:
+    return {arm["label"]: arm for arm in json.loads((DATA / data).read_text())["arms"]}
+
+
+def cell(arm: Mapping[str, Any], column: str) -> str:
+    """What a table shows of a stored arm, under the name of a column."""
+    if column == "evaluations I+V":
+        return evaluations(arm["nfe"])
+    if distance := {"Fréchet": "frechet", "MMD": "mmd"}.get(column):
+        return distance_text(arm[distance]["mean"], arm[distance].get("deviation"))
+    return plus_minus(COLUMNS[column], Estimate(**arm["columns"][column]))
+
+
+@pytest.mark.parametrize(
+    ("page", "head", "section", "data"),
+    [
+        ("notebooks/results.md", "sampler", "Every sampler", "core.json"),
+        ("notebooks/results.md", "sampler", "Every pattern", "full.json"),
+        ("notebooks/video_to_video.md", "64 clips", "What was measured", "07_edit.json"),
+        ("ivmix/sprites/pair/README.md", "sampler", "Measured", "pair.json"),
+    ],
+)
+def test_tables_are_the_stored_measurements(page, head, section, data):
+    report, (names, rows) = stored(data), table(page, head, section)
+    for label, *cells in rows:
+        assert cells == [cell(report[label], column) for column in names[1:]], label
+
+
+@pytest.mark.parametrize(
+    ("page", "section", "arms", "left_out"),
+    [
+        ("notebooks/results.md", "Every sampler", core_arms, None),
+        ("notebooks/results.md", "Every pattern", full_arms, core_arms),  # whose rows are those of the table above
+        ("ivmix/sprites/pair/README.md", "Measured", lambda pair: ARMS, None),
+    ],
+)
+def test_tables_of_samplers_leave_none_out(page, section, arms: Callable[..., Any], left_out):
+    pair = TextToVideo.from_pair("sprites").pair
+    above = [arm.label for arm in (*TRUTHS, *left_out(pair))] if left_out else []
+    every = [arm.label for arm in (*TRUTHS, *arms(pair)) if arm.label not in above]
+    assert [label for label, *_ in table(page, "sampler", section)[1]] == every
+
+
+def test_the_table_of_the_control_is_the_stored_measurement_of_both_pairs():
+    both = stored("residue.json"), stored("crisp.json")
+    names, rows = table("notebooks/results.md", "empty prompt:", "The control")
+    columns = [name.removesuffix(", soft") for name in names[1:-1:2]]
+    for label, *cells, nfe in rows:
+        assert cells == [cell(arms[label], column) for column in columns for arms in both]
+        assert {nfe} == {evaluations(arms[label]["nfe"]) for arms in both}
+
+
+@pytest.mark.parametrize(
+    ("pair", "data"),
+    [
+        *(("sprites", data) for data in ("core.json", "full.json", "pair.json", "residue.json", "07_edit.json")),
+        ("sprites-crisp", "crisp.json"),
+    ],
+)
+def test_stored_measurements_are_of_the_weights_that_ship(pair, data):
+    model = TextToVideo.from_pair(pair)
+    assert json.loads((DATA / data).read_text())["weights"] == fingerprint(model.pair, judge=load_judge(model.pair))
+
+
+def test_the_table_of_solvers_is_what_their_classes_say():
+    listed = {}
+    for names, orders, stages, _ in table("notebooks/which_solver.md", "`--solver`")[1]:
+        solvers, each = re.findall(r"`(.+?)`", names), [int(order) for order in orders.split(", ")]
+        listed |= {s: (n, int(stages)) for s, n in zip(solvers, each * (len(solvers) // len(each)), strict=True)}
+    assert listed == {name: (solver.order, solver.stages) for name, solver in SOLVERS.items()}
+
+
+def test_the_table_of_pairs_has_every_pair():
+    names = [row[0].strip("`") for row in table("notebooks/public_checkpoints.md", "pair")[1]]
+    assert sorted(names) == sorted([*EMBEDDED, *PUBLIC])
