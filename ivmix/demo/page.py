@@ -76,8 +76,9 @@ class Page:
             }
             self.cancel = gr.Button("Cancel", elem_id="cancel", interactive=False, min_width=90)
         found["sampler"] = gr.Dropdown(
-            list(describe_samplers()), value=form.sampler, label="Sampler", info=describe_samplers()[form.sampler], elem_id="sampler"
-        )
+            list(describe_samplers()), value=form.sampler, label="Sampler", info=describe_samplers()[form.sampler],
+            elem_id="sampler",
+        )  # fmt: skip
         with gr.Row():
             found["seed"] = line(label="Seed", elem_id="seed", min_width=70)
             for name in ("frames", "height", "width"):

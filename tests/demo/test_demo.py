@@ -185,7 +185,7 @@ def test_another_pair_brings_its_own_defaults_and_is_drawn(page, server):
     page.unfold("Pair of models")
     page.until(lambda: page.find("#pair input"))
     page.choose("#pair", "sprites-crisp")
-    page.until(lambda: "empty prompt" in page.find("#about")[0].text)
+    page.until(lambda: "The control of sprites" in page.find("#about")[0].text)
     quick(page)
     page.clips(1)
     assert json.loads(server.get(page.links("record")[0]))["pair"] == "sprites-crisp"
