@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -70,6 +71,12 @@ class Server:
         with urllib.request.urlopen(address) as answer:
             return answer.read()  # type: ignore[no-any-return]
 
+    def has(self, address: str) -> bool:
+        try:
+            return bool(self.get(address))
+        except HTTPError:
+            return False
+
     def stop(self) -> int:
         """As Ctrl-C does; the exit status."""
         self._process.send_signal(signal.SIGINT)
@@ -124,12 +131,16 @@ class Page:
         return wait.until(lambda _: found())
 
     def type(self, field: str, text: str) -> None:
+        self.type_on(field, "\ue009a\ue009\ue017" + text)  # Control-a, Delete
+
+    def type_on(self, field: str, keys: str) -> None:
         [box] = self.find(f"{field} :is(input, textarea)")
-        box.send_keys("\ue009a\ue009\ue017")  # Control-a, Delete
-        box.send_keys(text)
+        box.send_keys(keys)
 
     def choose(self, field: str, text: str) -> None:
-        self.type(field, text + "\ue007")  # Enter
+        self.type(field, text)
+        self.until(lambda: [one for one in self.find("[role=option]") if one.text.strip("✓ \n") == text])
+        self.type_on(field, "\ue007")  # Enter
 
     def unfold(self, title: str) -> None:
         [head] = [one for one in self.find("button.label-wrap") if one.text.startswith(title)]

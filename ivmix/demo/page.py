@@ -75,10 +75,10 @@ class Page:
                 "compare": gr.Button("Compare", elem_id="compare", min_width=90),
             }
             self.cancel = gr.Button("Cancel", elem_id="cancel", interactive=False, min_width=90)
-        samplers = [(name, name) for name in describe_samplers()]
         found["sampler"] = gr.Dropdown(
-            samplers, value=form.sampler, label="Sampler", info=describe_samplers()[form.sampler], elem_id="sampler"
-        )
+            list(describe_samplers()), value=form.sampler, label="Sampler", info=describe_samplers()[form.sampler],
+            elem_id="sampler",
+        )  # fmt: skip
         with gr.Row():
             found["seed"] = line(label="Seed", elem_id="seed", min_width=70)
             for name in ("frames", "height", "width"):
@@ -106,6 +106,7 @@ class Page:
         return found
 
     def _pair(self, form: Form) -> None:
+        """Negative prompts, the choice of pairs, and records to load."""
         with gr.Accordion("Negative prompts", open=False):
             for name, label in (("negative_prompt", "Video model's"), ("image_negative_prompt", "Image model's")):
                 self.facts[name] = gr.Textbox(form.facts[name], label=label, max_lines=1, elem_id=name)
@@ -115,27 +116,25 @@ class Page:
         self.upload = gr.UploadButton("Load a record", file_types=[".json"], size="sm", elem_id="record")
 
     def _wire(self) -> None:
+        """Runs are not queued by Gradio but in the studio's line, where whoever waits is told so."""
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         fields = [*(self.facts[name] for name in FACTS), *self.options.values()]
         seen = [self.said, self.notes, self.clips, self.table, self.legend, self.legend_box]
         buttons = [*self.buttons.values(), self.cancel]
         for name, button in self.buttons.items():
             button.click(self._drawing(name), fields, [*seen, *buttons], concurrency_limit=None, **hidden)
-        form_parts = [*fields, self.facts["sampler"], self.meaning, self.about, self.vocabulary, self.examples]
-        form_parts = list(dict.fromkeys([*form_parts, self.said, self.notes]))
+        filled = [*fields, self.meaning, self.about, self.vocabulary, self.examples, self.said, self.notes]
         self.cancel.click(self._cancel, None, None, queue=False, **hidden)
         self.examples.click(lambda row: row[0], self.examples, self.facts["prompt"], queue=False, **hidden)
-        self.facts["sampler"].input(self._choose_sampler, fields, form_parts, queue=False, **hidden)
-        self.facts["pair"].input(self._choose_pair, fields, form_parts, queue=False, **hidden)
-        self.upload.upload(self._load, self.upload, form_parts, queue=False, **hidden)
+        self.facts["sampler"].input(self._choose_sampler, fields, filled, queue=False, **hidden)
+        self.facts["pair"].input(self._choose_pair, fields, filled, queue=False, **hidden)
+        self.upload.upload(self._load, self.upload, filled, queue=False, **hidden)
         self.blocks.unload(self._leave)
 
     def _form(self, values: tuple[Any, ...]) -> Form:
-        texts = [str(value or "") for value in values]
-        names = [*FACTS, *self.options]
-        return Form(
-            dict(zip(FACTS, texts, strict=False)), dict(zip(names[len(FACTS):], texts[len(FACTS):], strict=True))
-        )
+        texts, n = [str(value or "") for value in values], len(FACTS)  # None of a choice that is not made
+        facts, options = zip(FACTS, texts[:n], strict=True), zip(self.options, texts[n:], strict=True)
+        return Form(dict(facts), dict(options))
 
     # What is done
 
@@ -226,4 +225,5 @@ def shown(sampler: str) -> set[str]:
 
 
 def known(words: list[str] | None) -> str:
+    """What a closed vocabulary holds, in a line."""
     return f"Words it knows: {', '.join(words)}." if words is not None else ""

@@ -156,11 +156,16 @@ def test_what_cannot_be_is_one_line_on_the_page_and_nothing_is_drawn(page, butto
     assert page.said() == ""
 
 
-def test_a_reload_begins_anew_and_cancels_what_ran(page):
+def test_a_reload_begins_anew_cancels_what_ran_and_removes_what_was_drawn(page, server):
+    quick(page)
+    page.clips(1)
+    [clip] = page.links("clip")
+    assert server.has(clip)
     begin_long(page)
     page.open()
     assert page.value("#option-steps") == "10"
     assert not page.find(".clips figure, #said .said")
+    page.until(lambda: not server.has(clip))
     quick(page)
     page.clips(1)
 
@@ -180,7 +185,7 @@ def test_another_pair_brings_its_own_defaults_and_is_drawn(page, server):
     page.unfold("Pair of models")
     page.until(lambda: page.find("#pair input"))
     page.choose("#pair", "sprites-crisp")
-    page.until(lambda: "empty prompt" in page.find("#about")[0].text)
+    page.until(lambda: "The control of sprites" in page.find("#about")[0].text)
     quick(page)
     page.clips(1)
     assert json.loads(server.get(page.links("record")[0]))["pair"] == "sprites-crisp"
