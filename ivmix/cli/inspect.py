@@ -1,6 +1,7 @@
 """`ivmix inspect`: what a file of weights is."""
 
 import argparse
+import re
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from ivmix.models import Inspection
 
 SHOWN = 5  # keys of a kind, unless --keys asks for all
+SIZE, FRAMES, ROWS, TOKENS = "64x64", 16, 2, 77  # what --cost counts: 512x512 pixels, with and without the prompt
 
 
 def add(commands: Any) -> None:
@@ -26,6 +28,7 @@ def add(commands: Any) -> None:
         "  ivmix inspect stable-diffusion-v1-5/              every file of weights in a folder\n"
         "  ivmix inspect hub:guoyww/animatediff/mm_sd_v15_v2.ckpt\n"
         "  ivmix inspect --json --keys mm_sd_v15_v2.ckpt     for programs, with every tensor's shape\n"
+        "  ivmix inspect --cost --size 40x64 --frames 16 videocrafter2/unet/\n"
         "exit status: 0 if every file is whole and of a known layout, 2 if a path cannot be read, 1 otherwise",
     )
     command.add_argument(
@@ -33,6 +36,22 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--json", action="store_true", help="one JSON array, an object a file")
     command.add_argument("--keys", action="store_true", help="every tensor with its shape, and every problem")
+    command.add_argument(
+        "--cost", action="store_true",
+        help="what a guided evaluation of every UNet costs: operations and the most memory at a time, counted by "
+        f"shapes for {ROWS} rows, with the prompt and without, of {TOKENS} tokens, in the dtype of the file (float32 "
+        "where it has several), attention fused",
+    )  # fmt: skip
+    command.add_argument(
+        "--size", metavar="HxW",
+        help="of --cost: that of the latents, with Stable Diffusion's autoencoder an eighth of the pixels' "
+        f"(default: {SIZE})",
+    )  # fmt: skip
+    command.add_argument(
+        "--frames", type=int, metavar="N",
+        help=f"of --cost: how many; an image model draws them as a batch (default: {FRAMES}, or as many as the UNet "
+        "knows)",
+    )  # fmt: skip
     command.set_defaults(run=run)
 
 
@@ -44,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from ivmix.pairs.trained_as import CONFIG
     from ivmix.sprites.averaging.unet import AVERAGING
 
+    height, width = latents(options)
     sources: list[str | Path] = []
     for path in options.paths:
         if not path:
@@ -53,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         if not files:
             raise ValueError(f"{path} is a folder without files of weights")
         sources += files
-    blocks, objects, faults, unreadable = list[str](), list[dict[str, Any]](), False, False
+    blocks, objects, faults, unreadable, counted = list[str](), list[dict[str, Any]](), False, False, False
     for source in sources:  # one file that cannot be read hides no other
         try:
             if Path(source).name == CONFIG:
@@ -62,15 +82,56 @@ def run(options: argparse.Namespace) -> int:
                 faults |= raw["problem"] is not None
             else:
                 one = known_judge(inspect(source, layouts=[AVERAGING]))
-                raw = as_json(one, options.keys)
-                blocks.append(block(one, options.keys))
+                cost = cost_of(one, options.frames, height, width) if options.cost else None
+                counted |= cost is not None
+                raw = as_json(one, options.keys) | ({"cost": cost} if cost else {})
+                blocks.append(block(one, options.keys, cost))
                 faults |= bool(one.problem or any(part.problems for part in one.parts))
             objects.append(raw)
         except (ValueError, OSError) as error:
             sys.stderr.write(f"ivmix inspect: error: {error}\n")
             unreadable = True
     sys.stdout.write(json.dumps(objects, indent=2) + "\n" if options.json else "\n".join(blocks))
+    if options.cost and not (counted or unreadable):
+        raise ValueError(f"--cost: {', '.join(options.paths)} holds no UNet whose config is known")
     return 2 if unreadable else int(faults)
+
+
+def latents(options: argparse.Namespace) -> tuple[int, int]:
+    """Height and width that --cost counts for. ValueError for what is no size, or given without --cost."""
+    for name in ("size", "frames"):
+        if getattr(options, name) is not None and not options.cost:
+            raise ValueError(f"--{name} {getattr(options, name)}: it says what --cost counts; give --cost too")
+    if options.frames is not None and options.frames < 1:
+        raise ValueError(f"--frames {options.frames}: expected 1 or more")
+    text = SIZE if options.size is None else options.size
+    if (match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)) is None:
+        raise ValueError(f"--size {text}: expected HEIGHTxWIDTH of the latents, such as {SIZE}")
+    return int(match[1]), int(match[2])
+
+
+def cost_of(found: "Inspection", frames: int | None, height: int, width: int) -> dict[str, Any] | None:
+    """What the UNet of a file costs, if it has one. ValueError for a size that it cannot take, or none can count."""
+    import torch
+
+    from ivmix.models.unet.cost import forward_cost
+
+    config = next((part.config for part in found.parts if part.name == "unet"), None)
+    if config is None:
+        return None
+    stored = [name for name in found.dtypes if getattr(torch, name).is_floating_point]
+    dtype = stored[0] if len(stored) == 1 else "float32"
+    kind: torch.dtype = getattr(torch, dtype)
+    frames = frames or min(FRAMES, config.max_frames or FRAMES)
+    try:
+        cost = forward_cost(config, frames, height, width, rows=ROWS, tokens=TOKENS, dtype=kind)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{found.path}: --cost: {str(error).splitlines()[0]}") from None
+    return {
+        "rows": ROWS, "frames": frames, "height": height, "width": width, "tokens": TOKENS, "dtype": dtype,
+        "flops": dict(cost.flops), "total": cost.total, "activations": cost.activations,
+        "weights": cost.parameters * kind.itemsize,
+    }  # fmt: skip
 
 
 def scheduler(path: "Path") -> dict[str, Any]:
@@ -126,7 +187,7 @@ def known_judge(found: "Inspection") -> "Inspection":
     return replace(found, parts=(part,), problem=None)
 
 
-def block(found: "Inspection", keys: bool) -> str:
+def block(found: "Inspection", keys: bool, cost: dict[str, Any] | None) -> str:
     from ivmix.models.quoting import printable
 
     dtypes = ", ".join(f"{count:,} of {dtype}" for dtype, count in found.dtypes.items())
@@ -142,6 +203,8 @@ def block(found: "Inspection", keys: bool) -> str:
             lines.append(f"  {'':13s} {part.config}")
         state = _some(part.problems, keys) or ["whole: no key is missing or too much"]
         lines += [f"  {'':13s} {text}" for text in state]
+    if cost:
+        lines += cost_lines(cost)
     if found.problem:
         lines.append(f"  unknown       {found.problem}")
     if found.dropped:
@@ -154,6 +217,19 @@ def block(found: "Inspection", keys: bool) -> str:
     if keys:
         lines += [f"  {key} {list(shape)}" for key, shape in found.keys.items()]
     return "\n".join(lines) + "\n"
+
+
+def cost_lines(cost: dict[str, Any]) -> list[str]:
+    units = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1, ""))
+    size, unit = next((size, unit) for size, unit in units if cost["total"] >= size)
+    asked = f"{cost['rows']} rows of {cost['frames']} frames of {cost['height']}x{cost['width']} latents"
+    needs = f"{cost['activations'] / 1e9:,.3g} GB beside {cost['weights'] / 1e9:,.3g} GB of weights"
+    shares = (f"{kind} {count / cost['total']:.1%}" for kind, count in cost["flops"].items() if count)
+    return [
+        f"  {'cost':13s} {asked}, {cost['tokens']} tokens, in {cost['dtype']}: {cost['total'] / size:,.3g} {unit}FLOP, "
+        f"{needs}",
+        f"  {'':13s} {', '.join(shares)}",
+    ]
 
 
 def trained_on(found: "Inspection") -> str:

@@ -255,7 +255,7 @@ def detect(keys: Collection[str], prefix: str = "", own: Sequence[Layout] = ()) 
         for start, kind in STRANGERS.items():
             if any(key.startswith(start) for key in keys):
                 raise LayoutError(f"its {start}* says that it holds motion modules of {kind}: not supported")
-    layouts = (*own, *LAYOUTS)
+    layouts = (*own, *LAYOUTS)  # the first of those that know as many keys
     anchored = [layout for layout in layouts if layout.anchor in keys]
     nearest, *others = anchored or layouts
     if others:

@@ -85,9 +85,9 @@ def _by_kind(network: UNet, counts: Mapping[str, Mapping[Any, int]]) -> dict[str
 
     products = torch.ops.aten.bmm
     scores, convolution = torch.ops.aten._scaled_dot_product_flash_attention, torch.ops.aten.convolution
-    root, inside = type(network).__name__, 0  # convolutions in layers over frames
+    inside = 0  # of transformers and convolutions over frames
     for path, module in network.named_modules():
-        name = f"{root}.{path}"
+        name = f"{type(network).__name__}.{path}"
         if isinstance(module, OverFrames):
             flops["frame scores"] += found(name, scores) + found(name, products)
         if isinstance(module, FrameTransformer | TemporalConv):

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ivmix.cli import main
-from ivmix.models import MotionConfig, UNet, UNetConfig, inspect
+from ivmix.models import MotionConfig, UNet, UNetConfig, inspect, save_folder
 from ivmix.models.checkpoints.layouts import AUTHORS, LAYOUTS
 from ivmix.models.meta import build
+from ivmix.models.unet.cost import forward_cost
 from ivmix.pairs.description import EMBEDDED
+from ivmix.sprites.averaging.unet import AVERAGING
 
 VAE_FILE = EMBEDDED["sprites"] / "vae" / "diffusion_pytorch_model.safetensors"
 SMALL = UNetConfig(block_out_channels=(32, 32), attention_levels=(True, False), layers_per_block=1)
@@ -111,6 +113,19 @@ def test_motion_modules_are_told_with_the_frames_they_know(tmp_path: Path) -> No
     assert part.parameters == inspect(tmp_path / "mm.safetensors").elements - positions
 
 
+def test_the_heads_of_a_motion_adapter_are_those_of_its_folder(tmp_path: Path) -> None:
+    network = UNet(replace(SMALL, temporal=MotionConfig(num_attention_heads=4, max_frames=24)))
+    weights = {k: v for k, v in network.state_dict().items() if ".motion_modules." in k}
+    save_file(weights, tmp_path / "diffusion_pytorch_model.safetensors")
+    raw = {"_class_name": "MotionAdapter", "motion_num_attention_heads": 4, "motion_norm_num_groups": 32}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    assert inspect(tmp_path).parts[0].config == MotionConfig(num_attention_heads=4, max_frames=24)
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"motion_num_attention_heads": "4"}))
+    (part,) = inspect(tmp_path).parts
+    assert (part.config, len(part.problems)) == (None, 1)
+    assert "describes no MotionAdapter: num_attention_heads is '4'" in part.problems[0]
+
+
 def test_motion_modules_of_the_authors_norm_as_their_code_does(tmp_path: Path) -> None:
     network = UNet(replace(SMALL, temporal=MotionConfig(max_frames=24)))
     ours = {k: v for k, v in network.state_dict().items() if ".motion_modules." in k}
@@ -157,3 +172,63 @@ def test_a_file_of_23_gigabytes_is_inspected_in_no_time(tmp_path: Path) -> None:
     found = inspect(tmp_path / "a.safetensors")
     assert found.size > 2 * 10**10
     assert found.parts[0].config == replace(SMALL, in_channels=4 * 10**7)
+
+
+# --- what a forward pass costs --------------------------------------------------------------------------------------
+
+VIDEO = EMBEDDED["sprites"] / "video"
+
+
+def test_the_cost_of_a_unet_is_what_forward_cost_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--cost", "--size", "8x16", "--frames", "3", "--json", str(VIDEO)]) == 0
+    text, unet = json.loads(capsys.readouterr().out)
+    config = inspect(VIDEO / "unet", layouts=[AVERAGING]).parts[0].config
+    cost = forward_cost(config, 3, 8, 16, dtype=torch.float16)
+    assert unet["cost"] == {
+        "rows": 2, "frames": 3, "height": 8, "width": 16, "tokens": 77, "dtype": "float16", "flops": cost.flops,
+        "total": cost.total, "activations": cost.activations, "weights": 2 * cost.parameters,
+    }  # fmt: skip
+    assert "cost" not in text
+    assert main(["inspect", "--json", str(VIDEO / "unet")]) == 0
+    assert "cost" not in json.loads(capsys.readouterr().out)[0]
+
+
+def test_the_cost_is_told_in_words_at_the_sizes_taken_by_default(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = replace(SMALL, temporal=MotionConfig(max_frames=6))  # fewer than there are by default
+    save_folder(UNet(config), tmp_path)
+    assert main(["inspect", "--cost", str(tmp_path)]) == 0
+    said, cost = capsys.readouterr().out, forward_cost(config, 6, 64, 64)
+    what = f"{cost.total / 1e9:.3g} GFLOP, {cost.activations / 1e9:.3g} GB beside {4 * cost.parameters / 1e9:.3g} GB"
+    assert f"cost          2 rows of 6 frames of 64x64 latents, 77 tokens, in float32: {what} of weights\n" in said
+    assert f"convolutions {cost.flops['convolutions'] / cost.total:.1%}, spatial layers " in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cost", "--size", "10x8"], f"{VIDEO}/unet/diffusion_pytorch_model.safetensors: --cost: latents of 10x8"),
+        (["--cost", "--frames", "17"], "--cost: 17 frames, but this motion module knows positions for 16"),
+        (["--cost", "--size", f"{10**9}x{10**9}"], "--cost: Storage size calculation overflowed"),
+        (["--cost", "--size", "64"], "--size 64: expected HEIGHTxWIDTH of the latents, such as 64x64"),
+        (["--cost", "--size", "0x8"], "--size 0x8: expected HEIGHTxWIDTH of the latents"),
+        (["--cost", "--frames", "0"], "--frames 0: expected 1 or more"),
+        (["--size", "8x8"], "--size 8x8: it says what --cost counts; give --cost too"),
+        (["--frames", "8"], "--frames 8: it says what --cost counts; give --cost too"),
+    ],
+)
+def test_what_cannot_be_counted_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", *arguments, str(VIDEO)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ivmix inspect: error: ")
+    assert said in line
+
+
+def test_a_cost_of_no_unet_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--cost", str(VAE_FILE)]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"ivmix inspect: error: --cost: {VAE_FILE} holds no UNet whose config is known\n"
+    assert "diffusers VAE" in said.out
