@@ -13,7 +13,7 @@ from ivmix.samplers.options import OPTIONS, SOLVERS, SPACINGS, describe_samplers
 from ivmix.samplers.reading import completed, sampling, written
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.samplers.solver_names import STOCHASTIC
-from ivmix.solvers import GuidanceRamp
+from ivmix.solvers import GuidanceRamp, Schedule
 from ivmix.solvers.schedules.spacings import Spacing
 from ivmix.sprites.recipe import DEFAULTS
 
@@ -89,8 +89,6 @@ def test_a_choice_that_is_none_is_told_with_all_there_are(name):
 
 
 def test_a_grid_that_cannot_be_names_the_options_that_asked_for_it():
-    from ivmix.solvers import Schedule
-
     chosen = sampling(DEFAULTS, {"sampler": "ddim", "steps": 1000, "spacing": "beta"})
     with pytest.raises(ValueError, match=r"^steps=1000, spacing=beta: got 1000 steps, of which two"):
         chosen.grid(Schedule.scaled_linear())
