@@ -114,8 +114,9 @@ def grid(root: Path) -> None:
     after(root, path, '    "sgm_uniform", "simple", "beta", "linear_quadratic", "shifted-flow",', '    "even-roots",')
     after(root, path, '    "shifted-flow": (_shifted_flow, {"shift"}),',
           '    "even-roots": (_between("even-roots", grids.even_roots), {"sigma_min", "sigma_max"}),')  # fmt: skip
-    after(root, "ivmix/samplers/options.py", '    "sgm_uniform", "simple", "beta", "linear_quadratic",',
-          '    "even-roots",')  # fmt: skip
+    path = "ivmix/samplers/options.py"
+    after(root, path, '    "sgm_uniform", "simple", "beta", "linear_quadratic",', '    "even-roots",')
+    swap(root, path, "sigma^(1/7) (karras) or", "sigma^(1/7) (karras), in sqrt(sigma) (even-roots) or")
     after(root, "notebooks/which_solver.md", "and `linear_quadratic`, as ComfyUI has them.", "`even-roots` is ours.")
     swap(root, "tests/solvers/schedules/test_grids.py", 'TWO_ENDS = {"karras"', 'TWO_ENDS = {"even-roots", "karras"')
     pages(root)
@@ -182,38 +183,43 @@ def method(root: Path) -> None:
 
 # --- the product ----------------------------------------------------------------------------------------------------
 
-SAMPLER = '''"""One model first, then the other."""
+SAMPLER = '''"""Samplers that add fresh noise as they go."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ivmix.samplers.mixed import Mixture
+from torch import Tensor
+
+from ivmix.samplers.alone import VideoAlone
+from ivmix.samplers.base import Plan
+from ivmix.solvers import Guided, ancestral
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFirst(Mixture):
-    """The image model in `interval` of the run, the video model elsewhere: a mixture of shares 1 and 0."""
+class Ancestral(VideoAlone):
+    """The video model, each step a little too far down, and fresh noise up to the grid (`ivmix.solvers.ancestral`)."""
 
-    name: ClassVar[str] = "image-first"
-    image_weight: float = 1.0
-    interval: tuple[float, float] = (0.0, 0.3)
+    name: ClassVar[str] = "ancestral"
+
+    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
+        return {"video": video}, ancestral(sigmas, self.guidance, self.rule)
 '''
 
 
 def sampler(root: Path) -> None:
-    new(root, "ivmix/samplers/switching.py", SAMPLER)
+    new(root, "ivmix/samplers/noisy.py", SAMPLER)
     path = "ivmix/samplers/samplers.py"
-    after(root, path, "from ivmix.samplers.official import Official",
-          "from ivmix.samplers.switching import ImageFirst")  # fmt: skip
-    swap(root, path, "ZSampling, Official)", "ZSampling, Official, ImageFirst)")
-    after(root, "ivmix/samplers/options.py", '''        "official": "the authors' own loops, quirks included",''',
-          '        "image-first": "the image model, then the video model",')  # fmt: skip
-    after(root, "ivmix/sprites/recipe.py", '    "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},',
-          '    "image-first": {"steps": 20, "guidance": 2.0, "image_guidance": "3"},')  # fmt: skip
+    after(root, path, "from ivmix.samplers.mixed import Composite, Mixture, Zigzag",
+          "from ivmix.samplers.noisy import Ancestral")  # fmt: skip
+    swap(root, path, "ZSampling, Official)", "ZSampling, Ancestral, Official)")
+    line = '        "zsampling": "the video model, its steps taken, undone and retaken",'
+    after(root, "ivmix/samplers/options.py", line, '        "ancestral": "the video model, fresh noise as it goes",')
+    line = '    "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},'
+    after(root, "ivmix/sprites/recipe.py", line, '    "ancestral": {"steps": 20, "guidance": 2.0},')
     for path in ("sprites/pair/pair.json", "sprites/crisp/pair.json", "pairs/animatediff.json"):
         file = root / "ivmix" / path
         raw = json.loads(file.read_text())
-        raw["defaults"]["image-first"] = {"steps": 20, "guidance": 2.0, "image_guidance": "3"}
+        raw["defaults"]["ancestral"] = {"steps": 20, "guidance": 2.0}
         file.write_text(json.dumps(raw, indent=2) + "\n")
     pages(root)
 
@@ -416,7 +422,7 @@ THINGS = {
     "a solver": Thing(solver, (ORDERS,), "Ralston", (SOLVERS, *BY_NAME)),
     "a grid": Thing(grid, (GRIDS,), "even-roots", BY_NAME),
     "a method": Thing(method, ("tests/solvers/methods/test_switch.py",), "switch"),
-    "a sampler": Thing(sampler, ("tests/generation/test_text_to_video.py",), "image-first", (*DEFAULTS, *BY_NAME)),
+    "a sampler": Thing(sampler, ("tests/generation/test_text_to_video.py",), "ancestral", (*DEFAULTS, *BY_NAME)),
     "a layout of a checkpoint": Thing(layout, (LAYOUTS,), "sd15_vae_short", (LAYOUTS,)),
     "a public pair": Thing(pair, ("tests/pairs/test_pair.py",), "modelscope-dreamshaper", (PAIRS,)),
     "a benchmark": Thing(benchmark, ("tests/light/test_benchmark.py",), "light"),
