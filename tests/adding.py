@@ -31,16 +31,29 @@ def new(root: Path, path: str, text: str) -> None:
     (root / path).write_text(text, encoding="utf-8")
 
 
+def swap(root: Path, path: str, old: str, text: str) -> None:
+    """Puts a text in place of one that is there once."""
+    before = (root / path).read_text(encoding="utf-8")
+    assert before.count(old) == 1, f"{path} has {old!r} {before.count(old)} times"
+    (root / path).write_text(before.replace(old, text), encoding="utf-8")
+
+
 def after(root: Path, path: str, line: str, added: str) -> None:
     """Adds a line after one that is there once."""
-    text = (root / path).read_text(encoding="utf-8")
-    assert text.count(f"{line}\n") == 1, f"{path} has {line!r} {text.count(line)} times"
-    (root / path).write_text(text.replace(f"{line}\n", f"{line}\n{added}\n"), encoding="utf-8")
+    swap(root, path, f"{line}\n", f"{line}\n{added}\n")
 
 
-def run(root: Path, script: str, *arguments: str) -> None:
-    """A script of the copy, as a contributor runs it."""
-    subprocess.run([sys.executable, script, *arguments], cwd=root, check=True, env=environment(root))
+def run(root: Path, *arguments: str) -> str:
+    """What Python says in the copy, as a contributor runs it."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=root, check=True, env=environment(root), text=True, stdout=subprocess.PIPE)
+    return done.stdout
+
+
+def pages(root: Path) -> None:
+    """Writes the pages that are made from the code."""
+    run(root, "notebooks/api.py")
+    (root / "notebooks" / "samplers.md").write_text(run(root, "-m", "ivmix.pairs.samplers_page"), encoding="utf-8")
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -83,7 +96,7 @@ def solver(root: Path) -> None:
     tests = "tests/solvers/steps/test_solver.py"
     after(root, tests, "    Midpoint,", "    Ralston,")
     after(root, tests, "    (Midpoint(), [64, 128]),", "    (Ralston(), [64, 128]),")
-    run(root, "notebooks/api.py")
+    pages(root)
 
 
 GRID = '''
@@ -101,13 +114,12 @@ def grid(root: Path) -> None:
     after(root, path, '    "sgm_uniform", "simple", "beta", "linear_quadratic", "shifted-flow",', '    "even-roots",')
     after(root, path, '    "shifted-flow": (_shifted_flow, {"shift"}),',
           '    "even-roots": (_between("even-roots", grids.even_roots), {"sigma_min", "sigma_max"}),')  # fmt: skip
-    after(root, "ivmix/samplers/options.py", '    "sgm_uniform", "simple", "beta", "linear_quadratic",',
-          '    "even-roots",')  # fmt: skip
+    path = "ivmix/samplers/options.py"
+    after(root, path, '    "sgm_uniform", "simple", "beta", "linear_quadratic",', '    "even-roots",')
+    swap(root, path, "sigma^(1/7) (karras) or", "sigma^(1/7) (karras), in sqrt(sigma) (even-roots) or")
     after(root, "notebooks/which_solver.md", "and `linear_quadratic`, as ComfyUI has them.", "`even-roots` is ours.")
-    after(root, "tests/solvers/schedules/test_grids.py", "FLOW = Schedule.rectified_flow()", "ROOTS = 'even-roots'")
-    text = (root / "tests/solvers/schedules/test_grids.py").read_text()
-    text = text.replace('TWO_ENDS = {"karras", ', 'TWO_ENDS = {"even-roots", "karras", ')
-    (root / "tests/solvers/schedules/test_grids.py").write_text(text.replace("ROOTS = 'even-roots'\n", ""))
+    swap(root, "tests/solvers/schedules/test_grids.py", 'TWO_ENDS = {"karras"', 'TWO_ENDS = {"even-roots", "karras"')
+    pages(root)
 
 
 SWITCH = '''"""The image network above a level, the video network from there down.
@@ -171,42 +183,45 @@ def method(root: Path) -> None:
 
 # --- the product ----------------------------------------------------------------------------------------------------
 
-SAMPLER = '''"""One model first, then the other."""
+SAMPLER = '''"""Samplers that add fresh noise as they go."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ivmix.samplers.mixed import Mixture
+from torch import Tensor
+
+from ivmix.samplers.alone import VideoAlone
+from ivmix.samplers.base import Plan
+from ivmix.solvers import Guided, ancestral
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFirst(Mixture):
-    """The image model in `interval` of the run, the video model elsewhere: a mixture of shares 1 and 0."""
+class Ancestral(VideoAlone):
+    """The video model, each step a little too far down, and fresh noise up to the grid (`ivmix.solvers.ancestral`)."""
 
-    name: ClassVar[str] = "image-first"
-    image_weight: float = 1.0
-    interval: tuple[float, float] = (0.0, 0.3)
+    name: ClassVar[str] = "ancestral"
+
+    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
+        return {"video": video}, ancestral(sigmas, self.guidance, self.rule)
 '''
 
 
 def sampler(root: Path) -> None:
-    new(root, "ivmix/samplers/switching.py", SAMPLER)
+    new(root, "ivmix/samplers/noisy.py", SAMPLER)
     path = "ivmix/samplers/samplers.py"
-    after(root, path, "from ivmix.samplers.official import Official",
-          "from ivmix.samplers.switching import ImageFirst")  # fmt: skip
-    text = (root / path).read_text()
-    assert text.count("ZSampling, Official)") == 1
-    (root / path).write_text(text.replace("ZSampling, Official)", "ZSampling, Official, ImageFirst)"))
-    after(root, "ivmix/samplers/options.py", '''        "official": "the authors' own loops, quirks included",''',
-          '        "image-first": "the image model, then the video model",')  # fmt: skip
-    after(root, "ivmix/sprites/recipe.py", '    "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},',
-          '    "image-first": {"steps": 20, "guidance": 2.0, "image_guidance": "3"},')  # fmt: skip
+    after(root, path, "from ivmix.samplers.mixed import Composite, Mixture, Zigzag",
+          "from ivmix.samplers.noisy import Ancestral")  # fmt: skip
+    swap(root, path, "ZSampling, Official)", "ZSampling, Ancestral, Official)")
+    line = '        "zsampling": "the video model, its steps taken, undone and retaken",'
+    after(root, "ivmix/samplers/options.py", line, '        "ancestral": "the video model, fresh noise as it goes",')
+    line = '    "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},'
+    after(root, "ivmix/sprites/recipe.py", line, '    "ancestral": {"steps": 20, "guidance": 2.0},')
     for path in ("sprites/pair/pair.json", "sprites/crisp/pair.json", "pairs/animatediff.json"):
         file = root / "ivmix" / path
         raw = json.loads(file.read_text())
-        raw["defaults"]["image-first"] = {"steps": 20, "guidance": 2.0, "image_guidance": "3"}
+        raw["defaults"]["ancestral"] = {"steps": 20, "guidance": 2.0}
         file.write_text(json.dumps(raw, indent=2) + "\n")
-    run(root, "notebooks/api.py")
+    pages(root)
 
 
 def pair(root: Path) -> None:
@@ -263,10 +278,9 @@ def test_levels_of_no_steps_are_an_error(capsys):
 def command(root: Path) -> None:
     new(root, "ivmix/cli/levels.py", COMMAND)
     new(root, "tests/cli/test_levels.py", COMMAND_TEST)
-    path = root / "ivmix" / "cli" / "__init__.py"
-    text = path.read_text()
-    assert text.count("inspect, pairs") == 2  # imported, and added
-    path.write_text(text.replace("inspect, pairs", "inspect, levels, pairs"))
+    door = "ivmix/cli/__init__.py"
+    swap(root, door, "evaluate, inspect, pairs,", "evaluate, inspect, levels, pairs,")  # imported
+    swap(root, door, "bench, inspect, pairs,", "bench, inspect, levels, pairs,")  # and added
 
 
 # --- networks -------------------------------------------------------------------------------------------------------
@@ -280,11 +294,9 @@ LAYOUT = '''SHORT_VAE = (
 
 
 def layout(root: Path) -> None:
-    path = root / "models" / "checkpoints" / "layouts.py"
-    text = path.read_text()
-    assert text.count("LDM_VAE = (\n") == 1
-    path.write_text(text.replace("LDM_VAE = (\n", LAYOUT + "LDM_VAE = (\n"))
-    after(root, "models/checkpoints/layouts.py",
+    path = "models/checkpoints/layouts.py"
+    swap(root, path, "LDM_VAE = (\n", f"{LAYOUT}LDM_VAE = (\n")
+    after(root, path,
           '    Layout("diffusers VAE, old names", "vae", "decoder.mid_block.attentions.0.query.weight", OLD_VAE),',
           '    Layout("short VAE", "vae", "decoder.mid_block.attentions.0.q.weight", SHORT_VAE),')  # fmt: skip
     manifests = root / "tests" / "data" / "manifests"
@@ -362,6 +374,11 @@ def benchmark(root: Path) -> None:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
+def link(root: Path, page: str) -> None:
+    readme = root / "README.md"
+    readme.write_text(f"{readme.read_text(encoding='utf-8')}\n[Levels]({page})\n", encoding="utf-8")
+
+
 def page(root: Path) -> None:
     new(root, "notebooks/levels.md", """# Levels
 
@@ -371,8 +388,7 @@ from ivmix.solvers import Schedule
 print(len(Schedule.scaled_linear().grid(10)))  # 11
 ```
 """)
-    readme = root / "README.md"
-    readme.write_text(readme.read_text() + "\nLevels: [a page of their own](notebooks/levels.md).\n")
+    link(root, "notebooks/levels.md")
 
 
 FIRST = '''import plots  # notebooks/plots.py, which has to lie beside this page
@@ -392,24 +408,25 @@ def notebook(root: Path) -> None:
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / "08_levels.ipynb")
     run(root, "notebooks/run.py", "08_levels")
-    readme = root / "README.md"
-    readme.write_text(readme.read_text() + "\nLevels: [a notebook](notebooks/08_levels.ipynb).\n")
+    link(root, "notebooks/08_levels.ipynb")
 
 
 ORDERS, GRIDS = "tests/solvers/steps/test_solver.py", "tests/solvers/schedules/test_grids.py"
 LAYOUTS, PAGES = "tests/models/checkpoints/test_layouts.py", "tests/test_pages.py"
-PAIRS = "test_the_table_of_pairs_has_every_pair"
-LINKED = "test_every_page_is_linked_from_the_readme_or_from_one_that_is"
+SOLVERS = f"{PAGES}::test_the_table_of_solvers_is_what_their_classes_say"
+PAIRS = f"{PAGES}::test_the_table_of_pairs_has_every_pair"
+LINKED = f"{PAGES}::test_every_page_is_linked_from_the_readme_or_from_one_that_is"
+BY_NAME = ("tests/samplers", "tests/pairs/test_samplers_page.py")
 DEFAULTS = ("tests/pairs/test_description.py", "tests/sprites/test_train.py")
 THINGS = {
-    "a solver": Thing(solver, (ORDERS,), "Ralston", (f"{PAGES}::test_the_table_of_solvers_is_what_their_classes_say",)),
-    "a grid": Thing(grid, (GRIDS,), "even-roots"),
+    "a solver": Thing(solver, (ORDERS,), "Ralston", (SOLVERS, *BY_NAME)),
+    "a grid": Thing(grid, (GRIDS,), "even-roots", BY_NAME),
     "a method": Thing(method, ("tests/solvers/methods/test_switch.py",), "switch"),
-    "a sampler": Thing(sampler, ("tests/generation/test_text_to_video.py",), "image-first", DEFAULTS),
+    "a sampler": Thing(sampler, ("tests/generation/test_text_to_video.py",), "ancestral", (*DEFAULTS, *BY_NAME)),
     "a layout of a checkpoint": Thing(layout, (LAYOUTS,), "sd15_vae_short", (LAYOUTS,)),
-    "a public pair": Thing(pair, ("tests/pairs/test_pair.py",), "modelscope-dreamshaper", (f"{PAGES}::{PAIRS}",)),
+    "a public pair": Thing(pair, ("tests/pairs/test_pair.py",), "modelscope-dreamshaper", (PAIRS,)),
     "a benchmark": Thing(benchmark, ("tests/light/test_benchmark.py",), "light"),
     "a command": Thing(command, ("tests/cli/test_levels.py",), "levels"),
-    "a page": Thing(page, (PAGES,), "levels.md", (f"{PAGES}::{LINKED}",)),
-    "a notebook": Thing(notebook, ("tests/test_notebooks.py",), "08_levels", (f"{PAGES}::{LINKED}",)),
+    "a page": Thing(page, (PAGES,), "levels.md", (LINKED,)),
+    "a notebook": Thing(notebook, ("tests/test_notebooks.py",), "08_levels", (LINKED,)),
 }
