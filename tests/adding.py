@@ -215,7 +215,7 @@ def sampler(root: Path) -> None:
     line = '        "zsampling": "the video model, its steps taken, undone and retaken",'
     after(root, "ivmix/samplers/options.py", line, '        "ancestral": "the video model, fresh noise as it goes",')
     line = '    "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},'
-    after(root, "ivmix/sprites/recipe.py", line, '    "ancestral": {"steps": 20, "guidance": 2.0},')
+    after(root, "ivmix/sprites/training/recipe.py", line, '    "ancestral": {"steps": 20, "guidance": 2.0},')
     for path in ("sprites/pair/pair.json", "sprites/crisp/pair.json", "pairs/animatediff.json"):
         file = root / "ivmix" / path
         raw = json.loads(file.read_text())
@@ -417,7 +417,7 @@ SOLVERS = f"{PAGES}::test_the_table_of_solvers_is_what_their_classes_say"
 PAIRS = f"{PAGES}::test_the_table_of_pairs_has_every_pair"
 LINKED = f"{PAGES}::test_every_page_is_linked_from_the_readme_or_from_one_that_is"
 BY_NAME = ("tests/samplers", "tests/pairs/test_samplers_page.py")
-DEFAULTS = ("tests/pairs/test_description.py", "tests/sprites/test_train.py")
+DEFAULTS = ("tests/pairs/test_description.py", "tests/sprites/training/test_run.py")
 THINGS = {
     "a solver": Thing(solver, (ORDERS,), "Ralston", (SOLVERS, *BY_NAME)),
     "a grid": Thing(grid, (GRIDS,), "even-roots", BY_NAME),

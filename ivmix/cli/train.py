@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from ivmix.devices import find_device
-    from ivmix.sprites.recipe import STAGES
-    from ivmix.sprites.train import assemble, end_with_parent, run_all, run_stage
+    from ivmix.sprites.training.recipe import STAGES
+    from ivmix.sprites.training.run import assemble, end_with_parent, run_all, run_stage
 
     for name, least in {"jobs": 1, "threads": 1, "clips": 3}.items():
         if getattr(options, name) < least:

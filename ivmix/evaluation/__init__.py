@@ -12,11 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ivmix.evaluation.distances import frechet_distance, frechet_of_features, polynomial_mmd
-    from ivmix.evaluation.flow import lucas_kanade
-    from ivmix.evaluation.moments import Moments, gather
-    from ivmix.evaluation.statistics import interval, jackknife, paired_permutation
-    from ivmix.evaluation.video import (
+    from ivmix.evaluation.metrics.distances import frechet_distance, frechet_of_features, polynomial_mmd
+    from ivmix.evaluation.metrics.flow import lucas_kanade
+    from ivmix.evaluation.metrics.moments import Moments, gather
+    from ivmix.evaluation.metrics.statistics import interval, jackknife, paired_permutation
+    from ivmix.evaluation.metrics.video import (
         dynamic_degree,
         flow_score,
         frame_consistency,
@@ -53,7 +53,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'ivmix.evaluation' has no attribute {name!r}")
-    return getattr(import_module(f"ivmix.evaluation.{_LAZY[name]}"), name)
+    return getattr(import_module(f"ivmix.evaluation.metrics.{_LAZY[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ivmix.evaluation.arms import Truth
 from ivmix.evaluation.design import Design
 from ivmix.evaluation.legend import Column
-from ivmix.evaluation.moments import as_features
+from ivmix.evaluation.metrics.moments import as_features
 
 Features = Callable[[np.ndarray], Tensor]  # of clips (b f h w c) uint8: float32 (b, d)
 Measure = Callable[[np.ndarray, Sequence[str], float], Mapping[str, np.ndarray]]  # of clips, prompts, fps: (b,) each

@@ -21,9 +21,9 @@ from ivmix.evaluation.benchmark import Benchmark, DrawnReference
 from ivmix.evaluation.design import Design
 from ivmix.evaluation.jobs import Maker, Measured
 from ivmix.evaluation.legend import Column, bullets
-from ivmix.evaluation.moments import as_features
-from ivmix.evaluation.reference import RESAMPLES, Reference
-from ivmix.evaluation.statistics import interval
+from ivmix.evaluation.metrics.moments import as_features
+from ivmix.evaluation.metrics.reference import RESAMPLES, Reference
+from ivmix.evaluation.metrics.statistics import interval
 from ivmix.progress import progress_bar
 
 SCHEMA = 1

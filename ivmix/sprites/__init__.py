@@ -1,1 +1,1 @@
-"""The embedded pair: a procedural world with exact ground truth, the recipe that trains on it, its measurement."""
+"""The embedded pair: a procedural world with exact ground truth, what is measured of its clips, how it is trained."""

@@ -14,7 +14,7 @@ from ivmix.evaluation.benchmark import Benchmark, DrawnReference
 from ivmix.evaluation.comparison import Scorer
 from ivmix.evaluation.design import Design
 from ivmix.evaluation.legend import Column
-from ivmix.evaluation.video import (
+from ivmix.evaluation.metrics.video import (
     dynamic_degree,
     flow_score,
     frame_consistency,

@@ -29,7 +29,7 @@ MAIN = tuple(name for name, column in COLUMNS.items() if column.main)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("ivmix.evaluation.reference.RESAMPLES", 19)
+    monkeypatch.setattr("ivmix.evaluation.metrics.reference.RESAMPLES", 19)
 
 
 def measured(label, seed=0, shift=0.0, truth=False, n=32, d=6) -> Measured:
@@ -45,7 +45,7 @@ def measured(label, seed=0, shift=0.0, truth=False, n=32, d=6) -> Measured:
 def report(maker):
     arms = [measured("crisp clips", 1, truth=True), measured("base", 2), measured("same", 2), measured("other", 3, 0.8)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ivmix.evaluation.reference.RESAMPLES", 19)
+        patch.setattr("ivmix.evaluation.metrics.reference.RESAMPLES", 19)
         return summarise(arms, measured("reference", 9, truth=True, n=256).features, DESIGN, maker)
 
 

@@ -15,7 +15,7 @@ from ivmix.samplers.samplers import SAMPLERS
 from ivmix.samplers.solver_names import STOCHASTIC
 from ivmix.solvers import GuidanceRamp, Schedule
 from ivmix.solvers.schedules.spacings import Spacing
-from ivmix.sprites.recipe import DEFAULTS
+from ivmix.sprites.training.recipe import DEFAULTS
 
 KINDS = {"whole": int, "number": float, "text": str, "ramp": GuidanceRamp, "part": tuple[float, float]}
 NUMBERS = [(name, option) for name, option in OPTIONS.items() if option.kind in ("whole", "number")]

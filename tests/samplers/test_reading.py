@@ -26,7 +26,7 @@ from ivmix.solvers import (
     zsampling,
 )
 from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
-from ivmix.sprites.recipe import DEFAULTS
+from ivmix.sprites.training.recipe import DEFAULTS
 
 
 def guided(name: str) -> Guided:

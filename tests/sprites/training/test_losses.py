@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivmix.models import VAE
-from ivmix.sprites.losses import leak, levels, timesteps, two_shapes, v_loss
-from ivmix.sprites.networks import HALF_CONFIG
+from ivmix.sprites.training.losses import leak, levels, timesteps, two_shapes, v_loss
+from ivmix.sprites.training.networks import HALF_CONFIG
 from ivmix.sprites.world import parse
 
 CPU = torch.device("cpu")

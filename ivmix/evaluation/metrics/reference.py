@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ivmix.evaluation.distances import (
+from ivmix.evaluation.metrics.distances import (
     eigen_factor,
     frechet_distance,
     mean_of_pairs,
     polynomial_kernel,
     polynomial_mmd,
 )
-from ivmix.evaluation.moments import Moments
-from ivmix.evaluation.statistics import jackknife, paired_permutation
+from ivmix.evaluation.metrics.moments import Moments
+from ivmix.evaluation.metrics.statistics import jackknife, paired_permutation
 
 RESAMPLES = 199  # of a permutation test: p is 0.005 at least
 

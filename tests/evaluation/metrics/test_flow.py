@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ivmix.evaluation.flow import inside, lucas_kanade, traceable, warp
+from ivmix.evaluation.metrics.flow import inside, lucas_kanade, traceable, warp
 from ivmix.sprites.world import MOTIONS, SIZE, degrade, random_scenes, render, signed_distance
 
 

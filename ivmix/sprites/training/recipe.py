@@ -14,7 +14,8 @@ from torch import nn
 from ivmix.models import VAE
 from ivmix.pairs.description import FORMAT
 from ivmix.sprites.judge import Judge, JudgeConfig
-from ivmix.sprites.losses import (
+from ivmix.sprites.training.loop import Loss, Settings
+from ivmix.sprites.training.losses import (
     crisp_loss,
     detail_loss,
     half_loss,
@@ -24,7 +25,7 @@ from ivmix.sprites.losses import (
     vae_loss,
     video_loss,
 )
-from ivmix.sprites.networks import (
+from ivmix.sprites.training.networks import (
     HALF_CONFIG,
     IMAGE_CONFIG,
     SCHEDULE,
@@ -40,7 +41,6 @@ from ivmix.sprites.networks import (
     save_vae,
     video_network,
 )
-from ivmix.sprites.training import Loss, Settings
 from ivmix.sprites.world import FRAMES, SIZE
 
 

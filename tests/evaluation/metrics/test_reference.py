@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ivmix.evaluation.distances import frechet_of_features, polynomial_mmd
-from ivmix.evaluation.reference import Reference
-from ivmix.evaluation.statistics import jackknife, paired_permutation
+from ivmix.evaluation.metrics.distances import frechet_of_features, polynomial_mmd
+from ivmix.evaluation.metrics.reference import Reference
+from ivmix.evaluation.metrics.statistics import jackknife, paired_permutation
 
 CLUSTERS = [str(k % 6) for k in range(24)]
 
@@ -29,7 +29,7 @@ def test_quick_distances_are_the_plain_ones(n, d):
 
 
 def test_errors_and_p_values_are_those_of_the_plain_distances(monkeypatch):
-    monkeypatch.setattr("ivmix.evaluation.reference.RESAMPLES", 39)
+    monkeypatch.setattr("ivmix.evaluation.metrics.reference.RESAMPLES", 39)
     x, base, reference = features(24, 5, 1, 0.3), features(24, 5, 3), Reference(features(50, 5, 2))
     plain = [lambda v: frechet_of_features(v, reference.features), lambda v: polynomial_mmd(v, reference.features)]
     errors = [jackknife(distance, x.numpy(), CLUSTERS) for distance in plain]
@@ -40,6 +40,6 @@ def test_errors_and_p_values_are_those_of_the_plain_distances(monkeypatch):
 
 
 def test_the_same_clips_twice_are_no_difference(monkeypatch):
-    monkeypatch.setattr("ivmix.evaluation.reference.RESAMPLES", 9)
+    monkeypatch.setattr("ivmix.evaluation.metrics.reference.RESAMPLES", 9)
     x, reference = features(24, 5, 1), Reference(features(50, 5, 2))
     assert reference.p_values(x, x, CLUSTERS) == (1.0, 1.0)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ivmix.evaluation.moments import Moments, as_features
+from ivmix.evaluation.metrics.moments import Moments, as_features
 
 Features = Tensor | np.ndarray  # (n, d)
 

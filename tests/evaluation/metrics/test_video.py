@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ivmix.evaluation import dynamic_degree, flow_score, frame_consistency, temporal_flickering, video, warping_error
+from ivmix.evaluation import dynamic_degree, flow_score, frame_consistency, temporal_flickering, warping_error
+from ivmix.evaluation.metrics import video
 from ivmix.media import to_frames
 from ivmix.sprites.measure import real_clips
 from ivmix.sprites.world import FRAMES, random_scenes, render

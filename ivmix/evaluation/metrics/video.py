@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ivmix.evaluation.flow import Flow, lucas_kanade, traceable, warp
+from ivmix.evaluation.metrics.flow import Flow, lucas_kanade, traceable, warp
 
 Frames = NDArray[np.uint8]  # b f h w c
 Scores = NDArray[np.float64]  # b

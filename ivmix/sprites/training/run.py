@@ -21,8 +21,8 @@ from ivmix.evaluation.run import evaluate
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
 from ivmix.sprites.benchmark import sprites
-from ivmix.sprites.recipe import STAGES, Stage, describe, describe_crisp
-from ivmix.sprites.training import read_log, train
+from ivmix.sprites.training.loop import read_log, train
+from ivmix.sprites.training.recipe import STAGES, Stage, describe, describe_crisp
 
 MARKER = "{}.done"  # in the run's folder, once a stage's network is saved in its pair folder
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ivmix.sprites.training import Settings, parameter_groups, rate_at, read_log, step_generator, train
+from ivmix.sprites.training.loop import Settings, parameter_groups, rate_at, read_log, step_generator, train
 
 
 def regression(network: nn.Module, generator: torch.Generator, progress: float):

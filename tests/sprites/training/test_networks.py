@@ -4,8 +4,8 @@ import torch
 
 from ivmix.models import VAE
 from ivmix.pairs.description import EMBEDDED
-from ivmix.sprites.losses import levels
-from ivmix.sprites.networks import HALF_CONFIG, averaging_video, grown_vae, save_half
+from ivmix.sprites.training.losses import levels
+from ivmix.sprites.training.networks import HALF_CONFIG, averaging_video, grown_vae, save_half
 
 CPU = torch.device("cpu")
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ivmix.models import VAE
 from ivmix.solvers import Schedule
 from ivmix.sprites.judge import judge_loss
-from ivmix.sprites.networks import HALF, SCHEDULE, half_vae, pair_vae
-from ivmix.sprites.training import Loss
+from ivmix.sprites.training.loop import Loss
+from ivmix.sprites.training.networks import HALF, SCHEDULE, half_vae, pair_vae
 from ivmix.sprites.world import FRAMES, SIZE, Scenes, all_captions, degrade, random_scenes, render
 
 

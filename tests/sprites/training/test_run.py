@@ -13,9 +13,9 @@ from ivmix.models.json_files import read_json
 from ivmix.pairs.description import EMBEDDED
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.sprites.measure import Scores, real_clips
-from ivmix.sprites.recipe import DEFAULTS, STAGES, describe, describe_crisp
-from ivmix.sprites.train import run_stage
-from ivmix.sprites.training import read_log
+from ivmix.sprites.training.loop import read_log
+from ivmix.sprites.training.recipe import DEFAULTS, STAGES, describe, describe_crisp
+from ivmix.sprites.training.run import run_stage
 
 CPU = torch.device("cpu")
 

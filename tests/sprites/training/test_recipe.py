@@ -1,6 +1,6 @@
 """The order of the recipe."""
 
-from ivmix.sprites.recipe import STAGES
+from ivmix.sprites.training.recipe import STAGES
 
 
 def test_a_stage_needs_stages_before_it():
