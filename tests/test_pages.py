@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import runpy
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from ivmix.evaluation.arms import ARMS, core_arms, full_arms
 from ivmix.evaluation.report import Estimate, distance_text, evaluations, plus_minus
 from ivmix.pairs.description import EMBEDDED, PUBLIC
 from ivmix.pairs.pair import fingerprint
+from ivmix.samplers.samplers import SAMPLERS
 from ivmix.samplers.solver_names import SOLVERS
 from ivmix.sprites.benchmark import COLUMNS
 from ivmix.sprites.measure import load_judge
@@ -167,6 +169,7 @@ def cell(arm: Mapping[str, Any], column: str) -> str:
 @pytest.mark.parametrize(
     ("page", "head", "section", "data"),
     [
+        ("README.md", "sampler", "What was measured", "core.json"),
         ("notebooks/results.md", "sampler", "Every sampler", "core.json"),
         ("notebooks/results.md", "sampler", "Every pattern", "full.json"),
         ("notebooks/video_to_video.md", "64 clips", "What was measured", "07_edit.json"),
@@ -223,6 +226,20 @@ def test_the_table_of_solvers_is_what_their_classes_say():
     assert listed == {name: (solver.order, solver.stages) for name, solver in SOLVERS.items()}
 
 
-def test_the_table_of_pairs_has_every_pair():
-    names = [row[0].strip("`") for row in table("notebooks/public_checkpoints.md", "pair")[1]]
+@pytest.mark.parametrize(("page", "head"), [("README.md", "`--pair`"), ("notebooks/public_checkpoints.md", "pair")])
+def test_the_table_of_pairs_has_every_pair(page, head):
+    names = [name for row in table(page, head)[1] for name in re.findall("`(.+?)`", row[0])]
     assert sorted(names) == sorted([*EMBEDDED, *PUBLIC])
+
+
+@pytest.mark.slow
+def test_what_public_pairs_need_is_what_is_counted_from_their_key_lists():
+    needs = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "pair_costs.py"))["needs"]
+    rows = {row[0].strip("`"): row for row in table("README.md", "`--pair`")[1]}
+    for name in PUBLIC:
+        assert tuple(rows[name][3:5]) == needs(name), name
+
+
+def test_the_readme_s_table_of_samplers_has_every_sampler():
+    names = [name for row in table("README.md", "`--sampler`")[1] for name in re.findall("`(.+?)`", row[0])]
+    assert sorted(names) == sorted(SAMPLERS)
