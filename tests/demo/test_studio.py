@@ -1,10 +1,12 @@
 """What pages share: runs told step by step, one model at a time, records of what can be drawn here, a door."""
 
+import asyncio
 import json
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from ivmix.demo.draw import Clip, Note, Step, Table
 from ivmix.demo.form import Form, default_form
 from ivmix.demo.line import Cancelled
 from ivmix.demo.markup import figure, notice, said
-from ivmix.demo.serve import PORT, listening
+from ivmix.demo.serve import PORT, guarded, listening
 from ivmix.demo.studio import Studio
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.pairs.swaps import Swaps
@@ -77,7 +79,16 @@ def test_whoever_leaves_takes_their_clips_along_and_nobody_elses(studio, tmp_pat
     for owner in ("me", "you"):
         list(studio.run(owner, "sample", form()))
     studio.leave("me")
-    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.mp4")] == ["you"]
+    assert [path.parents[1] for path in tmp_path.rglob("*.mp4")] == [studio.place("you")]
+
+
+def test_whoever_calls_itself_a_path_has_its_clips_where_others_have_theirs_and_removes_no_other(studio, tmp_path):
+    for owner in ("..", "", str(tmp_path / "elsewhere")):
+        *_, clip = studio.run(owner, "sample", form(steps="1"))
+        assert clip.video.parents[2] == tmp_path
+        (kept := tmp_path / "kept").touch()
+        studio.leave(owner)
+        assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_another_pair_is_loaded_when_it_is_drawn_with_and_one_that_cannot_be_leaves_the_first_usable(studio):
@@ -139,6 +150,32 @@ def test_a_port_that_is_taken_is_refused_and_without_one_the_next_free_is_found(
             pass  # somebody else has it
         with listening(None) as door:
             assert door.getsockname()[1] > PORT
+
+
+def test_other_sites_pages_and_names_are_refused_before_the_page_hears_of_them():
+    pytest.importorskip("starlette", reason="THE GUARD IS NOT TESTED: there is no gradio")
+    heard, sent = [], list[dict[str, Any]]()
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        heard.append(scope)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    def status(**headers: str) -> int | None:
+        sent.clear()
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": raw}
+        asyncio.run(guarded(page)(scope, None, send))
+        return sent[0]["status"] if sent else None
+
+    here = "127.0.0.1:7860"
+    assert (status(host=here), status(host=here, origin=f"http://{here}")) == (None, None)
+    assert len(heard) == 2
+    for origin in ("http://example.org", "null", "http://127.0.0.1:8888", f"https://{here}"):
+        assert status(host=here, origin=origin) == 403
+    assert status(host="example.org") == 400
+    assert len(heard) == 2
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
