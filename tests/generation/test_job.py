@@ -1,5 +1,6 @@
 """A call is resolved and checked before anything is sampled: what cannot be is one line that names the argument."""
 
+import re
 from inspect import signature
 
 import numpy as np
@@ -20,6 +21,17 @@ def test_what_a_call_takes_is_declared_once_and_shown_by_both_methods():
         this, *shown = signature(method).parameters.values()
         assert (this.name, shown) == ("self", declared)
     assert tuple(p.name for p in declared if p.kind is p.KEYWORD_ONLY) == KEYWORDS
+
+
+def test_a_call_without_a_prompt_or_with_two_is_told_so_by_its_own_name(model):
+    for call, name in ((model, "TextToVideo.__call__()"), (model.record, "TextToVideo.record()")):
+        for given, named, said in (
+            ((), {"steps": 2}, "missing a required argument: 'prompts'"),
+            (PROMPTS[:2], {}, "too many positional arguments"),
+            (PROMPTS[:1], {"prompts": PROMPTS[1]}, "multiple values for argument 'prompts'"),
+        ):
+            with pytest.raises(TypeError, match=f"^{re.escape(f'{name}: {said}')}$"):
+                call(*given, **named)
 
 
 def test_a_name_that_is_no_argument_is_answered_with_all_that_are(model):
