@@ -1,9 +1,11 @@
 """What pages share: runs told step by step, one model at a time, records of what can be drawn here, a door."""
 
 import asyncio
+import gc
 import json
 import socket
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,9 @@ def test_a_comparison_tells_a_clip_a_sampler_and_says_why_it_is_not_measured(stu
 def test_what_cannot_be_compared_is_found_before_the_first_clip(studio):
     with pytest.raises(ValueError, match="outside the vocabulary"):
         next(studio.run("me", "compare", form("a purple circle moving left")))
+    own = default_form("sprites", RED, sampler="mixture")  # which is drawn last
+    with pytest.raises(ValueError, match="image_weight=2"):
+        next(studio.run("me", "compare", Form(own.facts, own.options | {"image_weight": "2"})))
 
 
 def test_what_the_model_warns_of_is_told(studio):
@@ -99,6 +104,22 @@ def test_another_pair_is_loaded_when_it_is_drawn_with_and_one_that_cannot_be_lea
     with pytest.raises(ValueError, match="no-such-pair"):
         list(studio.run("me", "sample", broken))
     assert isinstance(list(studio.run("me", "sample", form()))[-1], Clip)
+
+
+def test_one_model_lies_in_memory_at_a_time(tmp_path):
+    models, beside = weakref.WeakSet[TextToVideo](), list[int]()
+
+    def load(pair: str) -> TextToVideo:
+        gc.collect()
+        beside.append(len(models))
+        models.add(model := TextToVideo.from_pair(pair, "cpu"))
+        return model
+
+    studio = Studio(load, "sprites", tmp_path)
+    for pair in ("sprites", "sprites-crisp", "sprites"):
+        list(studio.run("me", "sample", form(steps="1", pair=pair)))
+    studio.line.close()
+    assert beside == [0, 0, 0]
 
 
 def test_a_record_of_other_models_or_another_machine_is_refused_or_remarked_upon(studio, tmp_path):

@@ -44,6 +44,9 @@ def test_a_warning_of_a_call_points_to_the_line_that_made_it(model):
         with pytest.warns(UserWarning, match="image_frames has no effect") as caught:
             call(PROMPTS[0], sampler="ddim", steps=1, image_frames=2, **SMALL)
         assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(UserWarning, match="none of 2 steps mixes") as caught:
+        model(PROMPTS[0], sampler="zigzag", steps=2, **SMALL)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_one_clip_at_a_time_is_drawn_on_the_cpu_unless_told(model):
