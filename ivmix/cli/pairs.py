@@ -46,12 +46,13 @@ def run(options: argparse.Namespace) -> None:
 
 def about(name: str, raw: dict[str, Any], folder: Path) -> list[str]:
     """What a pair is, and what it needs."""
+    from ivmix.models.quoting import printable
     from ivmix.pairs.description import EMBEDDED
     from ivmix.pairs.parts import named
 
     size = f"{raw['frames']} frames of {raw['height']}x{raw['width']}, default sampler {raw['defaults']['sampler']}"
-    lines = [f"{name}: {size}", *(f"  {raw[note]}" for note in ("about", "authors") if note in raw)]
-    licence, hub = raw.get("licence", "licence not said"), [s for _, s in named(raw) if s.startswith("hub:")]
+    lines = [f"{name}: {size}", *(f"  {printable(raw[note])}" for note in ("about", "authors") if note in raw)]
+    licence, hub = printable(raw.get("licence", "licence not said")), [s for _, s in named(raw) if s.startswith("hub:")]
     if not hub:
         weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         where = "embedded, " if name in EMBEDDED else ""
@@ -59,7 +60,7 @@ def about(name: str, raw: dict[str, Any], folder: Path) -> list[str]:
     pinned = all("@" in source for source in hub)
     lines.append(f"  {licence}{'' if pinned else '; no revision is pinned: the newest is taken'}")
     for source, known in raw.get("files", {}).items():
-        entry = source + (f" ({known['variant']})" if "variant" in known else "")
+        entry = printable(source + (f" ({known['variant']})" if "variant" in known else ""))
         size = f"{known['bytes'] / 1e9:.2g} GB" if "bytes" in known else "size not known here"
         lines.append(f"  {entry}, {size}")
     return lines
@@ -67,11 +68,12 @@ def about(name: str, raw: dict[str, Any], folder: Path) -> list[str]:
 
 def defaults(raw: dict[str, Any]) -> list[str]:
     """What a run of each sampler is told by default, as flags of `ivmix sample`."""
+    from ivmix.models.quoting import printable
     from ivmix.samplers.reading import completed, written
 
     lines = [f"Defaults: --sampler {raw['defaults']['sampler']} --frames {raw['frames']} "
              f"--size {raw['height']}x{raw['width']} --fps {raw['fps']:g} "
-             f"--negative-prompt {quote(raw['defaults']['negative_prompt'])}; and by sampler"]  # fmt: skip
+             f"--negative-prompt {printable(quote(raw['defaults']['negative_prompt']))}; and by sampler"]  # fmt: skip
     for sampler, options in completed(raw["defaults"]).items():
         flags = (f"{flag(name)} {written(value)}" for name, value in options.items() if value is not None)
         lines.append(f"  {sampler:<10} {' '.join(flags)}")

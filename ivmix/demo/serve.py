@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 HOST, PORT, TRIED = "127.0.0.1", 7860, 100
 # A page that may ask nobody but its own server, whatever is in it.
-POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; base-uri 'self'; "
+    "form-action 'self'"
+)
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read when gradio is imported
 
 
@@ -77,10 +80,14 @@ def running(app: Any, door: socket.socket) -> Iterator[threading.Thread]:
 
 
 def guarded(app: Any) -> Any:
-    """The application, with POLICY in every answer, and none to who calls it by the name of another machine."""
+    """The application, with POLICY in every answer, and none to who calls it by the name of another machine, or from
+    the page of another site."""
+    from starlette.datastructures import Headers
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import PlainTextResponse
 
-    inner = TrustedHostMiddleware(app, [HOST, "localhost"])
+    here = TrustedHostMiddleware(app, [HOST, "localhost"])
+    refused = PlainTextResponse("Invalid origin header", status_code=403)
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         async def with_policy(message: Any) -> None:
@@ -88,6 +95,8 @@ def guarded(app: Any) -> Any:
                 message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
             await send(message)
 
-        await inner(scope, receive, with_policy)
+        headers = Headers(raw=scope.get("headers", []))  # none of the server's own beginning and end
+        own = headers.get("origin") in (None, f"http://{headers.get('host')}")
+        await (here if own else refused)(scope, receive, with_policy)
 
     return answer

@@ -1,5 +1,6 @@
 """What all open pages share: the model, the line before it, and a folder for what is drawn."""
 
+import hashlib
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ class Studio:
 
     def run(self, owner: str, button: str, form: Form) -> Iterator[object]:
         """What a button tells, see `ivmix.demo.draw`, and of the line before it, see `Line.run`."""
-        folder = self.folder / owner / secrets.token_hex(4)
+        folder = self.place(owner) / secrets.token_hex(4)
 
         def work(tell: Tell) -> None:
             model = self._model(form.pair, tell)
@@ -62,7 +63,11 @@ class Studio:
     def leave(self, owner: str) -> None:
         """Cancels the runs of a page that was closed, and removes its clips."""
         self.line.cancel(owner)
-        shutil.rmtree(self.folder / owner, ignore_errors=True)
+        shutil.rmtree(self.place(owner), ignore_errors=True)
+
+    def place(self, owner: str) -> Path:
+        """Where an owner's clips lie: a folder of our own naming, as who calls the server may be called "..", too."""
+        return self.folder / hashlib.sha256(owner.encode()).hexdigest()[:16]
 
     def _model(self, pair: str, tell: Tell) -> TextToVideo:
         if self._loaded is None or self._loaded[0] != pair:

@@ -30,16 +30,22 @@ def called_by(
     is what `help`, editors and type checkers show of the method."""
 
     def of_call(method: Callable[["TextToVideo", Job], R]) -> Callable[Concatenate["TextToVideo", P], R]:
+        this, _ = signature(method).parameters.values()
+        _, *taken = signature(make).parameters.values()
+        shown = signature(method).replace(parameters=[this, *taken])
+
         @wraps(method)
         def called(self: "TextToVideo", /, *arguments: P.args, **named: P.kwargs) -> R:
+            try:
+                shown.bind(self, *arguments, **named)
+            except TypeError as error:  # as Python says it, of this method instead of `make`
+                raise TypeError(f"{method.__qualname__}(): {error}") from None
             job = make(self.pair, *arguments, **named)
             for note in job.notes:
                 warnings.warn(note, stacklevel=2)
             return method(self, job)
 
-        shown, (this, _) = signature(method), signature(method).parameters.values()
-        _, *taken = signature(make).parameters.values()
-        called.__signature__ = shown.replace(parameters=[this, *taken])  # type: ignore[attr-defined]
+        called.__signature__ = shown  # type: ignore[attr-defined]
         return called
 
     return of_call

@@ -1,6 +1,7 @@
 """The help of every command: what it shows, and that its examples are commands."""
 
 import argparse
+import json
 import re
 import shlex
 import subprocess
@@ -99,3 +100,15 @@ def test_the_flags_that_pairs_shows_ask_for_what_is_drawn_without_them(pair, cap
         given = {option: getattr(options, option) for option in ("sampler", *OPTIONS)}
         asked = sampling({"sampler": name, name: {}}, given)
         assert asked.to_dict() == sampling(defaults, {"sampler": name}).to_dict()
+
+
+def test_what_a_strangers_pair_says_of_itself_commands_no_terminal(tmp_path, capsys):
+    raw = json.loads((EMBEDDED["sprites"] / "pair.json").read_text())
+    bad = "\x1b[2J"
+    raw |= {"about": bad, "authors": bad, "licence": bad}
+    raw["defaults"]["negative_prompt"] = bad
+    (tmp_path / "pair.json").write_text(json.dumps(raw))
+    assert main(["pairs", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\\x1b[2J") == 4
+    assert "\x1b" not in said

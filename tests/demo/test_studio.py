@@ -1,10 +1,14 @@
 """What pages share: runs told step by step, one model at a time, records of what can be drawn here, a door."""
 
+import asyncio
+import gc
 import json
 import socket
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +17,7 @@ from ivmix.demo.draw import Clip, Note, Step, Table
 from ivmix.demo.form import Form, default_form
 from ivmix.demo.line import Cancelled
 from ivmix.demo.markup import figure, notice, said
-from ivmix.demo.serve import PORT, listening
+from ivmix.demo.serve import PORT, guarded, listening
 from ivmix.demo.studio import Studio
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.pairs.swaps import Swaps
@@ -54,6 +58,9 @@ def test_a_comparison_tells_a_clip_a_sampler_and_says_why_it_is_not_measured(stu
 def test_what_cannot_be_compared_is_found_before_the_first_clip(studio):
     with pytest.raises(ValueError, match="outside the vocabulary"):
         next(studio.run("me", "compare", form("a purple circle moving left")))
+    own = default_form("sprites", RED, sampler="mixture")  # which is drawn last
+    with pytest.raises(ValueError, match="image_weight=2"):
+        next(studio.run("me", "compare", Form(own.facts, own.options | {"image_weight": "2"})))
 
 
 def test_what_the_model_warns_of_is_told(studio):
@@ -77,7 +84,16 @@ def test_whoever_leaves_takes_their_clips_along_and_nobody_elses(studio, tmp_pat
     for owner in ("me", "you"):
         list(studio.run(owner, "sample", form()))
     studio.leave("me")
-    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.mp4")] == ["you"]
+    assert [path.parents[1] for path in tmp_path.rglob("*.mp4")] == [studio.place("you")]
+
+
+def test_whoever_calls_itself_a_path_has_its_clips_where_others_have_theirs_and_removes_no_other(studio, tmp_path):
+    for owner in ("..", "", str(tmp_path / "elsewhere")):
+        *_, clip = studio.run(owner, "sample", form(steps="1"))
+        assert clip.video.parents[2] == tmp_path
+        (kept := tmp_path / "kept").touch()
+        studio.leave(owner)
+        assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_another_pair_is_loaded_when_it_is_drawn_with_and_one_that_cannot_be_leaves_the_first_usable(studio):
@@ -88,6 +104,22 @@ def test_another_pair_is_loaded_when_it_is_drawn_with_and_one_that_cannot_be_lea
     with pytest.raises(ValueError, match="no-such-pair"):
         list(studio.run("me", "sample", broken))
     assert isinstance(list(studio.run("me", "sample", form()))[-1], Clip)
+
+
+def test_one_model_lies_in_memory_at_a_time(tmp_path):
+    models, beside = weakref.WeakSet[TextToVideo](), list[int]()
+
+    def load(pair: str) -> TextToVideo:
+        gc.collect()
+        beside.append(len(models))
+        models.add(model := TextToVideo.from_pair(pair, "cpu"))
+        return model
+
+    studio = Studio(load, "sprites", tmp_path)
+    for pair in ("sprites", "sprites-crisp", "sprites"):
+        list(studio.run("me", "sample", form(steps="1", pair=pair)))
+    studio.line.close()
+    assert beside == [0, 0, 0]
 
 
 def test_a_record_of_other_models_or_another_machine_is_refused_or_remarked_upon(studio, tmp_path):
@@ -139,6 +171,32 @@ def test_a_port_that_is_taken_is_refused_and_without_one_the_next_free_is_found(
             pass  # somebody else has it
         with listening(None) as door:
             assert door.getsockname()[1] > PORT
+
+
+def test_other_sites_pages_and_names_are_refused_before_the_page_hears_of_them():
+    pytest.importorskip("starlette", reason="THE GUARD IS NOT TESTED: there is no gradio")
+    heard, sent = [], list[dict[str, Any]]()
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        heard.append(scope)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    def status(**headers: str) -> int | None:
+        sent.clear()
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": raw}
+        asyncio.run(guarded(page)(scope, None, send))
+        return sent[0]["status"] if sent else None
+
+    here = "127.0.0.1:7860"
+    assert (status(host=here), status(host=here, origin=f"http://{here}")) == (None, None)
+    assert len(heard) == 2
+    for origin in ("http://example.org", "null", "http://127.0.0.1:8888", f"https://{here}"):
+        assert status(host=here, origin=origin) == 403
+    assert status(host="example.org") == 400
+    assert len(heard) == 2
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):

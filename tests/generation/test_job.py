@@ -1,5 +1,6 @@
 """A call is resolved and checked before anything is sampled: what cannot be is one line that names the argument."""
 
+import re
 from inspect import signature
 
 import numpy as np
@@ -22,6 +23,17 @@ def test_what_a_call_takes_is_declared_once_and_shown_by_both_methods():
     assert tuple(p.name for p in declared if p.kind is p.KEYWORD_ONLY) == KEYWORDS
 
 
+def test_a_call_without_a_prompt_or_with_two_is_told_so_by_its_own_name(model):
+    for call, name in ((model, "TextToVideo.__call__()"), (model.record, "TextToVideo.record()")):
+        for given, named, said in (
+            ((), {"steps": 2}, "missing a required argument: 'prompts'"),
+            (PROMPTS[:2], {}, "too many positional arguments"),
+            (PROMPTS[:1], {"prompts": PROMPTS[1]}, "multiple values for argument 'prompts'"),
+        ):
+            with pytest.raises(TypeError, match=f"^{re.escape(f'{name}: {said}')}$"):
+                call(*given, **named)
+
+
 def test_a_name_that_is_no_argument_is_answered_with_all_that_are(model):
     with pytest.raises(ValueError, match=f"option 'qqqqqqq' is not known: expected {', '.join(KEYWORDS)}, sampler, "):
         model.record(PROMPTS[0], qqqqqqq=1)
@@ -32,6 +44,9 @@ def test_a_warning_of_a_call_points_to_the_line_that_made_it(model):
         with pytest.warns(UserWarning, match="image_frames has no effect") as caught:
             call(PROMPTS[0], sampler="ddim", steps=1, image_frames=2, **SMALL)
         assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(UserWarning, match="none of 2 steps mixes") as caught:
+        model(PROMPTS[0], sampler="zigzag", steps=2, **SMALL)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_one_clip_at_a_time_is_drawn_on_the_cpu_unless_told(model):
