@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -54,7 +55,10 @@ class Server:
             "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         command = [sys.executable, "-m", "ivmix", "demo", "--port", "0", "--device", "cpu", *options]
-        self._process = subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True)
+        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore it
+        self._process = subprocess.Popen(
+            command, env=self.environment, stderr=subprocess.PIPE, text=True, preexec_fn=listen
+        )
         assert self._process.stderr is not None
         self.address = self._process.stderr.readline().partition(" ")[0].strip()
         assert self.address.startswith("http://127.0.0.1:"), self.address + self._process.stderr.read()
