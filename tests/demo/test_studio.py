@@ -5,6 +5,7 @@ import gc
 import json
 import socket
 import sys
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from ivmix.cli import main
-from ivmix.demo.draw import Clip, Note, Step, Table
+from ivmix.demo.draw import Clip, Note, Step, Table, noting
 from ivmix.demo.form import Form, default_form
 from ivmix.demo.line import Cancelled
 from ivmix.demo.markup import figure, notice, said
@@ -47,7 +48,8 @@ def test_a_run_tells_its_steps_and_its_clip_which_lies_beside_its_record(studio)
 
 
 def test_a_comparison_tells_a_clip_a_sampler_and_says_why_it_is_not_measured(studio):
-    told = list(studio.run("me", "compare", form()))
+    facts = form().facts | {"image_negative_prompt": "a blue cross"}  # said to no sampler without an image model
+    told = list(studio.run("me", "compare", Form(facts, form().options)))
     assert [event.sampler for event in told if isinstance(event, Clip)] == ["ddim", "image", "zigzag", "composite"]
     assert {(s.number, s.of) for s in told if isinstance(s, Step)} == {(k, 4) for k in (1, 2, 3, 4)}
     [note] = [event for event in told if isinstance(event, Note)]
@@ -69,6 +71,15 @@ def test_what_the_model_warns_of_is_told(studio):
     notes = [event.text for event in studio.run("me", "sample", zigzag) if isinstance(event, Note)]
     assert len(notes) == 1
     assert "none of 2 steps mixes" in notes[0]
+
+
+def test_a_warning_is_told_once_and_what_is_for_programmers_not_at_all():
+    told = list[object]()
+    with noting(told.append):
+        for _ in range(2):
+            warnings.warn("odd", stacklevel=1)
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert told == [Note("odd")]
 
 
 def test_a_cancelled_run_stops_at_the_next_step_and_leaves_no_clip(studio, tmp_path):

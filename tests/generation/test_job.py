@@ -53,7 +53,13 @@ def test_one_clip_at_a_time_is_drawn_on_the_cpu_unless_told(model):
     record = model.record(PROMPTS, sampler="ddim")
     assert record.batch_sizes == [1] * len(PROMPTS)
     assert model.record(PROMPTS, sampler="ddim", batch_size=2).batch_sizes == [2, 2, 1]
-    assert model.record(PROMPTS, sampler="ddim", batch_size=64).batch_sizes == [3, 3, 3]
+    assert model.record(PROMPTS, sampler="ddim", batch_size=10**9).batch_sizes == [3, 3, 3]
+
+
+def test_what_no_memory_holds_is_refused_before_anything_is_sampled(model):
+    for call in (model, model.record):
+        with pytest.raises(ValueError, match=r"1 x 8 frames of 64x10000000 need at least .* and cpu has"):
+            call(PROMPTS[0], width=10**7)
 
 
 def test_a_record_is_had_without_sampling(model):

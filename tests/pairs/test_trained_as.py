@@ -14,6 +14,8 @@ from torch import nn
 
 from ivmix import TextToVideo
 from ivmix.cli import main
+from ivmix.generation.announcements import announcements
+from ivmix.generation.job import make_job
 from ivmix.models import UNet, UNetConfig
 from ivmix.models.checkpoints.load import load_unet
 from ivmix.pairs.description import EMBEDDED, describe
@@ -163,9 +165,11 @@ def test_a_model_that_predicts_epsilon_does_not_begin_at_zero_terminal_snr() -> 
         model.record(RED, **QUICK)
     assert model(RED, **QUICK, spacing="leading").latents.isfinite().all()
     both = Swaps(image_prediction="epsilon", image_schedule="zero-snr", video_schedule="zero-snr")
+    model = TextToVideo.from_pair("sprites", swaps=both)
     with pytest.warns(UserWarning, match="the video model takes 1 of 3 steps alone"):
-        result = TextToVideo.from_pair("sprites", swaps=both)(RED, **QUICK | {"sampler": "composite"})
+        result = model(RED, **QUICK | {"sampler": "composite"})
     assert result.latents.isfinite().all()
+    assert not [*announcements(make_job(model.pair, RED, **QUICK | {"sampler": "ddim"}))]  # which takes all of them
 
 
 def test_spacings_that_begin_at_the_schedule_s_end_say_that_it_is_infinite() -> None:
