@@ -35,7 +35,7 @@ STRANGERS: dict[str, Callable[[Path], object]] = {
     "a bare tensor": lambda path: torch.save(ROWS, path.with_suffix(".pt")),
     "a bare half tensor": lambda path: torch.save(ROWS.half(), path.with_suffix(".pth")),
     "one of a name": lambda path: torch.save({"feats": ROWS, "epoch": 3}, path.with_suffix(".pt")),
-    "one among others": lambda path: save_file({"features": ROWS, "x": ROWS[0].clone()}, path.with_suffix(".safetensors")),
+    "one of many": lambda path: save_file({"features": ROWS, "x": torch.ones(1)}, path.with_suffix(".safetensors")),
 }
 
 
