@@ -102,7 +102,7 @@ def floor(
     """Of `clips` real clips; or None and why there is none. Features are (m, d) and (n, d) float64."""
     rng = np.random.default_rng(0)
     if pool is not None:
-        others = pool[torch.cdist(pool, real).min(1).values > SAME * pool.norm(dim=1)]
+        others = without(pool, real)
         if len(others) < clips:
             return None, f"the pool holds {len(others)} clips that the reference does not, {clips} are needed"
         against = [real] * draws
@@ -114,6 +114,11 @@ def floor(
         return None, f"it takes twice {clips} real clips, or a pool of others; the reference has {len(real)}"
     values = [protocol.distance(a, b) for a, b in zip(against, drawn, strict=True)]
     return Floor.of(values, clips, len(against[0])), ""
+
+
+def without(pool: Tensor, real: Tensor) -> Tensor:
+    """Features (k, d) of `pool` (n, d) that are no clip of `real` (m, d)."""
+    return pool[torch.cdist(pool, real).min(1).values > SAME * pool.norm(dim=1)]
 
 
 def caveats(protocol: Protocol, real: int, fakes: Sequence[int], length: int) -> list[str]:
