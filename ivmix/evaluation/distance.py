@@ -40,6 +40,8 @@ class Floor:
 
 @dataclass(frozen=True)
 class Distance:
+    """What `measure_distance` finds: the value by a protocol, and what it is read beside."""
+
     protocol: Protocol
     value: float  # by the protocol, the mean of parts
     parts: tuple[float, ...]
@@ -118,7 +120,8 @@ def floor(
 
 def without(pool: Tensor, real: Tensor) -> Tensor:
     """Features (k, d) of `pool` (n, d) that are no clip of `real` (m, d)."""
-    return pool[torch.cdist(pool, real).min(1).values > SAME * pool.norm(dim=1)]
+    nearest = torch.cat([torch.cdist(part, real).min(1).values for part in pool.split(1024)])
+    return pool[nearest > SAME * pool.norm(dim=1)]
 
 
 def caveats(protocol: Protocol, real: int, fakes: Sequence[int], length: int) -> list[str]:

@@ -22,6 +22,7 @@ from ivmix.models.quoting import printable, short
 NAME = "features"  # of the tensor in a file
 SUFFIXES = (".safetensors", ".npy", ".pt", ".pth", ".bin", ".ckpt")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LARGEST = 1e8  # of a feature: networks give thousands at most, and products of covariances must fit float32
 LARGEST_HEADER = 10_000  # bytes that NumPy may parse of a .npy
 
 
@@ -34,7 +35,8 @@ class FeatureSet:
     >>> FeatureSet.merge([a, b]).ids
     ('left', 'right', 'up')
 
-    ValueError for other shapes, no features at all, NaN or infinite ones, as many ids as are no rows, or one twice.
+    ValueError for other shapes, no features at all, NaN, infinite or huge ones, another number of ids than rows, or an
+    id that occurs twice.
     """
 
     features: Tensor
@@ -48,6 +50,8 @@ class FeatureSet:
             raise ValueError(f"features is {self.features.dtype} {shape}: expected floating (n, d), one row a clip")
         if rows := int((~self.features.isfinite().all(1)).sum()):
             raise ValueError(f"{rows} of {shape[0]} features hold NaN or infinity: find the clips that gave them")
+        if (largest := float(self.features.abs().max())) > LARGEST:
+            raise ValueError(f"features reach {largest:.3g}: expected {LARGEST:g} at most, as networks give them")
         if self.ids and len(self.ids) != shape[0]:
             raise ValueError(f"{len(self.ids)} ids for {shape[0]} features: expected one a row, or none")
         if len(set(self.ids)) != len(self.ids):

@@ -100,6 +100,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "not a table": ("x.npy", lambda path: np.save(path, np.ones(3)), r"float64 \(3,\): expected floating \(n, d\)"),
     "no rows": ("x.pt", lambda path: torch.save(torch.zeros(0, 3), path), r"\(0, 3\): expected floating"),
     "NaN": ("x.pt", lambda path: torch.save(torch.full((2, 3), float("nan")), path), "2 of 2 features hold NaN"),
+    "noise": ("x.pt", lambda path: torch.save(1e30 * ROWS, path), r"features reach 1.1e\+31: expected 1e\+08 at most"),
     "several": ("x.pt", lambda path: torch.save({"a": ROWS, "b": ROWS}, path), "holds a, b: expected one tensor"),
     "zip": ("x.pt", lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"), "not a readable torch file"),
     "ids": ("x.safetensors", with_ids('["a"]'), "1 ids for 4 features"),
