@@ -48,7 +48,7 @@ INSIDE = {  # what has no front door and is used from its own file
     "ivmix.evaluation.features": ("FeatureSet",),
     "ivmix.evaluation.distance": ("Distance", "Floor", "measure_distance"),
     "ivmix.evaluation.paper": ("metrics", "tables"),
-    "ivmix.evaluation.metrics.protocols": ("Protocol", "PROTOCOLS"),
+    "ivmix.evaluation.metrics.protocols": ("Protocol",),
     "ivmix.evaluation.metrics.chronomagic": ("Coherence", "incoherence", "metamorphosis", "mean_of_parts"),
     "ivmix.evaluation.metrics.vbench": ("totals",),
     "ivmix.sprites.benchmark": ("sprites", "scorer"),

@@ -67,7 +67,7 @@ def measure_distance(
     names: Sequence[str] = (),
     draws: int = DRAWS,
 ) -> Distance:
-    """Each of `fakes` against `real`, and the mean.
+    """How far each of `fakes` is from `real` by `protocol`, and the mean.
 
     The floor is of as many clips as the first of `fakes` has: drawn of `pool`, other real clips, against `real`, or
     drawn of `real` against its rest where that is as large. Errors are of full sets, from leaving out a clip of every

@@ -46,6 +46,7 @@ class Table:
 
 @cache
 def metrics() -> Mapping[str, Metric]:
+    """What is published of the benchmarks, by the names that rows have for it."""
     return {
         name: Metric(**{**raw, "doubts": tuple(raw["doubts"])}) for name, raw in read_json(FILE)["columns"].items()
     }  # fmt: skip
@@ -53,7 +54,7 @@ def metrics() -> Mapping[str, Metric]:
 
 @cache
 def tables(benchmark: str | None = None) -> tuple[Table, ...]:
-    """All, or those of one benchmark, the paper's first.
+    """What is published, all or of one benchmark, the paper's tables first. ValueError for one that is none.
 
     >>> (paper, board) = tables("chronomagic-150")
     >>> ours = next(row for row in paper.rows if (row.model, row.method) == ("AnimateDiff", "IV-mixed"))

@@ -120,7 +120,7 @@ def metamorphosis(logits: Tensor) -> Metamorphosis:
 
 
 def mean_of_parts(parts: Sequence[Sequence[float] | NDArray[np.float64]]) -> float:
-    """Of every part's clips, then of parts. ValueError for a part without clips."""
+    """The mean of every part's clips, and then of parts. ValueError for a part without clips."""
     if not parts or any(len(part) == 0 for part in parts):
         raise ValueError(f"parts hold {[len(part) for part in parts]} clips: expected one or more in each")
     return float(np.mean([np.mean(part) for part in parts]))
