@@ -31,7 +31,7 @@ class Totals:
 
 
 def totals(scores: Mapping[str, float]) -> Totals:
-    """VBench's totals of scores by dimension. A missing one counts as 0, as in VBench's code, so that totals of a few dimensions say
+    """VBench's totals of scores by dimension. A missing one counts as 0, as in its code, so that totals of a few say
     little (`Totals.missing`). ValueError for a dimension that is none."""
     known = QUALITY | SEMANTIC
     check_keys(scores, known, (), "scores")
