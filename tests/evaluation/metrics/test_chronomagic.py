@@ -29,20 +29,22 @@ def test_a_point_is_missing_unless_it_went_on_as_in_the_first_half():
     tracks[6:, 4, 0] = 0  # there
     tracks[6:, 5] = torch.tensor([0.0, 3.0])  # across
     assert missing_points(tracks, visible).tolist() == pytest.approx([0] * 6 + [0.6] * 2)
+    turning = torch.tensor([0.0, 1, 1, -1, 4, -1, -2, -3])[:, None, None] * torch.ones(10, 2)
+    assert missing_points(turning, visible)[7] == 1  # in the middle, frame 4, it was on the other side
     still, unseen = torch.zeros(8, 10, 2), torch.zeros(8, 10, dtype=torch.bool)
     assert missing_points(still, unseen).tolist() == [1] * 8  # no way to go on
 
 
 def test_the_sum_is_its_five_terms():
     still, visible = torch.zeros(5, 10, 2), torch.ones(5, 10)
-    visible[2:, :3] = 0  # 0.3 are missing from frame 2 on
-    visible[4, 3] = 0  # and 0.1 more at the end
+    visible[2, :3] = 0
+    visible[3, :4] = 0
     total, terms = incoherence(still, visible)
-    changes = [0, 0.3, 0, 0.1]
+    changes = [0, 0.3, 0.1, 0.4]  # the last of points that are seen again
     expected = {
-        "missing": 0.35 * np.mean([0, 0, 0.3, 0.3, 0.4]) / 0.9368749856948853,
+        "missing": 0.35 * np.mean([0, 0, 0.3, 0.4, 0]) / 0.9368749856948853,
         "deviation": 0.25 * np.std(changes, ddof=1) / 0.8997353911399841,
-        "cut frames": 0.15 * (1 / 5) / 0.625, "cuts": 0.15 * 1 / 20, "largest change": 0.10 * 0.3,
+        "cut frames": 0.15 * (2 / 5) / 0.625, "cuts": 0.15 * 2 / 20, "largest change": 0.10 * 0.4,
     }  # fmt: skip
     assert terms == pytest.approx(expected, rel=1e-6)
     assert total == pytest.approx(sum(expected.values()))

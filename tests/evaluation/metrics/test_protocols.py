@@ -59,7 +59,7 @@ BY_DEFINITION: dict[str, tuple[Distance, float]] = {
 @pytest.fixture
 def rows() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return rng.normal(size=(330, 12)) + 0.2, rng.normal(size=(330, 12)) @ rng.normal(size=(12, 12))
+    return rng.normal(size=(1100, 12)) + 0.2, rng.normal(size=(1100, 12)) @ rng.normal(size=(12, 12))
 
 
 def taken(protocol: Protocol, x: np.ndarray, y: np.ndarray) -> float:
@@ -67,7 +67,7 @@ def taken(protocol: Protocol, x: np.ndarray, y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-@pytest.mark.parametrize("others", [330, 150, 40])
+@pytest.mark.parametrize("others", [1100, 330, 40])
 def test_a_protocols_number_is_that_of_its_definition(name, others, rows):
     distance, tolerance = BY_DEFINITION[name]
     x, y = rows[0], rows[1][:others]
