@@ -42,11 +42,12 @@ DTYPES = {
 }  # fmt: skip
 
 
-def read_state(path: Path | str) -> dict[str, Tensor]:
+def read_state(path: Path | str, bare: str | None = None) -> dict[str, Tensor]:
     """The tensors of one file by name, memory-mapped and as stored; `path` may be an index of shards (`*.index.json`).
 
-    What trainers wrap around a state dict is taken off, and what is no tensor left out. Raises FileNotFoundError, or
-    ValueError for anything that is no readable weight file, a pickle that wants classes included.
+    What trainers wrap around a state dict is taken off, and what is no tensor left out. A tensor without a name, as
+    torch.save(tensor) writes it, gets the name `bare`, or is no state dict. Raises FileNotFoundError, or ValueError for
+    anything that is no readable weight file, a pickle that wants classes included.
     """
     path = Path(path)
     if path.suffix == ".json":
@@ -55,7 +56,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     if path.suffix == SAFETENSORS:
         return _stripped(_read_safetensors(path))
     if path.suffix in PICKLES:
-        return _stripped(_read_pickle(path))
+        return _stripped(_read_pickle(path, bare))
     raise ValueError(f"{path} is no weight file: expected a name in {SAFETENSORS}, {', '.join(PICKLES)} or .index.json")
 
 
@@ -160,7 +161,7 @@ def _not_weights(path: Path) -> str | None:
 # --- torch.save -----------------------------------------------------------------------------------------------------
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path, bare: str | None) -> dict[str, Tensor]:
     if hint := _not_weights(path):
         raise ValueError(_unreadable(path, hint))
     _check_zip(path)
@@ -169,7 +170,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # pickle's, zip's and torch's errors: no list of them is complete
         said = str(error).partition("WeightsUnpickler error: ")[2] or str(error)  # after what torch says of itself
         raise ValueError(_unreadable(path, said.split("\n")[0] or type(error).__name__)) from None
-    state = _unwrap(path, raw)
+    state = _unwrap(path, {bare: raw} if bare is not None and isinstance(raw, Tensor) else raw)
     claimed, size = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
     if claimed > 2 * size:  # tensors may share storage, but not without limit
         raise ValueError(_unreadable(path, f"its tensors should have {claimed:,} bytes, the whole file has {size:,}"))
