@@ -24,6 +24,7 @@ ORDER = (
     "ivmix.solvers", "ivmix.solvers.algebra", "ivmix.solvers.schedules", "ivmix.solvers.steps", "ivmix.solvers.plans",
     "ivmix.solvers.methods", "ivmix.solvers.theory",
     "ivmix.models", "ivmix.models.unet", "ivmix.models.text", "ivmix.models.checkpoints",
+    "ivmix.models.measuring",
     "ivmix.evaluation", "ivmix.sprites", "ivmix.cli",
 )  # fmt: skip
 INSIDE = {  # what has no front door and is used from its own file

@@ -47,6 +47,7 @@ PUBLIC = {
     "clip_l_text_ldm": ("text_encoder", "transformers text", 1),
     "clip_h_text_transformers": ("text_encoder", "transformers text", 1),
     "clip_h_text_openclip": ("text_encoder", "open_clip text", 14),
+    "i3d_kinetics400": ("i3d", "I3D", 57),
 }
 # two layouts of one public network
 SAME = [
