@@ -6,10 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ivmix.models.checkpoints.configs import Shapes
+from ivmix.models.checkpoints.configs import Shapes, count
 from ivmix.models.checkpoints.load import Device, Weights, assemble, read
 from ivmix.models.checkpoints.sources import Source
+from ivmix.models.measuring.bert import BertConfig
 from ivmix.models.measuring.i3d import I3D, I3DConfig
+from ivmix.models.measuring.umt import UMT, UMTConfig
+from ivmix.models.measuring.vit import VideoMAE, ViTConfig
 from ivmix.models.meta import build, shapes_of
 
 
@@ -26,6 +29,28 @@ def load_i3d(source: Source, *, bn_eps: float, device: Device = "cpu", dtype: to
     return assemble(I3D, config, [weights], device, dtype)
 
 
+def load_videomae(
+    source: Source, *, config: ViTConfig | None = None, device: Device = "cpu", dtype: torch.dtype | None = None
+) -> VideoMAE:
+    """VideoMAE-v2 of `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, or another of its layout; errors as of `load_i3d`.
+
+    No file says how many frames of what size it was trained on: 16 of 224x224, unless `config` does.
+    """
+    weights = read("videomae", source, None)
+    return assemble(VideoMAE, config or weights.config(ViTConfig, videomae), [weights], device, dtype)
+
+
+def load_umt(
+    source: Source, *, config: UMTConfig | None = None, device: Device = "cpu", dtype: torch.dtype | None = None
+) -> UMT:
+    """UMT of `ckpt_best.pth` (UMT-msrvtt-7k), or another of its layout; errors as of `load_i3d`.
+
+    12 frames of 224x224, unless `config` says otherwise.
+    """
+    weights = read("umt", source, None)
+    return assemble(UMT, config or weights.config(UMTConfig, umt), [weights], device, dtype)
+
+
 # --- configs, told by shapes ------------------------------------------------------------------------------------------
 
 
@@ -33,9 +58,47 @@ def i3d(shapes: Shapes, bn_eps: float) -> I3DConfig:
     return I3DConfig(bn_eps, shapes["logits.conv3d.weight"][0])
 
 
+def videomae(shapes: Shapes) -> ViTConfig:
+    return vit(shapes, "", frames=16)
+
+
+def umt(shapes: Shapes) -> UMTConfig:
+    vision = vit(shapes, "vision_encoder.encoder.", frames=12)
+    layer = "text_encoder.encoder.layer.{}."
+    words, width = shapes["text_encoder.embeddings.word_embeddings.weight"]
+    if width != 1024:
+        raise ValueError(f"a text encoder of {width} channels is no BERT-large, and does not tell its heads")
+    layers = count(shapes, layer + "output.dense.weight")
+    fused = [i for i in range(layers) if layer.format(i) + "crossattention.self.key.weight" in shapes]
+    if not fused:
+        raise ValueError("no layer of its text encoder attends to a clip")
+    text = BertConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=shapes[layer.format(0) + "output.dense.weight"][1],
+        num_hidden_layers=layers,
+        num_attention_heads=16,
+        max_position_embeddings=shapes["text_encoder.embeddings.position_embeddings.weight"][0],
+        fusion_layer=fused[0],
+        encoder_width=shapes[layer.format(fused[0]) + "crossattention.self.key.weight"][1],
+    )
+    return UMTConfig(vision, text, shapes["vision_proj.weight"][0])
+
+
+def vit(shapes: Shapes, prefix: str, frames: int) -> ViTConfig:
+    """ViT-g/14 and ViT-L/16 have 16 heads both, for pictures of 224x224."""
+    width, _, tubelet, patch, _ = shapes[f"{prefix}patch_embed.proj.weight"]
+    if width not in (1024, 1408):
+        raise ValueError(f"a transformer of {width} channels is neither ViT-L nor ViT-g, and does not tell its heads")
+    depth = count(shapes, prefix + "blocks.{}.mlp.fc1.weight")
+    return ViTConfig(width, depth, 16, shapes[f"{prefix}blocks.0.mlp.fc1.weight"][0], patch, tubelet, frames, 224)
+
+
 Tell = Callable[[Shapes], Any]
 MEASURING: dict[str, tuple[type[nn.Module], type[Any], Tell]] = {
-    "i3d": (I3D, I3DConfig, lambda shapes: i3d(shapes, 1e-3)),  # of shapes alone: its eps changes none
+    "i3d": (I3D, I3DConfig, lambda shapes: i3d(shapes, 1e-3)),  # for shapes alone: its eps changes none
+    "videomae": (VideoMAE, ViTConfig, videomae),
+    "umt": (UMT, UMTConfig, umt),
 }
 
 

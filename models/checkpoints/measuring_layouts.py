@@ -14,6 +14,28 @@ I3D = (
     *drop(*(f"{unit}.bn.num_batches_tracked" for unit in _UNITS)),  # of training
 )  # fmt: skip
 
+# --- video transformers and UMT, as their authors name them -----------------------------------------------------------
+
+_VIT = (
+    "patch_embed.proj.{weight|bias}",
+    "blocks.{n}.{norm1|norm2|attn.proj|mlp.fc1|mlp.fc2}.{weight|bias}",
+    "blocks.{n}.attn.{q_bias|v_bias|qkv.weight}",
+)
+VIDEOMAE = (*same(*_VIT, "fc_norm.{weight|bias}"), *drop("head.{weight|bias}"))  # of classes
+UMT = (
+    *same(*(f"vision_encoder.encoder.{key}" for key in _VIT)),
+    *same(
+        "vision_encoder.{encoder.norm|pool_norm}.{weight|bias}",
+        "text_encoder.embeddings.{word|position|token_type}_embeddings.weight",
+        "text_encoder.embeddings.LayerNorm.{weight|bias}",
+        "text_encoder.encoder.layer.{n}.{rest}",
+        "{vision_proj|text_proj|itm_head}.{weight|bias}",
+    ),
+    *drop("temp", "text_encoder.embeddings.position_ids"),  # of training; 0, 1, 2, …
+)
+
 MEASURING = (
     Layout("I3D", "i3d", "Conv3d_1a_7x7.conv3d.weight", I3D),
-)  # fmt: skip
+    Layout("VideoMAE-v2", "videomae", "fc_norm.weight", VIDEOMAE),
+    Layout("UMT", "umt", "vision_encoder.pool_norm.weight", UMT),
+)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ivmix.models import I3D, I3DConfig
+from ivmix.models import I3D, UMT, I3DConfig, UMTConfig, VideoMAE, ViTConfig
 from ivmix.models.checkpoints.layouts import find
 from ivmix.models.checkpoints.measuring import MEASURING
 from ivmix.models.meta import build, shapes_of
@@ -15,6 +15,8 @@ Manifest = Callable[[str], tuple[dict[str, tuple[int, ...]], int]]
 
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "i3d_kinetics400": (I3D, I3DConfig(1e-3)),
+    "videomae_g_ssv2": (VideoMAE, ViTConfig()),
+    "umt_l16": (UMT, UMTConfig()),
 }
 
 

@@ -1,0 +1,189 @@
+"""Networks that measure against their peers', through files in the public layouts: cd-fvd's and transformers'."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ivmix.models import UMT, UMTConfig, VideoMAE, ViTConfig, load_i3d, load_umt, load_videomae
+from ivmix.models.measuring.bert import BertConfig
+
+pytestmark = pytest.mark.slow
+
+Agree = Callable[[Tensor, Tensor], None]
+HOW = "pip install --no-deps -c tests/constraints.txt cd-fvd"
+
+VIT = ViTConfig(width=24, depth=3, heads=3, inner=40, patch=14, tubelet=2, frames=16, size=224)
+SMALL = UMTConfig(
+    ViTConfig(width=24, depth=3, heads=3, inner=40, patch=8, tubelet=1, frames=4, size=32),
+    BertConfig(50, 24, 40, 5, 3, 32, fusion_layer=3, encoder_width=24), features=12,
+)  # fmt: skip
+
+
+# --- cd-fvd -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [9, 16])
+@pytest.mark.parametrize("bn_eps", [1e-5, 1e-3])
+def test_cd_fvd_s_i3d_gives_the_same_logits(
+    frames: int, bn_eps: float, agree: Agree, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    peer = pytest.importorskip("cdfvd.third_party.i3d.pytorch_i3d", reason=HOW)
+    torch.manual_seed(0)
+    theirs = peer.InceptionI3d(400, in_channels=3).to(dtype).eval().requires_grad_(False)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eps = bn_eps
+            for tensor in (module.weight, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                tensor.normal_(0, 0.3)
+        elif isinstance(module, nn.Conv3d):
+            module.weight.normal_(0, (2 / module.weight[0].numel()) ** 0.5)
+    torch.save(theirs.state_dict(), tmp_path / "i3d_pretrained_400.pt")
+    clips = torch.rand(1, 3, frames, 224, 224, dtype=torch.float64).to(dtype) * 2 - 1
+    agree(load_i3d(tmp_path / "i3d_pretrained_400.pt", bn_eps=bn_eps)(clips), theirs(clips))
+
+
+@pytest.mark.parametrize("wrapper", ["model", "module"])
+def test_cd_fvd_s_videomae_gives_the_same_features(
+    wrapper: str, agree: Agree, normal: Callable[..., Tensor], randomised: Callable[..., Any], dtype: torch.dtype,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    peer = pytest.importorskip("cdfvd.third_party.VideoMAEv2.videomaev2_finetune", reason=HOW)
+    theirs = randomised(peer.VisionTransformer(
+        img_size=VIT.size, patch_size=VIT.patch, num_classes=7, embed_dim=VIT.width, depth=VIT.depth,
+        num_heads=VIT.heads, mlp_ratio=VIT.inner / VIT.width, qkv_bias=True, all_frames=VIT.frames,
+        norm_layer=lambda width: nn.LayerNorm(width, eps=1e-6),
+    ), dtype=dtype)  # fmt: skip
+    torch.save({wrapper: theirs.state_dict()}, tmp_path / "vit.pth")
+    clips = normal(2, 3, VIT.frames, VIT.size, VIT.size)
+    agree(load_videomae(tmp_path / "vit.pth", config=VIT)(clips), theirs.forward_features(clips))
+
+
+# --- transformers -----------------------------------------------------------------------------------------------------
+
+# Ours in transformers' words. Their attention has its three projections apart.
+VISION = {
+    r"^patch_embed\.proj": "embeddings.patch_embeddings.projection", r"^norm\.": "layernorm.",
+    r"^blocks\.": "encoder.layer.", r"\.norm1\.": ".layernorm_before.", r"\.norm2\.": ".layernorm_after.",
+    r"\.attn\.proj\.": ".attention.output.dense.", r"\.mlp\.fc1\.": ".intermediate.dense.",
+    r"\.mlp\.fc2\.": ".output.dense.", r"\.attn\.q_bias": ".attention.attention.query.bias",
+    r"\.attn\.v_bias": ".attention.attention.value.bias",
+}  # fmt: skip
+
+
+def in_their_words(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    theirs = dict[str, Tensor]()
+    for key, value in state.items():
+        for ours, peer in VISION.items():
+            key = re.sub(ours, peer, key)
+        if key.endswith(".attn.qkv.weight"):
+            for name, part in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                theirs[key.replace(".attn.qkv.", f".attention.attention.{name}.")] = part
+        else:
+            theirs[key] = value
+    return theirs
+
+
+def their_vision(transformers: ModuleType, config: ViTConfig, normed: bool, dtype: torch.dtype) -> Any:
+    return transformers.VideoMAEModel(transformers.VideoMAEConfig(
+        image_size=config.size, patch_size=config.patch, num_frames=config.frames, tubelet_size=config.tubelet,
+        hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
+        intermediate_size=config.inner, layer_norm_eps=1e-6, use_mean_pooling=not normed,
+    )).to(dtype).eval().requires_grad_(False)  # fmt: skip
+
+
+@pytest.fixture
+def umt(randomised: Callable[..., UMT], dtype: torch.dtype, tmp_path: Path) -> UMT:
+    """A small one from a file in the public layout, the whole checkpoint of a trainer around it."""
+    ours = randomised(UMT(SMALL), dtype=dtype)
+    rest = {"temp": torch.tensor(0.07), "text_encoder.embeddings.position_ids": torch.arange(32)[None]}
+    torch.save({"model": ours.state_dict() | rest, "epoch": 6}, tmp_path / "ckpt_best.pth")
+    return load_umt(tmp_path / "ckpt_best.pth", config=SMALL)
+
+
+def test_transformers_videomae_with_tubes_of_one_frame_is_umt_s_vision(
+    umt: UMT, transformers: ModuleType, agree: Agree, normal: Callable[..., Tensor], dtype: torch.dtype
+) -> None:
+    theirs = their_vision(transformers, SMALL.vision, True, dtype)
+    theirs.load_state_dict(in_their_words(umt.vision_encoder.encoder.state_dict()))
+    clips = normal(2, 3, 4, 32, 32)
+    tokens, times = umt.vision_encoder(clips)
+    states = theirs(clips.transpose(1, 2)).last_hidden_state
+    agree(tokens, states)
+    norm = umt.vision_encoder.pool_norm
+    pooled = nn.functional.layer_norm(states.view(2, 4, 16, 24).mean(2), (24,), norm.weight, norm.bias, 1e-6)
+    agree(times, pooled)
+    agree(umt(clips), (pooled @ umt.vision_proj.weight.T + umt.vision_proj.bias).mean(1))
+
+
+def test_transformers_videomae_is_videomae_before_its_last_norm(
+    transformers: ModuleType, randomised: Callable[..., Any], agree: Agree, normal: Callable[..., Tensor],
+    dtype: torch.dtype,
+) -> None:  # fmt: skip
+    ours = randomised(VideoMAE(VIT), dtype=dtype)
+    theirs = their_vision(transformers, VIT, False, dtype)
+    state = {key: value for key, value in ours.state_dict().items() if not key.startswith("fc_norm")}
+    theirs.load_state_dict(in_their_words(state))
+    clips = normal(1, 3, VIT.frames, VIT.size, VIT.size)
+    agree(ours.tokens(clips), theirs(clips.transpose(1, 2)).last_hidden_state)
+
+
+def their_bert(transformers: ModuleType, layers: int, fusion: bool, dtype: torch.dtype) -> Any:
+    text = SMALL.text
+    model = transformers.BertModel(transformers.BertConfig(
+        vocab_size=text.vocab_size, hidden_size=text.hidden_size, num_hidden_layers=layers,
+        num_attention_heads=text.num_attention_heads, intermediate_size=text.intermediate_size,
+        max_position_embeddings=text.max_position_embeddings, is_decoder=fusion, add_cross_attention=fusion,
+    ), add_pooling_layer=False)  # fmt: skip
+    return model.to(dtype).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def texts() -> tuple[Tensor, Tensor]:
+    """Two, of 9 and of 4 tokens."""
+    ids = torch.randint(50, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(9) < torch.tensor([[9], [4]])
+    return ids, mask
+
+
+def test_transformers_bert_reads_texts_as_the_first_half_does(
+    umt: UMT, transformers: ModuleType, texts: tuple[Tensor, Tensor], agree: Agree, dtype: torch.dtype
+) -> None:
+    theirs = their_bert(transformers, SMALL.text.fusion_layer, False, dtype)
+    state = {k: v for k, v in umt.text_encoder.state_dict().items() if not re.match(r"encoder\.layer\.[34]\.", k)}
+    theirs.load_state_dict(state)
+    ids, mask = texts
+    states = theirs(ids, attention_mask=mask.long()).last_hidden_state
+    ours = umt.text_encoder.text(ids, mask)
+    agree(ours[0], states[0])
+    agree(ours[1, :4], states[1, :4])  # what stands in the places of padding, no one reads
+    agree(umt.text_features(ids, mask), states[:, 0] @ umt.text_proj.weight.T + umt.text_proj.bias)
+
+
+def test_transformers_cross_attention_fuses_as_the_second_half_does(
+    umt: UMT, transformers: ModuleType, texts: tuple[Tensor, Tensor], agree: Agree, normal: Callable[..., Tensor],
+    dtype: torch.dtype,
+) -> None:  # fmt: skip
+    theirs = their_bert(transformers, 2, True, dtype)
+    state = umt.text_encoder.state_dict()
+    theirs.load_state_dict({
+        re.sub(r"layer\.(\d)", lambda m: f"layer.{int(m[1]) - 3}", key): value
+        for key, value in state.items() if not re.match(r"encoder\.layer\.[012]\.", key)
+    })  # fmt: skip
+    ids, mask = texts
+    clips = normal(2, 3, 4, 32, 32)
+    tokens, _ = umt.vision_encoder(clips)
+    states = umt.text_encoder.text(ids, mask)
+    attended = torch.zeros(2, 1, 1, 9, dtype=dtype).masked_fill(~mask[:, None, None], torch.finfo(dtype).min)
+    fused = theirs.encoder(states, attention_mask=attended, encoder_hidden_states=tokens).last_hidden_state
+    ours = umt.text_encoder.fuse(states, mask, tokens)
+    agree(ours[0], fused[0])
+    agree(ours[1, :4], fused[1, :4])
+    agree(umt.match(clips, ids, mask), (fused[:, 0] @ umt.itm_head.weight.T + umt.itm_head.bias)[:, 1])
