@@ -41,7 +41,7 @@ INSIDE = {  # what has no front door and is used from its own file
     "ivmix.models.unet.cost": ("forward_cost",),
     "ivmix.evaluation.benchmark": ("Benchmark", "DrawnReference"),
     "ivmix.evaluation.preprocessing": ("Preprocessing", "Resize", "Protocol"),
-    "ivmix.evaluation.extractors": ("Extractor", "load_extractor"),
+    "ivmix.evaluation.extractors": ("Extractor", "load_extractor", "UMTScore"),
     "ivmix.evaluation.legend": ("Column",),
     "ivmix.evaluation.arms": ("Arm", "read_arms"),
     "ivmix.evaluation.design": ("Design",),

@@ -1,6 +1,6 @@
 """Features of clips by public networks: what a distance is of, with the protocol and the files that they depend on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ivmix.evaluation.preprocessing import PROTOCOLS, Protocol
-from ivmix.models import load_i3d
+from ivmix.models import UMT, WordPiece, load_i3d, load_umt, load_videomae
 from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.sources import Source, locate, sha256
 
@@ -33,6 +33,10 @@ class Extractor:
         """All that features depend on, for `Benchmark.settings` and results."""
         return {"protocol": self.name, **asdict(self.protocol), "files": dict(self.files), "dtype": "float32"}
 
+    def shown(self, clip: np.ndarray) -> Tensor:
+        """What the network sees of a clip (f h w c): (1 c f h w) on its device."""
+        return self.protocol.preprocessing(clip)[None].to(self.device)
+
     @torch.no_grad()
     def __call__(self, clips: np.ndarray) -> Tensor:
         if clips.ndim != 5 or not len(clips):
@@ -40,7 +44,7 @@ class Extractor:
         rows = []
         for number, clip in enumerate(clips):
             try:
-                rows.append(self.network(self.protocol.preprocessing(clip)[None].to(self.device)).float().cpu())
+                rows.append(self.network(self.shown(clip)).float().cpu())
             except ValueError as error:
                 raise ValueError(f"clip {number} for {self.name}: {error}") from None
         return torch.cat(rows)
@@ -84,4 +88,42 @@ def i3d(protocol: Protocol, local: Local, device: torch.device) -> Callable[[Ten
     return load_i3d(local, bn_eps=protocol.bn_eps, device=device, dtype=torch.float32)
 
 
-LOADERS = {"torchscript": torchscript, "i3d": i3d}
+def videomae(protocol: Protocol, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
+    return load_videomae(local, device=device, dtype=torch.float32)
+
+
+def umt(protocol: Protocol, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
+    return load_umt(local, device=device, dtype=torch.float32)
+
+
+LOADERS = {"torchscript": torchscript, "i3d": i3d, "videomae": videomae, "umt": umt}
+
+
+@dataclass(frozen=True, eq=False)
+class UMTScore:
+    """Clips (b f h w c) uint8 and their captions -> {"umt_score": (b,)}: the `measure` of a `Benchmark`.
+
+    How well each clip matches its own caption, as ChronoMagic-Bench has it: a logit, of any sign. The captions it reads
+    are cut at 32 tokens; `texts(captions).cut` says how many are.
+    """
+
+    extractor: Extractor
+    texts: WordPiece
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.extractor.network, UMT):
+            raise ValueError(f"extractor of {self.extractor.name}: expected that of chronomagic-umt")
+        self.texts.check_fits(self.extractor.network.config.text.vocab_size)
+
+    @torch.no_grad()
+    def __call__(self, clips: np.ndarray, captions: Sequence[str], fps: float) -> dict[str, np.ndarray]:
+        if len(clips) != len(captions):
+            raise ValueError(f"{len(clips)} clips and {len(captions)} captions: expected as many")
+        network, device = self.extractor.network, self.extractor.device
+        assert isinstance(network, UMT)
+        ids, mask, _ = self.texts(captions)
+        rows = [
+            network.match(self.extractor.shown(clip), own.to(device), there.to(device))
+            for clip, own, there in zip(clips, ids.split(1), mask.split(1), strict=True)
+        ]
+        return {"umt_score": torch.cat(rows).double().cpu().numpy()}

@@ -1,6 +1,7 @@
 """Networks that measure, from their public files, a folder of ours or the hub."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,12 +9,15 @@ from torch import nn
 
 from ivmix.models.checkpoints.configs import Shapes, count
 from ivmix.models.checkpoints.load import Device, Weights, assemble, read
-from ivmix.models.checkpoints.sources import Source
+from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.measuring.bert import BertConfig
 from ivmix.models.measuring.i3d import I3D, I3DConfig
 from ivmix.models.measuring.umt import UMT, UMTConfig
 from ivmix.models.measuring.vit import VideoMAE, ViTConfig
+from ivmix.models.measuring.wordpiece import WordPiece
 from ivmix.models.meta import build, shapes_of
+
+VOCABULARY = "vocab.txt"
 
 
 def load_i3d(source: Source, *, bn_eps: float, device: Device = "cpu", dtype: torch.dtype | None = None) -> I3D:
@@ -49,6 +53,13 @@ def load_umt(
     """
     weights = read("umt", source, None)
     return assemble(UMT, config or weights.config(UMTConfig, umt), [weights], device, dtype)
+
+
+def load_wordpiece(source: Source) -> WordPiece:
+    """What reads UMT's captions, by BERT's uncased vocabulary: a file, a folder with `vocab.txt`, or one on the hub,
+    `hub:google-bert/bert-large-uncased/vocab.txt`. Raises FileNotFoundError, or ValueError for another file."""
+    inside = Path(str(source)) / VOCABULARY
+    return WordPiece(locate(inside if inside.is_file() else source, "").weights)
 
 
 # --- configs, told by shapes ------------------------------------------------------------------------------------------

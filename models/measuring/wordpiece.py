@@ -50,7 +50,7 @@ class WordPiece:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"{path} is no vocabulary: it has more than {LARGEST:,} bytes")
         try:
-            pieces = path.read_text(encoding="utf-8").splitlines()
+            pieces = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is no vocabulary: {error}") from None
         numbers = {piece: number for number, piece in enumerate(pieces)}
@@ -61,6 +61,11 @@ class WordPiece:
         self.backend = Backend(models.WordPiece(numbers, unk_token=UNKNOWN, max_input_chars_per_word=100))
         self.backend.normalizer = normalizers.BertNormalizer()
         self.backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+    def check_fits(self, vocab_size: int) -> None:
+        """Raises ValueError if a text encoder of that many tokens does not know all of them."""
+        if self.size > vocab_size:
+            raise ValueError(f"the vocabulary has {self.size:,} lines, the text encoder knows {vocab_size:,} tokens")
 
     def __call__(self, captions: Sequence[str]) -> Captions:
         """ValueError for what is no list of captions, or one of more than 65,536 characters."""

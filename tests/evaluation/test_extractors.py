@@ -11,9 +11,19 @@ from local_hub import LocalHub
 from torch import Tensor, nn
 
 from ivmix.evaluation.benchmark import Benchmark
-from ivmix.evaluation.extractors import Extractor, load_extractor
+from ivmix.evaluation.extractors import Extractor, UMTScore, load_extractor
 from ivmix.evaluation.preprocessing import PROTOCOLS
-from ivmix.models import I3D, I3DConfig
+from ivmix.models import (
+    I3D,
+    UMT,
+    I3DConfig,
+    UMTConfig,
+    VideoMAE,
+    ViTConfig,
+    load_wordpiece,
+    save_folder,
+)
+from ivmix.models.measuring.bert import BertConfig
 
 
 class StandIn(nn.Module):
@@ -91,6 +101,44 @@ def test_one_of_your_own_is_a_value(clips: np.ndarray) -> None:
 
     own = Extractor("mine", PROTOCOLS["cd-fvd-i3d"], network, {}, torch.device("cpu"))
     assert own(clips).shape == (2, 3)
+
+
+@pytest.fixture
+def umt(tmp_path: Path) -> Path:
+    """A small one, in a folder with its config."""
+    vision = ViTConfig(width=16, depth=1, heads=2, inner=16, patch=32, tubelet=1, frames=12, size=224)
+    config = UMTConfig(vision, BertConfig(8, 16, 16, 2, 2, 32, 1, 16), features=6)
+    torch.manual_seed(0)
+    save_folder(UMT(config), tmp_path / "umt")
+    return tmp_path / "umt"
+
+
+def test_videomae_and_umt_give_features_of_sixteen_and_of_twelve_frames(
+    umt: Path, clips: np.ndarray, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    save_folder(VideoMAE(ViTConfig(width=16, depth=1, heads=2, inner=16, patch=32)), tmp_path / "vit")
+    assert load_extractor("cd-fvd-videomae", tmp_path / "vit")(clips).shape == (2, 16)
+    extractor = load_extractor("chronomagic-umt", umt)
+    features = extractor(clips)
+    assert features.shape == (2, 6)
+    assert torch.equal(extractor(clips[:, [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14]]), features)
+    assert sorted(extractor.settings["files"]) == ["config.json", "diffusion_pytorch_model.safetensors"]
+
+
+def test_a_clip_s_score_is_of_its_own_caption_alone(umt: Path, clips: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nred\nball\nsun\n")
+    texts = load_wordpiece(tmp_path / "vocab.txt")
+    measure = UMTScore(load_extractor("chronomagic-umt", umt), texts)
+    both = measure(clips, ["a red ball", "a sun"], 8.0)["umt_score"]
+    assert (both.shape, both.dtype) == ((2,), np.float64)
+    assert measure(clips[1:], ["A sun!"], 8.0)["umt_score"] == both[1:]
+    assert measure(clips[1:], ["a red ball"], 8.0)["umt_score"] != both[1:]
+    refused("^2 clips and 1 captions: expected as many$", lambda: measure(clips, ["a sun"], 8.0))
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n" + "a\n" * 5)
+    refused("has 9 lines, the text encoder knows 8", lambda: UMTScore(
+        load_extractor("chronomagic-umt", umt), load_wordpiece(tmp_path / "vocab.txt")
+    ))  # fmt: skip
 
 
 def refused(said: str, call: Callable[[], object]) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ivmix.models import UMT, UMTConfig, VideoMAE, ViTConfig, load_i3d, load_umt, load_videomae
+from ivmix.evaluation.preprocessing import PROTOCOLS
+from ivmix.models import UMT, UMTConfig, VideoMAE, ViTConfig, load_i3d, load_umt, load_videomae, load_wordpiece
 from ivmix.models.measuring.bert import BertConfig
+from ivmix.models.measuring.wordpiece import plain
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +51,13 @@ def test_cd_fvd_s_i3d_gives_the_same_logits(
     torch.save(theirs.state_dict(), tmp_path / "i3d_pretrained_400.pt")
     clips = torch.rand(1, 3, frames, 224, 224, dtype=torch.float64).to(dtype) * 2 - 1
     agree(load_i3d(tmp_path / "i3d_pretrained_400.pt", bn_eps=bn_eps)(clips), theirs(clips))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (90, 160), (448, 300)])
+def test_cd_fvd_s_i3d_is_shown_the_same(height: int, width: int, agree: Agree) -> None:
+    peer = pytest.importorskip("cdfvd.third_party.i3d.utils", reason=HOW)
+    clips = np.random.default_rng(0).integers(0, 256, (1, 9, height, width, 3), dtype=np.uint8)
+    agree(PROTOCOLS["cd-fvd-i3d"].preprocessing(clips[0]), peer.preprocess_i3d(clips)[0])
 
 
 @pytest.mark.parametrize("wrapper", ["model", "module"])
@@ -187,3 +197,20 @@ def test_transformers_cross_attention_fuses_as_the_second_half_does(
     agree(ours[0], fused[0])
     agree(ours[1, :4], fused[1, :4])
     agree(umt.match(clips, ids, mask), (fused[:, 0] @ umt.itm_head.weight.T + umt.itm_head.bias)[:, 1])
+
+
+def test_transformers_reads_captions_into_the_same_tokens(transformers: ModuleType, tmp_path: Path) -> None:
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "time", "lapse", "of", "cloud", "##s", "over", "the",
+              "sea", "##side", "caf", "##e", "cafe", "中", "$", "5", "&", "o", "##ver"]  # fmt: skip
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    captions = [
+        "A time-lapse of CLOUDS, over the seaside!", "Café 中中 $5 & o", "xyz over\tthe  sea\u00ad", "the " * 40, "",
+    ]  # fmt: skip
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)(
+        [plain(caption) for caption in captions], padding="max_length", truncation=True, max_length=32,
+        return_tensors="pt",
+    )  # fmt: skip
+    ours = load_wordpiece(tmp_path)(captions)
+    assert torch.equal(ours.ids, theirs["input_ids"])
+    assert torch.equal(ours.mask, theirs["attention_mask"].bool())
+    assert ours.cut == 1
