@@ -1,6 +1,5 @@
 """Networks that measure against their peers', through files in the public layouts: cd-fvd's and transformers'."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from measuring_peers import fusion, text, vision
 from torch import Tensor, nn
 
 from ivmix.evaluation.preprocessing import PROTOCOLS
@@ -78,37 +78,6 @@ def test_cd_fvd_s_videomae_gives_the_same_features(
 
 # --- transformers -----------------------------------------------------------------------------------------------------
 
-# Ours in transformers' words. Their attention has its three projections apart.
-VISION = {
-    r"^patch_embed\.proj": "embeddings.patch_embeddings.projection", r"^norm\.": "layernorm.",
-    r"^blocks\.": "encoder.layer.", r"\.norm1\.": ".layernorm_before.", r"\.norm2\.": ".layernorm_after.",
-    r"\.attn\.proj\.": ".attention.output.dense.", r"\.mlp\.fc1\.": ".intermediate.dense.",
-    r"\.mlp\.fc2\.": ".output.dense.", r"\.attn\.q_bias": ".attention.attention.query.bias",
-    r"\.attn\.v_bias": ".attention.attention.value.bias",
-}  # fmt: skip
-
-
-def in_their_words(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    theirs = dict[str, Tensor]()
-    for key, value in state.items():
-        for ours, peer in VISION.items():
-            key = re.sub(ours, peer, key)
-        if key.endswith(".attn.qkv.weight"):
-            for name, part in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                theirs[key.replace(".attn.qkv.", f".attention.attention.{name}.")] = part
-        else:
-            theirs[key] = value
-    return theirs
-
-
-def their_vision(transformers: ModuleType, config: ViTConfig, normed: bool, dtype: torch.dtype) -> Any:
-    return transformers.VideoMAEModel(transformers.VideoMAEConfig(
-        image_size=config.size, patch_size=config.patch, num_frames=config.frames, tubelet_size=config.tubelet,
-        hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
-        intermediate_size=config.inner, layer_norm_eps=1e-6, use_mean_pooling=not normed,
-    )).to(dtype).eval().requires_grad_(False)  # fmt: skip
-
-
 @pytest.fixture
 def umt(randomised: Callable[..., UMT], dtype: torch.dtype, tmp_path: Path) -> UMT:
     """A small one from a file in the public layout, the whole checkpoint of a trainer around it."""
@@ -121,8 +90,7 @@ def umt(randomised: Callable[..., UMT], dtype: torch.dtype, tmp_path: Path) -> U
 def test_transformers_videomae_with_tubes_of_one_frame_is_umt_s_vision(
     umt: UMT, transformers: ModuleType, agree: Agree, normal: Callable[..., Tensor], dtype: torch.dtype
 ) -> None:
-    theirs = their_vision(transformers, SMALL.vision, True, dtype)
-    theirs.load_state_dict(in_their_words(umt.vision_encoder.encoder.state_dict()))
+    theirs = vision(SMALL.vision, umt.vision_encoder.encoder.state_dict())
     clips = normal(2, 3, 4, 32, 32)
     tokens, times = umt.vision_encoder(clips)
     states = theirs(clips.transpose(1, 2)).last_hidden_state
@@ -138,21 +106,9 @@ def test_transformers_videomae_is_videomae_before_its_last_norm(
     dtype: torch.dtype,
 ) -> None:  # fmt: skip
     ours = randomised(VideoMAE(VIT), dtype=dtype)
-    theirs = their_vision(transformers, VIT, False, dtype)
-    state = {key: value for key, value in ours.state_dict().items() if not key.startswith("fc_norm")}
-    theirs.load_state_dict(in_their_words(state))
+    theirs = vision(VIT, ours.state_dict())
     clips = normal(1, 3, VIT.frames, VIT.size, VIT.size)
     agree(ours.tokens(clips), theirs(clips.transpose(1, 2)).last_hidden_state)
-
-
-def their_bert(transformers: ModuleType, layers: int, fusion: bool, dtype: torch.dtype) -> Any:
-    text = SMALL.text
-    model = transformers.BertModel(transformers.BertConfig(
-        vocab_size=text.vocab_size, hidden_size=text.hidden_size, num_hidden_layers=layers,
-        num_attention_heads=text.num_attention_heads, intermediate_size=text.intermediate_size,
-        max_position_embeddings=text.max_position_embeddings, is_decoder=fusion, add_cross_attention=fusion,
-    ), add_pooling_layer=False)  # fmt: skip
-    return model.to(dtype).eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -166,9 +122,7 @@ def texts() -> tuple[Tensor, Tensor]:
 def test_transformers_bert_reads_texts_as_the_first_half_does(
     umt: UMT, transformers: ModuleType, texts: tuple[Tensor, Tensor], agree: Agree, dtype: torch.dtype
 ) -> None:
-    theirs = their_bert(transformers, SMALL.text.fusion_layer, False, dtype)
-    state = {k: v for k, v in umt.text_encoder.state_dict().items() if not re.match(r"encoder\.layer\.[34]\.", k)}
-    theirs.load_state_dict(state)
+    theirs = text(SMALL.text, umt.text_encoder.state_dict())
     ids, mask = texts
     states = theirs(ids, attention_mask=mask.long()).last_hidden_state
     ours = umt.text_encoder.text(ids, mask)
@@ -181,18 +135,12 @@ def test_transformers_cross_attention_fuses_as_the_second_half_does(
     umt: UMT, transformers: ModuleType, texts: tuple[Tensor, Tensor], agree: Agree, normal: Callable[..., Tensor],
     dtype: torch.dtype,
 ) -> None:  # fmt: skip
-    theirs = their_bert(transformers, 2, True, dtype)
-    state = umt.text_encoder.state_dict()
-    theirs.load_state_dict({
-        re.sub(r"layer\.(\d)", lambda m: f"layer.{int(m[1]) - 3}", key): value
-        for key, value in state.items() if not re.match(r"encoder\.layer\.[012]\.", key)
-    })  # fmt: skip
+    theirs = fusion(SMALL.text, umt.text_encoder.state_dict())
     ids, mask = texts
     clips = normal(2, 3, 4, 32, 32)
     tokens, _ = umt.vision_encoder(clips)
     states = umt.text_encoder.text(ids, mask)
-    attended = torch.zeros(2, 1, 1, 9, dtype=dtype).masked_fill(~mask[:, None, None], torch.finfo(dtype).min)
-    fused = theirs.encoder(states, attention_mask=attended, encoder_hidden_states=tokens).last_hidden_state
+    fused = theirs(states, mask, tokens)
     ours = umt.text_encoder.fuse(states, mask, tokens)
     agree(ours[0], fused[0])
     agree(ours[1, :4], fused[1, :4])
