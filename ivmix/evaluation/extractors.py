@@ -1,7 +1,8 @@
 """Features of clips by public networks: what a distance is of, with the protocol and the files that they depend on."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,9 @@ class Extractor:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that features depend on, for `Benchmark.settings` and results."""
-        return {"protocol": self.name, **asdict(self.protocol), "files": dict(self.files), "dtype": "float32"}
+        """All that features depend on, for `Benchmark.settings` and results; as it comes back from JSON."""
+        raw = {"protocol": self.name, **asdict(self.protocol), "files": dict(self.files), "dtype": "float32"}
+        return json.loads(json.dumps(raw))
 
     def shown(self, clip: np.ndarray) -> Tensor:
         """What the network sees of a clip (f h w c): (1 c f h w) on its device."""
@@ -64,7 +66,7 @@ def load_extractor(
     if bn_eps is not None:
         if protocol.bn_eps is None:
             raise ValueError(f"bn_eps={bn_eps}, but {name} has no I3D whose batch norms could be told: leave it out")
-        protocol = Protocol(protocol.network, protocol.preprocessing, bn_eps)
+        protocol = replace(protocol, bn_eps=bn_eps)
     part = "" if protocol.network == "torchscript" else protocol.network
     local = locate(source, part)
     return Extractor(name, protocol, LOADERS[protocol.network](protocol, local, place), hashes(local), place)

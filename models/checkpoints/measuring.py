@@ -49,7 +49,8 @@ def load_umt(
 ) -> UMT:
     """UMT of `ckpt_best.pth` (UMT-msrvtt-7k), or another of its layout; errors as of `load_i3d`.
 
-    12 frames of 224x224, unless `config` says otherwise.
+    12 frames of 224x224, unless `config` says otherwise. What UMT's trainer saves holds its config too, an object of
+    its own class, and such a pickle is refused: save its "model" alone, where that code is trusted.
     """
     weights = read("umt", source, None)
     return assemble(UMT, config or weights.config(UMTConfig, umt), [weights], device, dtype)

@@ -1,6 +1,7 @@
 """Extractors: features of a clip by itself, with all they depend on said; other weights and clips refused."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_a_clip_has_its_features_whatever_it_is_beside(i3d: Path, clips: np.ndar
     reference = torch.randn(8, 400)
     benchmark = Benchmark("some", ["a", "b"], extractor, extractor.name, reference, "some", settings=extractor.settings)
     assert benchmark.echo["benchmark"]["preprocessing"]["resize"]["shape"] == "square"
+    assert json.loads(json.dumps(benchmark.echo)) == benchmark.echo  # so that a part on disk is found again
 
 
 @pytest.mark.parametrize(("given", "taken"), [(None, 1e-5), (1e-3, 1e-3)])
