@@ -74,12 +74,10 @@ def theirs(name: str, path: Path, clips: Tensor) -> Tensor:
         network.load_state_dict(state)
         return network.eval()(clips)
     if name == "videomae":
-        from cdfvd.third_party.VideoMAEv2.videomaev2_finetune import get_sinusoid_encoding_table, vit_giant_patch14_224
+        from cdfvd.third_party.VideoMAEv2.videomaev2_finetune import vit_giant_patch14_224
 
-        with torch.device("meta"):  # else it draws a thousand million numbers first
-            network = vit_giant_patch14_224(img_size=224, num_classes=174, all_frames=16, tubelet_size=2)
+        network = vit_giant_patch14_224(img_size=224, num_classes=174, all_frames=16, tubelet_size=2)
         network.load_state_dict(state, assign=True)
-        network.pos_embed = get_sinusoid_encoding_table(2048, 1408)
         return network.eval().forward_features(clips)
     config = UMTConfig()
 
