@@ -4,8 +4,13 @@ from ivmix.models.checkpoints.folders import save_folder
 from ivmix.models.checkpoints.inspection import Inspection, inspect
 from ivmix.models.checkpoints.load import load_folder, load_text_encoder, load_unet, load_vae
 from ivmix.models.checkpoints.lora import LoRA, merge_loras, read_lora
+from ivmix.models.checkpoints.measuring import load_i3d, load_umt, load_videomae, load_wordpiece
 from ivmix.models.checkpoints.state import first_not_finite
 from ivmix.models.compile import compile_network
+from ivmix.models.measuring.i3d import I3D, I3DConfig
+from ivmix.models.measuring.umt import UMT, UMTConfig
+from ivmix.models.measuring.vit import VideoMAE, ViTConfig
+from ivmix.models.measuring.wordpiece import WordPiece
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
 from ivmix.models.text.prompts import encode_prompts, parse_weights
 from ivmix.models.text.tokenizer import Tokenizer
@@ -16,26 +21,37 @@ from ivmix.models.unet.unet import UNet
 from ivmix.models.vae import VAE, VAEConfig
 
 __all__ = [
+    "I3D",
+    "UMT",
     "VAE",
     "CLIPText",
     "CLIPTextConfig",
     "Condition",
+    "I3DConfig",
     "Inspection",
     "LoRA",
     "MotionConfig",
     "SpaceTimeConfig",
     "Tokenizer",
+    "UMTConfig",
     "UNet",
     "UNetConfig",
     "VAEConfig",
+    "ViTConfig",
+    "VideoMAE",
+    "WordPiece",
     "compile_network",
     "encode_prompts",
     "first_not_finite",
     "inspect",
     "load_folder",
+    "load_i3d",
     "load_text_encoder",
+    "load_umt",
     "load_unet",
     "load_vae",
+    "load_videomae",
+    "load_wordpiece",
     "merge_loras",
     "parse_weights",
     "read_lora",

@@ -24,6 +24,7 @@ ORDER = (
     "ivmix.solvers", "ivmix.solvers.algebra", "ivmix.solvers.schedules", "ivmix.solvers.steps", "ivmix.solvers.plans",
     "ivmix.solvers.methods", "ivmix.solvers.theory",
     "ivmix.models", "ivmix.models.unet", "ivmix.models.text", "ivmix.models.checkpoints",
+    "ivmix.models.measuring",
     "ivmix.evaluation", "ivmix.sprites", "ivmix.cli",
 )  # fmt: skip
 INSIDE = {  # what has no front door and is used from its own file
@@ -39,6 +40,8 @@ INSIDE = {  # what has no front door and is used from its own file
     "ivmix.solvers.theory.analysis": ("ModifiedComposite", "richardson"),
     "ivmix.models.unet.cost": ("forward_cost",),
     "ivmix.evaluation.benchmark": ("Benchmark", "DrawnReference"),
+    "ivmix.evaluation.preprocessing": ("Preprocessing", "Resize", "Protocol"),
+    "ivmix.evaluation.extractors": ("Extractor", "load_extractor", "UMTScore"),
     "ivmix.evaluation.legend": ("Column",),
     "ivmix.evaluation.arms": ("Arm", "read_arms"),
     "ivmix.evaluation.design": ("Design",),

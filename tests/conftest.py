@@ -58,7 +58,7 @@ def randomised() -> Callable[..., nn.Module]:
                 if parameter.ndim > 1:
                     draw *= 1.5 / parameter[0].numel() ** 0.5
                 else:
-                    draw = 0.3 * draw + (1.0 if "norm" in name and name.endswith("weight") else 0.0)
+                    draw = 0.3 * draw + (1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0)
                 parameter.copy_(draw)
         return network.to(dtype).eval().requires_grad_(False)
 

@@ -20,9 +20,9 @@ def add(commands: Any) -> None:
         "inspect",
         help="what a file of weights is: layout, dtype, parameters, missing and extra keys",
         description="Says what files of weights are, without reading the weights: the layout (diffusers, Stable "
-        "Diffusion's single file, AnimateDiff, ModelScope, VideoCrafter2, CLIP), the networks inside, their config, "
-        "and every key that is missing, unexpected or of a wrong shape. Pickles (.ckpt, .pth, .bin) are read without "
-        "running their code.",
+        "Diffusion's single file, AnimateDiff, ModelScope, VideoCrafter2, CLIP; I3D, VideoMAE-v2, UMT), the networks "
+        "inside, their config, and every key that is missing, unexpected or of a wrong shape. Pickles (.ckpt, .pth, "
+        ".bin) are read without running their code.",
         epilog="examples:\n"
         "  ivmix inspect v1-5-pruned-emaonly.safetensors     a UNet, a VAE and a text encoder in one file\n"
         "  ivmix inspect stable-diffusion-v1-5/              every file of weights in a folder\n"

@@ -15,6 +15,7 @@ from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, STEMS, shards
 from ivmix.models.checkpoints.layouts import Found, find
 from ivmix.models.checkpoints.load import Weights, matching, motion_config
 from ivmix.models.checkpoints.lora import parse_lora, read_config
+from ivmix.models.checkpoints.measuring import MEASURING, described
 from ivmix.models.checkpoints.rules import Layout, LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.checkpoints.state import misfits
@@ -30,7 +31,7 @@ from ivmix.models.vae import VAE, VAEConfig
 class Part:
     """One network in a file. `problems` are the keys that do not fit it, or why its config cannot be told."""
 
-    name: str  # "unet", "motion", "vae", "text_encoder" or "lora"
+    name: str  # "unet", "motion", "vae", "text_encoder", "lora", or that of a network that measures
     layout: str
     prefix: str
     tensors: int
@@ -158,6 +159,8 @@ def _part(path: Path, found: Found, state: dict[str, Tensor]) -> Part:
 def _described(part: str, weights: Weights) -> tuple[Any, dict[str, tuple[int, ...]]]:
     """The config of a part, and the shapes of the network that it describes."""
     config: Any
+    if part in MEASURING:
+        return described(part, weights)
     if part == "motion":
         config = motion_config(weights)
         around = replace(weights, config_file=None).config(UNetConfig, configs.around)

@@ -9,6 +9,7 @@ from itertools import islice
 
 from torch import Tensor
 
+from ivmix.models.checkpoints.measuring_layouts import MEASURING
 from ivmix.models.checkpoints.rules import Layout, LayoutError, Rule, drop, same
 from ivmix.models.quoting import printable
 
@@ -192,6 +193,7 @@ LAYOUTS = (
     Layout("transformers text", "text_encoder", "text_model.embeddings.token_embedding.weight", TRANSFORMERS_TEXT),
     Layout("transformers text, no prefix", "text_encoder", "embeddings.token_embedding.weight", BARE_TEXT),
     Layout("open_clip text", "text_encoder", "token_embedding.weight", OPEN_CLIP_TEXT),
+    *MEASURING,
 )  # fmt: skip
 
 # A file with several parts puts one of these before the keys of each.
