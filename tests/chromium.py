@@ -81,10 +81,11 @@ class Server:
         except HTTPError:
             return False
 
-    def stop(self) -> int:
-        """As Ctrl-C does; the exit status."""
+    def stop(self) -> tuple[int, str]:
+        """As Ctrl-C does; the exit status, and what it said after its address."""
         self._process.send_signal(signal.SIGINT)
-        return self._process.wait(PATIENCE)
+        _, said = self._process.communicate(timeout=PATIENCE)
+        return self._process.returncode, said.strip()
 
 
 def chromium() -> Any:

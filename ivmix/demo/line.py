@@ -15,6 +15,11 @@ class Cancelled(Exception):
 
 
 @dataclass(frozen=True)
+class Cancelling:
+    """The run being played is wanted no more, and ends with the step it is at."""
+
+
+@dataclass(frozen=True)
 class Waiting:
     """So many runs are to end before this one begins."""
 
@@ -44,7 +49,8 @@ class Line:
 
     def run(self, owner: str, work: Callable[[Tell], None]) -> Iterator[object]:
         """Plays `work`, once its turn has come: yields what it tells, and `Waiting` before that as long as others are
-        ahead. Raises what it raises, and `Cancelled` after `cancel`. Closing the iterator cancels the run."""
+        ahead, and `Cancelling` where `cancel` has to wait for a step. Raises what it raises, and `Cancelled` after
+        `cancel`. Closing the iterator cancels the run."""
         ticket = Ticket(owner, work)
         with self._lock:
             self._tickets.append(ticket)
@@ -71,7 +77,7 @@ class Line:
         self._player.shutdown()
 
     def _seen(self, ticket: Ticket, done: "Future[None]") -> Iterator[object]:
-        before = 0
+        before, cancelling = 0, False
         while not (ended := done.done()) or not ticket.told.empty():
             try:
                 yield ticket.told.get(timeout=0 if ended else LOOK)
@@ -81,6 +87,9 @@ class Line:
                 if not done.running() and (ahead := self._ahead(ticket)) != before:
                     yield Waiting(ahead)
                     before = ahead
+                if done.running() and ticket.unwanted.is_set() and not cancelling:
+                    yield Cancelling()
+                    cancelling = True
 
     def _play(self, ticket: Ticket) -> None:
         try:

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from ivmix.demo.draw import Clip, Note, Step
-from ivmix.demo.line import Waiting
+from ivmix.demo.line import Cancelling, Waiting
 from ivmix.samplers.options import describe_samplers
 
 STYLE = """
@@ -28,7 +28,7 @@ STYLE = """
 .said progress::-moz-progress-bar { background: var(--primary-600); }
 #options > .form { display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr));
                    background: var(--block-background-fill); }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 1rem; }
+.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 1rem; }
 .clips.one { grid-template-columns: minmax(0, 480px); }
 .clips figure { margin: 0; }
 .clips video { display: block; width: 100%; border-radius: .4rem; image-rendering: pixelated; }
@@ -36,7 +36,8 @@ STYLE = """
 .clips figcaption span { display: block; opacity: .75; font-size: .85rem; }
 .clips figcaption a { margin: 0; padding: 0; }
 #empty { display: grid; place-items: center; min-height: 320px; opacity: .6; text-align: center; border-radius: .4rem;
-         border: 1px dashed var(--border-color-primary); }
+         align-content: center; padding: 1rem; border: 1px dashed var(--border-color-primary); }
+#empty p { margin: .25rem 0; }
 #table { overflow-x: auto; }
 #table :is(table, thead, tbody, tr) { border: 0 !important; }
 #table table { font-size: .75rem; line-height: 1.3; font-variant-numeric: tabular-nums; width: 100%; }
@@ -44,6 +45,12 @@ STYLE = """
                      vertical-align: bottom; border: 0; box-shadow: 0 1px var(--border-color-primary); }
 #table td { white-space: nowrap; }
 #table :is(th, td):first-child { text-align: left; }
+@media (max-width: 640px) {  /* clips below the buttons, before all fields that few change */
+  #fields, #results { display: contents; }
+  #results > * { order: 1; }
+  #fields > .rare { order: 2; }
+  #empty { min-height: 120px; }
+}
 """
 # Clips side by side show the same moment.
 SCRIPT = """<script>
@@ -53,14 +60,18 @@ setInterval(() => {
     if (Math.abs(one.currentTime - first.currentTime) > 0.1) one.currentTime = first.currentTime;
 }, 500);
 </script>"""
-EMPTY = "<div id='empty'>Clips appear here, and play.</div>"
+EMPTY = """<div id='empty'><p>Clips appear here, and play.</p>
+<p>Compare draws from the same noise: the video model alone, the image model alone, IV-Mixed and the ODE it converges
+to, at the pair's defaults, and the sampler chosen as it is set.</p></div>"""
 
 
-def said(event: Waiting | Step | Note) -> str:
+def said(event: Waiting | Cancelling | Step | Note) -> str:
     """Where a run is, in a line."""
     match event:
         case Waiting(ahead):
             return notice(f"Waiting in line: {ahead} run{'s' * (ahead != 1)} before yours." if ahead else "Beginning.")
+        case Cancelling():
+            return notice("Cancelling: the step it is at ends first.")
         case Step(sampler, step, total, number, of):
             which = f", {number} of {of} samplers" if of > 1 else ""
             done = (number - 1 + step / total) / of
@@ -82,10 +93,10 @@ def notes(texts: Sequence[str]) -> str:
     return "".join(map(notice, texts))
 
 
-def gallery(clips: Sequence[Clip], address: Callable[[Path], str]) -> str:
-    """Clips side by side, all begun together, from the addresses that files are served at."""
+def gallery(clips: Sequence[Clip], address: Callable[[Path], str], alone: bool) -> str:
+    """Clips side by side, all begun together, from the addresses that files are served at; one alone is larger."""
     figures = "".join(figure(clip, address(clip.video), address(clip.record)) for clip in clips)
-    return f"<div class='clips{' one' if len(clips) == 1 else ''}'>{figures}</div>"
+    return f"<div class='clips{' one' if alone else ''}'>{figures}</div>"
 
 
 def figure(clip: Clip, video: str, record: str) -> str:

@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from ivmix.demo import markup
 from ivmix.demo.draw import Clip, Note, Step, Table
 from ivmix.demo.form import FACTS, Form, default_form, default_options, options_of
-from ivmix.demo.line import Cancelled, Waiting
+from ivmix.demo.line import Cancelled, Cancelling, Waiting
 from ivmix.demo.studio import Studio
 from ivmix.demo.widgets import FIELDS, about, examples, explained, vocabulary
 from ivmix.pairs.description import describe
@@ -46,11 +46,11 @@ class Page:
                 elem_id="title",
             )
             with gr.Row(equal_height=False):
-                with gr.Column(scale=3, min_width=300):
+                with gr.Column(scale=3, min_width=300, elem_id="fields"):
                     self.facts = self._facts(form)
                     self.options = self._options(form)
                     self._pair(form)
-                with gr.Column(scale=7, min_width=300):
+                with gr.Column(scale=7, min_width=300, elem_id="results"):
                     self.said, self.notes = gr.HTML(elem_id="said"), gr.HTML(elem_id="notes")
                     self.clips = gr.HTML(markup.EMPTY, elem_id="clips")
                     self.table = gr.Markdown(elem_id="table", visible=False)
@@ -90,7 +90,7 @@ class Page:
     def _options(self, form: Form) -> dict[str, Any]:
         """A field for every option of any sampler, of which those of the sampler chosen are seen."""
         found: dict[str, Any] = {}
-        with gr.Accordion("Options of the sampler", open=True):
+        with gr.Accordion("Options of the sampler", open=True, elem_classes="rare"):
             with gr.Row(elem_id="options"):
                 for field in FIELDS:
                     common = {"label": field.label, "elem_id": f"option-{field.name}", "min_width": 100}
@@ -107,13 +107,15 @@ class Page:
 
     def _pair(self, form: Form) -> None:
         """Negative prompts, the choice of pairs, and records to load."""
-        with gr.Accordion("Negative prompts", open=False):
+        with gr.Accordion("Negative prompts", open=False, elem_classes="rare"):
             for name, label in (("negative_prompt", "Video model's"), ("image_negative_prompt", "Image model's")):
                 self.facts[name] = gr.Textbox(form.facts[name], label=label, max_lines=1, elem_id=name)
-        with gr.Accordion("Pair of models", open=False):
+        with gr.Accordion("Pair of models", open=False, elem_classes="rare"):
             self.facts["pair"] = gr.Dropdown(self.studio.pairs, value=form.pair, label="Pair", elem_id="pair")
             self.about = gr.Markdown(about(form.pair), elem_id="about")
-        self.upload = gr.UploadButton("Load a record", file_types=[".json"], size="sm", elem_id="record")
+        self.upload = gr.UploadButton(
+            "Load a record", file_types=[".json"], size="sm", elem_id="record", elem_classes="rare"
+        )
 
     def _wire(self) -> None:
         """Runs are not queued by Gradio but in the studio's line, where whoever waits is told so."""
@@ -156,14 +158,14 @@ class Page:
         try:
             for event in self.studio.run(owner, button, form):
                 match event:
-                    case Waiting() | Step():
+                    case Waiting() | Cancelling() | Step():
                         yield {self.said: markup.said(event)}
                     case Note(text):
                         texts.append(text)
                         yield {self.notes: markup.notes(texts)}
                     case Clip():
                         clips.append(event)
-                        yield {self.clips: markup.gallery(clips, self._address)}
+                        yield {self.clips: markup.gallery(clips, self._address, button == "sample")}
                     case Table(text, legend):
                         yield {self.table: gr.update(value=text, visible=True), self.legend: legend,
                                self.legend_box: gr.update(visible=True)}  # fmt: skip

@@ -1,6 +1,7 @@
 """The page's server: bound to 127.0.0.1, asking nothing of any other machine, and gone without a trace when it ends."""
 
 import errno
+import logging
 import os
 import socket
 import tempfile
@@ -76,6 +77,7 @@ def running(app: Any, door: socket.socket) -> Iterator[threading.Thread]:
         yield thread
     finally:
         server.should_exit = server.force_exit = True  # without waiting for the pages that are open
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # which has a traceback for each of them
         thread.join(timeout=10)
 
 

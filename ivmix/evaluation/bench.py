@@ -47,6 +47,8 @@ def bench(
         raise ValueError(f"rounds={rounds}: expected 1 or more")
     if not arms:
         raise ValueError("arms: expected at least one sampler, the baseline")
+    for arm in arms:  # what cannot be is found before the first is timed
+        model.record(prompt, **call, **arm.options)
     nfe, seconds = dict[str, Mapping[str, int]](), {arm.label: list[float]() for arm in arms}
     with progress_bar((1 + rounds) * len(arms), progress, unit="clip") as bar:
         for number in range(1 + rounds):

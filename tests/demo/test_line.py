@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ivmix.demo.line import Cancelled, Line, Tell, Waiting
+from ivmix.demo.line import Cancelled, Cancelling, Line, Tell, Waiting
 
 
 @pytest.fixture
@@ -71,6 +71,17 @@ def test_a_cancelled_run_ends_where_it_next_tells_something(line: Line) -> None:
     work.go.set()
     with pytest.raises(Cancelled):
         list(seen)
+
+
+def test_a_cancelled_run_in_a_long_step_is_told_that_it_is_being_cancelled(line: Line) -> None:
+    work = Work("never seen")
+    seen = line.run("me", work)
+    assert next(seen) == "begun"
+    line.cancel("me")
+    assert next(seen) == Cancelling()
+    work.go.set()
+    with pytest.raises(Cancelled):
+        next(seen)
 
 
 def test_a_run_that_nobody_looks_at_any_more_is_cancelled(line: Line) -> None:

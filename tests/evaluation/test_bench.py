@@ -35,6 +35,11 @@ def test_ratios_are_within_a_round_and_the_table_shows_their_median_and_range():
     ]
 
 
+def test_a_call_that_cannot_be_is_one_line_before_any_is_timed(capsys):
+    assert main(["bench", "--frames", "99"]) == 2
+    assert capsys.readouterr().err == "ivmix bench: error: frames=99: expected 1 to 16 for pair 'sprites'\n"
+
+
 @pytest.mark.parametrize(("arms", "rounds", "message"), [(FEW, 0, "rounds=0"), ([], 1, "arms: expected")])
 def test_nothing_to_time_is_an_error(arms, rounds, message):
     with pytest.raises(ValueError, match=message):
