@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with its arguments in one line."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=Help, **options)
+        super().__init__(formatter_class=Help, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {shorten(message)} (see {self.prog} --help)\n")

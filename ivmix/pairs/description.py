@@ -37,10 +37,12 @@ from ivmix.models.json_files import read_json
 from ivmix.models.quoting import printable
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.trained_as import Prediction
-from ivmix.samplers.reading import sampling
+from ivmix.samplers.base import one_of
+from ivmix.samplers.reading import names, sampling
+from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Schedule
 from ivmix.solvers.schedules.foreign import own_words
-from ivmix.typed import check, short, whole
+from ivmix.typed import check, check_keys, short, whole
 
 FORMAT = 1
 LONGEST_SOURCE = 1000  # characters
@@ -168,6 +170,9 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
     for name in (*texts, *(raw["defaults"].keys() - texts)):
         check(raw["defaults"].get(name), str if name in texts else dict, f"defaults: {printable(name, 60)}")
     try:
+        for name in raw["defaults"].keys() - texts:
+            one_of("sampler", name, SAMPLERS)
+            check_keys(raw["defaults"][name], dict.fromkeys(names(SAMPLERS[name])), (), f"sampler {name!r}")
         sampling(raw["defaults"], {})
     except ValueError as error:
         raise ValueError(f"defaults: {error}") from None

@@ -51,6 +51,8 @@ def test_what_public_pairs_do_otherwise_is_what_their_files_say():
         ({"from": "sprites", "why": {}}, r"defaults: why is \{\}, expected text"),
         ({"from": "sprites", "ddim": "fast"}, "defaults: ddim is 'fast', expected an object"),
         ({"from": "sprites", "composite": {"step": 3}}, "defaults: .*'step'; did you mean 'steps'"),
+        ({"from": "sprites", "zigzag": {"stepz": 1}}, "defaults: .*'stepz'; did you mean 'steps'"),
+        ({"from": "sprites", "zagzig": {}}, "defaults: sampler 'zagzig': expected one of ddim"),
     ],
 )
 def test_defaults_that_cannot_be_are_told_in_one_line_with_their_file(tmp_path, defaults, message):
