@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ivmix.models.json_files import check_is_file
 from ivmix.models.quoting import short
+from ivmix.models.text.tokenizer import refusing
 
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 LENGTH = 32  # tokens of a caption, begin and end included
-LARGEST = 2**24  # bytes of a vocabulary; BERT's has a quarter of a million
+LARGEST = 2**22  # bytes of a vocabulary; BERT's has a quarter of a million
 LONGEST_TEXT = 2**16  # characters of a caption
 
 
@@ -68,12 +69,15 @@ class WordPiece:
             raise ValueError(f"the vocabulary has {self.size:,} lines, the text encoder knows {vocab_size:,} tokens")
 
     def __call__(self, captions: Sequence[str]) -> Captions:
-        """ValueError for what is no list of captions, or one of more than 65,536 characters."""
+        """ValueError for what is no list of texts, or a text of more than 65,536 characters."""
         if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
             raise ValueError(f"captions is {short(captions)}: expected a list of strings, one a clip")
         if long := [caption for caption in captions if len(caption) > LONGEST_TEXT]:
             raise ValueError(f"the caption {short(long[0])} has {len(long[0]):,} characters: at most {LONGEST_TEXT:,}")
-        read = [self.backend.encode(plain(caption)).ids for caption in captions]
+        read = []
+        for caption in captions:
+            with refusing(f"the caption {short(caption)} is not text the tokenizer can read"):
+                read.append(self.backend.encode(plain(caption)).ids)
         ids = torch.full((len(read), LENGTH), self.pad, dtype=torch.int64)
         for row, pieces in zip(ids, read, strict=True):
             kept = [self.begin, *pieces[: LENGTH - 2], self.end]

@@ -60,8 +60,10 @@ def ours(name: str, path: Path, clips: Tensor) -> Tensor:
         return load_i3d(path, bn_eps=1e-5)(clips)
     if name == "videomae":
         return load_videomae(path)(clips)
-    network = load_umt(path)
-    return torch.cat([network(clips)[0], network.match(clips, *captions())])
+    network, (ids, mask) = load_umt(path), captions()
+    tokens, times = network.vision_encoder(clips)
+    first = network.text_encoder.fuse(network.text_encoder.text(ids, mask), mask, tokens)[0, 0]
+    return torch.cat([network.vision_proj(times).mean(1)[0], first, network.itm_head(first)])
 
 
 @torch.no_grad()
@@ -91,8 +93,8 @@ def theirs(name: str, path: Path, clips: Tensor) -> Tensor:
     ids, mask = captions()
     bert = {key: value for key, value in below("text_encoder.").items() if not key.endswith("position_ids")}
     states = text(config.text, bert)(ids, attention_mask=mask.long()).last_hidden_state
-    first = fusion(config.text, bert)(states, mask, tokens)[:, 0]
-    return torch.cat([features[0], F.linear(first, state["itm_head.weight"], state["itm_head.bias"])[:, 1]])
+    first = fusion(config.text, bert)(states, mask, tokens)[0, 0]
+    return torch.cat([features[0], first, F.linear(first, state["itm_head.weight"], state["itm_head.bias"])])
 
 
 def main() -> None:

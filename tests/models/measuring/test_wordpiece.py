@@ -71,5 +71,10 @@ def test_what_is_no_list_of_captions_is_refused(vocabulary: Path, tmp_path: Path
         read("a flower")
     with pytest.raises(ValueError, match="has 70,000 characters: at most 65,536"):
         read(["a" * 70_000])
+    with pytest.raises(ValueError, match=r"^the caption 'a \\ud800' is not text the tokenizer can read: "):
+        read(["a \ud800"])
+    vocabulary.write_text("a\n" * 2**21 + "a\n")
+    with pytest.raises(ValueError, match="is no vocabulary: it has more than 4,194,304 bytes"):
+        WordPiece(vocabulary)
     with pytest.raises(FileNotFoundError):
         WordPiece(tmp_path / "none.txt")
