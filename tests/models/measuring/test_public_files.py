@@ -38,3 +38,14 @@ def test_sizes_are_told_by_the_shapes(name: str, manifest: Manifest) -> None:
     (found,) = find(shapes).values()
     network, kind, tell = MEASURING[found.layout.part]
     assert (network, kind, tell(shapes)) == (NETWORKS[name][0], type(NETWORKS[name][1]), NETWORKS[name][1])
+
+
+def test_umt_s_towers_are_a_vit_l_and_a_bert_large_that_attends_to_it(manifest: Manifest) -> None:
+    shapes, _ = manifest("umt_l16")
+
+    def parameters(part: str) -> int:
+        return sum(math.prod(shape) for key, shape in shapes.items() if part in key and "position_ids" not in key)
+
+    assert parameters("vision_encoder.") == 303_076_352
+    pooler = 1024 * 1024 + 1024
+    assert parameters("text_encoder.") - parameters("crossattention") == 335_141_888 - pooler  # BERT-large's

@@ -24,7 +24,7 @@ from ivmix.models import (
     save_folder,
 )
 from ivmix.models.measuring.bert import BertConfig
-from ivmix.models.measuring.vit import positions
+from ivmix.models.measuring.vit import Attention, positions
 
 VIT = ViTConfig(width=24, depth=2, heads=3, inner=40, patch=8, tubelet=2, frames=4, size=32)
 SMALL = UMTConfig(replace(VIT, tubelet=1), BertConfig(50, 24, 40, 4, 3, 32, 2, 24), features=12)
@@ -56,6 +56,20 @@ def test_tokens_go_time_by_time(randomised: Callable[..., Any], normal: Callable
     others = torch.cat([clips[:, :, :3], clips[:, :, 3:] + 1], dim=2)
     changed = (network.patch_embed(clips) != network.patch_embed(others)).any(-1)[0]
     assert changed.tolist() == [False] * 16 + [True] * 16
+
+
+def test_queries_and_values_have_a_bias_and_keys_none(
+    randomised: Callable[..., Any], normal: Callable[..., Tensor]
+) -> None:
+    layer = randomised(Attention(24, 3))
+    x = normal(2, 5, 24)
+    q, k, v = (x @ part.T for part in layer.qkv.weight.chunk(3))
+    heads = []
+    for i in range(3):
+        own = slice(8 * i, 8 * i + 8)
+        scores = (q + layer.q_bias)[..., own] @ k[..., own].transpose(1, 2) / 8**0.5
+        heads.append(scores.softmax(-1) @ (v + layer.v_bias)[..., own])
+    torch.testing.assert_close(layer(x), layer.proj(torch.cat(heads, -1)))
 
 
 def test_features_are_the_normed_mean_of_tokens(randomised: Callable[..., Any], normal: Callable[..., Tensor]) -> None:
