@@ -79,15 +79,6 @@ def test_the_solvers_need_torch_alone_and_the_networks_no_solver() -> None:
             assert all(o.startswith("ivmix.models") for o in imported(path) if o.startswith("ivmix")), path
 
 
-def test_importing_the_solvers_loads_torch_and_nothing_else_of_others() -> None:
-    script = (
-        "import sys, torch; before = set(sys.modules); import ivmix.solvers;"
-        "print(*{n.partition('.')[0] for n in set(sys.modules) - before})"
-    )
-    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
-    assert set(loaded.stdout.split()) - sys.stdlib_module_names <= {"torch", "ivmix"}
-
-
 def test_every_room_says_in_its_first_line_what_it_holds() -> None:
     silent = [name for name, path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
     assert not silent
