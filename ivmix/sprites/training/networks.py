@@ -114,7 +114,7 @@ def averaging_video(pair: Path) -> Conditioned:
     network = load_conditioned("video", VIDEO_CONFIG)(pair)
     unet, schedule = AveragingUNet(AveragingUNetConfig(**vars(VIDEO_CONFIG))), Schedule.from_config(SCHEDULE)
     before = {key: value for key, value in network.unet.state_dict().items() if not key.startswith("averaging.")}
-    unet.load_state_dict(before, strict=False)
+    unet.load_state_dict(unet.averaging.state_dict(prefix="averaging.") | before)
     unet.averaging.clean.copy_(torch.stack([schedule.alpha, -schedule.sigma_vp], dim=1))  # x0 of z and v
     network.unet = unet
     return network
