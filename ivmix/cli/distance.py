@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
 
     from ivmix.evaluation.distance import measure_distance
     from ivmix.evaluation.features import FeatureSet
-    from ivmix.evaluation.metrics.protocols import PROTOCOLS
+    from ivmix.evaluation.protocols import PROTOCOLS
 
     real, fakes = FeatureSet.load(options.real), [FeatureSet.load(path) for path in options.fakes]
     pool = FeatureSet.load(options.pool) if options.pool is not None else None

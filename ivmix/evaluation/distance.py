@@ -11,8 +11,8 @@ from torch import Tensor
 from ivmix.evaluation.features import FeatureSet, check_same_features
 from ivmix.evaluation.metrics.distances import frechet_of_features
 from ivmix.evaluation.metrics.leave_out import Kept, frechet_of_kept, mmd_of_kept
-from ivmix.evaluation.metrics.protocols import Protocol
 from ivmix.evaluation.metrics.statistics import jackknife
+from ivmix.evaluation.protocols import Protocol
 
 DRAWS = 20  # of a floor
 GROUPS = 150  # that a jackknife leaves out in turn, at most

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ivmix.evaluation.preprocessing import PROTOCOLS, Protocol
+from ivmix.evaluation.protocols import PROTOCOLS, Extraction
 from ivmix.models import UMT, WordPiece, load_i3d, load_umt, load_videomae
 from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.sources import Source, locate, sha256
@@ -24,20 +24,20 @@ class Extractor:
     """
 
     name: str  # of the protocol
-    protocol: Protocol
-    network: Callable[[Tensor], Tensor]  # (1 c f h w) as `protocol.preprocessing` gives them -> (1, d)
+    extraction: Extraction
+    network: Callable[[Tensor], Tensor]  # (1 c f h w) as `extraction.preprocessing` gives them -> (1, d)
     files: Mapping[str, str]  # SHA-256 of each file of weights, by name
     device: torch.device
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that features depend on, for `Benchmark.settings` and results; as it comes back from JSON."""
-        raw = {"protocol": self.name, **asdict(self.protocol), "files": dict(self.files), "dtype": "float32"}
+        raw = {"protocol": self.name, **asdict(self.extraction), "files": dict(self.files), "dtype": "float32"}
         return json.loads(json.dumps(raw))
 
     def shown(self, clip: np.ndarray) -> Tensor:
         """What the network sees of a clip (f h w c): (1 c f h w) on its device."""
-        return self.protocol.preprocessing(clip)[None].to(self.device)
+        return self.extraction.preprocessing(clip)[None].to(self.device)
 
     @torch.no_grad()
     def __call__(self, clips: np.ndarray) -> Tensor:
@@ -60,41 +60,48 @@ def load_extractor(
     `bn_eps`: 1e-3 or 1e-5, another than the protocol's own code has for its I3D. A TorchScript file is a program, which
     is run: name one that you trust. Raises FileNotFoundError, or ValueError for weights that are not the protocol's.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"protocol {name!r}: expected one of {', '.join(PROTOCOLS)}")
-    protocol, place = PROTOCOLS[name], torch.device(device)
+    extraction, place = extraction_of(name), torch.device(device)
     if bn_eps is not None:
-        if protocol.bn_eps is None:
+        if extraction.bn_eps is None:
             raise ValueError(f"bn_eps={bn_eps}, but {name} has no I3D whose batch norms could be told: leave it out")
-        protocol = replace(protocol, bn_eps=bn_eps)
-    part = "" if protocol.network == "torchscript" else protocol.network
+        extraction = replace(extraction, bn_eps=bn_eps)
+    part = "" if extraction.network == "torchscript" else extraction.network
     local = locate(source, part)
-    return Extractor(name, protocol, LOADERS[protocol.network](protocol, local, place), hashes(local), place)
+    return Extractor(name, extraction, LOADERS[extraction.network](extraction, local, place), hashes(local), place)
+
+
+def extraction_of(name: str) -> Extraction:
+    """ValueError for a protocol that is none, or says nothing of how clips become features."""
+    found = PROTOCOLS[name].extraction if name in PROTOCOLS else None
+    if found is None:
+        known = ", ".join(one for one, protocol in PROTOCOLS.items() if protocol.extraction)
+        raise ValueError(f"protocol {name!r}: expected one of {known}")
+    return found
 
 
 def hashes(local: Local) -> dict[str, str]:
     return {path.relative_to(local.root).as_posix(): sha256(path) for path in local.files}
 
 
-def torchscript(protocol: Protocol, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
+def torchscript(extraction: Extraction, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The file that stylegan-v and common_metrics_on_video_quality run: raw logits, which they call features."""
     try:
         network = torch.jit.load(str(local.weights), map_location=device).eval()
     except RuntimeError as error:
         raise ValueError(f"{local.weights} is no TorchScript file: {str(error).splitlines()[0]}") from None
-    return lambda x: network(x, rescale=protocol.inside, resize=protocol.inside, return_features=True)
+    return lambda x: network(x, rescale=extraction.inside, resize=extraction.inside, return_features=True)
 
 
-def i3d(protocol: Protocol, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
-    assert protocol.bn_eps is not None
-    return load_i3d(local, bn_eps=protocol.bn_eps, device=device, dtype=torch.float32)
+def i3d(extraction: Extraction, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
+    assert extraction.bn_eps is not None
+    return load_i3d(local, bn_eps=extraction.bn_eps, device=device, dtype=torch.float32)
 
 
-def videomae(protocol: Protocol, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
+def videomae(extraction: Extraction, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
     return load_videomae(local, device=device, dtype=torch.float32)
 
 
-def umt(protocol: Protocol, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
+def umt(extraction: Extraction, local: Local, device: torch.device) -> Callable[[Tensor], Tensor]:
     return load_umt(local, device=device, dtype=torch.float32)
 
 

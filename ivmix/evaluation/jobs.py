@@ -5,19 +5,14 @@ else.
 """
 
 import json
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -25,6 +20,7 @@ from ivmix._version import __version__
 from ivmix.evaluation.arms import Arm, Drawn, Truth, slug
 from ivmix.evaluation.benchmark import Benchmark, DrawnReference
 from ivmix.evaluation.design import Design
+from ivmix.evaluation.parts import is_there, read_metadata, write_part
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.pairs.pair import fingerprint
 
@@ -122,59 +118,9 @@ def check_measured(benchmark: Benchmark, tensors: Mapping[str, Tensor], clips: i
             )
 
 
-def write_part(data: bytes, path: Path) -> None:
-    """Writes a file that appears when it is whole. Raises OSError naming it, and what goes on from there."""
-    temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        reason = f"cannot write {path}: {error.strerror}; what is computed is kept, the same command goes on from it"
-        raise OSError(error.errno, reason) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_metadata(path: Path) -> dict[str, Any] | None:
-    """{"settings": …, "cost": …} of a part; None where there is none or a broken one, which is then computed."""
-    try:
-        with safe_open(path, "pt") as file:
-            raw = file.metadata()
-        return {name: json.loads(raw[name]) for name in ("settings", "cost")}
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
-        return None
-
-
 def pending(jobs: Sequence[Job], folder: Path, maker: Maker) -> list[Job]:
     """The jobs without a part. ValueError if a part was made of other settings, saying which, or an arm cannot be."""
-    todo = []
-    for job in jobs:
-        settings, found = maker.settings(job), read_metadata(job.path(folder))
-        if found is None:
-            todo.append(job)
-        elif differences := differing(found["settings"], settings):
-            raise ValueError(
-                f"{folder} holds parts of another evaluation: {job.path(folder).name} was made with "
-                f"{'; '.join(differences)}. Give the same options, or another folder with -o"
-            )
-    return todo
-
-
-def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """["steps 20, now 3", …]: entries of nested settings that are not the same."""
-    lines = []
-    for name in dict.fromkeys([*there, *here]):
-        a, b = there.get(name), here.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += differing(a, b)
-        elif a != b:
-            lines.append(f"{name} {_short(a)}, now {_short(b)}")
-    return lines
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "…"
+    return [job for job in jobs if not is_there(job.path(folder), maker.settings(job), folder)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,20 +160,3 @@ def read_frames(job: Job, folder: Path) -> np.ndarray:
     with safe_open(job.path(folder), "pt") as file:
         frames: np.ndarray = file.get_tensor("frames").numpy()
     return frames
-
-
-@contextmanager
-def ranks() -> Iterator[tuple[int, int]]:
-    """This process's rank and the world's size under torchrun, whose processes meet at the end; else (0, 1)."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield 0, 1
-        return
-    dist.init_process_group("gloo", timeout=timedelta(days=7))  # one may wait long for another's last batch
-    try:
-        yield dist.get_rank(), dist.get_world_size()
-        done = dist.barrier(async_op=True)
-        while not done.is_completed():  # in Python, where a signal is heard
-            time.sleep(0.05)
-        done.wait()
-    finally:
-        dist.destroy_process_group()

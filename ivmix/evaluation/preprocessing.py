@@ -84,34 +84,3 @@ class Preprocessing:
         low, high = self.range
         mean, std = (torch.tensor(value, dtype=torch.float32)[:, None, None] for value in (self.mean, self.std))
         return ((levels / 255 * (high - low) + low - mean) / std).transpose(0, 1).contiguous()
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A way to features that others have published distances of: a network and what it is shown.
-
-    `bn_eps` is I3D's in that code, `inside` says whether the TorchScript file resizes and rescales by itself.
-    """
-
-    network: Literal["i3d", "torchscript", "videomae", "umt"]
-    preprocessing: Preprocessing
-    bn_eps: float | None = None
-    inside: bool = False
-
-
-_SQUARE, _CROP = Resize("square"), Resize("crop")
-PROTOCOLS = {
-    # universome/stylegan-v, fvd2048_16f: bytes go in, the file does the rest.
-    "stylegan-v": Protocol("torchscript", Preprocessing(16, range=None), inside=True),
-    # JunyaoHu/common_metrics_on_video_quality, methods styleganv and videogpt: 10 frames or more.
-    "cmvq-styleganv": Protocol("torchscript", Preprocessing(None, least=10, resize=_CROP)),
-    "cmvq-videogpt": Protocol("i3d", Preprocessing(None, least=10, resize=_CROP), bn_eps=1e-5),
-    # songweige/content-debiased-fvd, whose I3D is that of TATS: the picture squeezed.
-    "cd-fvd-i3d": Protocol("i3d", Preprocessing(None, least=9, resize=_SQUARE), bn_eps=1e-5),
-    "cd-fvd-videomae": Protocol("videomae", Preprocessing(16, resize=_SQUARE, range=(0, 1))),
-    # PKU-YuanGroup/ChronoMagic-Bench, UMT-FVD and UMTScore, by torchvision 0.18, whose resize has antialias.
-    "chronomagic-umt": Protocol("umt", Preprocessing(
-        12, "middle", resize=Resize("square", "bicubic", antialias=True, rounded=True), range=(0, 1),
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
-    )),
-}  # fmt: skip

@@ -16,12 +16,12 @@ from ivmix.evaluation.jobs import (
     all_jobs,
     collect,
     pending,
-    ranks,
     read_frames,
     reference_jobs,
 )
 from ivmix.evaluation.plots import plot_cost, plot_distances, plot_scores
 from ivmix.evaluation.report import Report, markdown, summarise
+from ivmix.evaluation.workers import ranks
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
 from ivmix.progress import progress_bar

@@ -20,7 +20,7 @@ from torch import Tensor
 from ivmix.evaluation import polynomial_mmd
 from ivmix.evaluation.distance import without
 from ivmix.evaluation.features import FeatureSet, check_same_features
-from ivmix.evaluation.metrics.protocols import PROTOCOLS
+from ivmix.evaluation.protocols import PROTOCOLS
 
 Pair = tuple[Tensor, Tensor]  # real, others
 

@@ -11,7 +11,7 @@ import torch
 from ivmix.cli import main
 from ivmix.cli.distance import NAMES
 from ivmix.evaluation.features import FeatureSet
-from ivmix.evaluation.metrics.protocols import PROTOCOLS
+from ivmix.evaluation.protocols import PROTOCOLS
 
 pytestmark = pytest.mark.filterwarnings("default")
 

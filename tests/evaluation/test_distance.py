@@ -7,7 +7,7 @@ import torch
 from ivmix.evaluation import frechet_of_features, polynomial_mmd
 from ivmix.evaluation.distance import GROUPS, caveats, floor, measure_distance
 from ivmix.evaluation.features import FeatureSet
-from ivmix.evaluation.metrics.protocols import PROTOCOLS
+from ivmix.evaluation.protocols import PROTOCOLS
 
 PLAIN, UMT = PROTOCOLS["plain"], PROTOCOLS["chronomagic-umt"]
 

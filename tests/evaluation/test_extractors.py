@@ -12,8 +12,7 @@ from local_hub import LocalHub
 from torch import Tensor, nn
 
 from ivmix.evaluation.benchmark import Benchmark
-from ivmix.evaluation.extractors import Extractor, UMTScore, load_extractor
-from ivmix.evaluation.preprocessing import PROTOCOLS
+from ivmix.evaluation.extractors import Extractor, UMTScore, extraction_of, load_extractor
 from ivmix.models import (
     I3D,
     UMT,
@@ -101,7 +100,7 @@ def test_one_of_your_own_is_a_value(clips: np.ndarray) -> None:
     def network(x: Tensor) -> Tensor:
         return x.mean((2, 3, 4))
 
-    own = Extractor("mine", PROTOCOLS["cd-fvd-i3d"], network, {}, torch.device("cpu"))
+    own = Extractor("mine", extraction_of("cd-fvd-i3d"), network, {}, torch.device("cpu"))
     assert own(clips).shape == (2, 3)
 
 

@@ -22,8 +22,8 @@ from ivmix.evaluation.jobs import (
     all_jobs,
     collect,
     pending,
-    read_metadata,
 )
+from ivmix.evaluation.parts import read_metadata
 from ivmix.pairs.pair import fingerprint
 from ivmix.sprites.truth import TRUTHS, Truth
 from ivmix.sprites.world import balanced_captions

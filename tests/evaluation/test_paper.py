@@ -2,8 +2,8 @@
 
 import pytest
 
-from ivmix.evaluation.metrics.protocols import PROTOCOLS
 from ivmix.evaluation.paper import Row, metrics, tables
+from ivmix.evaluation.protocols import PROTOCOLS
 
 
 def row(benchmark: str, model: str, method: str, table: int = 0) -> Row:

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ivmix.evaluation.preprocessing import PROTOCOLS, Preprocessing, Resize
+from ivmix.evaluation.extractors import extraction_of
+from ivmix.evaluation.preprocessing import Preprocessing, Resize
+from ivmix.evaluation.protocols import PROTOCOLS
 
 
 def clip(frames: int = 16, height: int = 90, width: int = 120) -> np.ndarray:
@@ -17,7 +19,7 @@ def clip(frames: int = 16, height: int = 90, width: int = 120) -> np.ndarray:
 
 
 def prepared(name: str, video: np.ndarray) -> Tensor:
-    return PROTOCOLS[name].preprocessing(video)
+    return extraction_of(name).preprocessing(video)
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 120), (120, 90), (300, 300), (150, 301), (64, 64)])
@@ -68,7 +70,7 @@ def test_umt_sees_twelve_middles_with_antialias_in_whole_levels() -> None:
     (150, [5, 18, 30, 43, 55, 68, 80, 93, 105, 118, 130, 143]),
 ])  # fmt: skip
 def test_middles_are_those_of_equal_parts_and_short_clips_repeat_their_last(count: int, chosen: list[int]) -> None:
-    indices = PROTOCOLS["chronomagic-umt"].preprocessing.indices(count)
+    indices = extraction_of("chronomagic-umt").preprocessing.indices(count)
     assert indices == chosen
 
 
@@ -81,7 +83,7 @@ def test_too_few_frames_are_refused(name: str, frames: int, wanted: int) -> None
 
 
 def test_no_frames_are_refused_by_every_protocol() -> None:
-    for name in PROTOCOLS:
+    for name in (name for name, protocol in PROTOCOLS.items() if protocol.extraction):
         with pytest.raises(ValueError, match="the clip has 0 frames: expected"):
             prepared(name, clip(0))
 

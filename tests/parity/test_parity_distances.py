@@ -8,7 +8,7 @@ import torch
 
 from ivmix.evaluation import Moments, frechet_distance
 from ivmix.evaluation.metrics.distances import frechet_of_features
-from ivmix.evaluation.metrics.protocols import PROTOCOLS
+from ivmix.evaluation.protocols import PROTOCOLS
 
 pytestmark = pytest.mark.slow
 

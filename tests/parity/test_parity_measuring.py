@@ -11,7 +11,7 @@ import torch
 from measuring_peers import fusion, text, vision
 from torch import Tensor, nn
 
-from ivmix.evaluation.preprocessing import PROTOCOLS
+from ivmix.evaluation.extractors import extraction_of
 from ivmix.models import UMT, UMTConfig, VideoMAE, ViTConfig, load_i3d, load_umt, load_videomae, load_wordpiece
 from ivmix.models.measuring.bert import BertConfig
 from ivmix.models.measuring.wordpiece import plain
@@ -57,7 +57,7 @@ def test_cd_fvd_s_i3d_gives_the_same_logits(
 def test_cd_fvd_s_i3d_is_shown_the_same(height: int, width: int, agree: Agree) -> None:
     peer = pytest.importorskip("cdfvd.third_party.i3d.utils", reason=HOW)
     clips = np.random.default_rng(0).integers(0, 256, (1, 9, height, width, 3), dtype=np.uint8)
-    agree(PROTOCOLS["cd-fvd-i3d"].preprocessing(clips[0]), peer.preprocess_i3d(clips)[0])
+    agree(extraction_of("cd-fvd-i3d").preprocessing(clips[0]), peer.preprocess_i3d(clips)[0])
 
 
 @pytest.mark.parametrize("wrapper", ["model", "module"])

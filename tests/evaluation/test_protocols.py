@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ivmix.evaluation.metrics.protocols import PROTOCOLS, Protocol
+from ivmix.evaluation.protocols import PROTOCOLS, Protocol
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
 
