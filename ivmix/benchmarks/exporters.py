@@ -71,7 +71,8 @@ def to_vbench_custom(files: Sequence[Path], entries: Sequence[Entry], samples: i
     beside = place.with_name(f"{place.name}.json")
     check_writable(beside, (".json",), clobber=False)
     _link(named, folder)
-    write_text(json.dumps(dict(zip(named, prompts, strict=True)), indent=4, ensure_ascii=True) + "\n", beside)
+    text = json.dumps(dict(zip(named, prompts, strict=True)), indent=4)  # in ASCII: VBench names no encoding
+    write_text(text + "\n", beside)
     return beside
 
 

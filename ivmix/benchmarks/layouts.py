@@ -92,7 +92,7 @@ def check_names(layout: str, entries: Sequence[Entry], samples: int) -> None:
     takes a and A for one letter, or é of one character for é of two."""
     seen, alike = dict[str, Path](), list[str]()
     for path in paths_of(layout, entries, samples):
-        other = seen.setdefault(unicodedata.normalize("NFC", _decomposed(path.as_posix()).casefold()), path)
+        other = seen.setdefault(unicodedata.normalize("NFC", path.as_posix().casefold()), path)
         if other is not path:
             alike.append(short(str(path)) if other == path else f"{short(str(other))} and {short(str(path))}")
     if alike:
@@ -154,10 +154,6 @@ def _fault(text: str) -> str:
 
 def _unseen(text: str) -> bool:
     return any(unicodedata.category(letter) in _UNSEEN for letter in text)
-
-
-def _decomposed(text: str) -> str:
-    return unicodedata.normalize("NFD", text)
 
 
 def _remedy(layout: str) -> str:
