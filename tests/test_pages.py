@@ -242,7 +242,7 @@ def test_the_readme_s_tables_are_of_pairs_and_samplers_there_are():
 
 @pytest.mark.slow
 def test_what_public_pairs_need_is_what_is_counted_from_their_key_lists():
-    needs = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "pair_costs.py"))["needs"]
+    needs = runpy.run_path(str(ROOT / "tests" / "figures" / "pair_costs.py"))["needs"]
     public = {name: row for row in table("README.md", "`--pair`")[1] if (name := row[0].strip("`")) in PUBLIC}
     assert len(public) > 2
     for name, row in public.items():

@@ -191,7 +191,7 @@ class DPMSolverPP32(Adaptive):
     Of the pairs here it takes the fewest evaluations: for an error of 8e-4 on mixtures of unit size at guidance 1 to
     15, from 14.6 to 0.03, it took 30 to 32, the same pair in eps, which is DPM-Solver-23 (arXiv 2206.00927, Algorithms
     1 and 2) and k-diffusion's dpm_adaptive, 41 to 69, and `BogackiShampine32` 68 to 113 (in flow time 35 to 54); on
-    four narrow modes 198, 205, 279 and 206 (`tests/benchmarks/adaptive.py`). The error is far below `rtol`, since the
+    four narrow modes 198, 205, 279 and 206 (`tests/figures/adaptive.py`). The error is far below `rtol`, since the
     estimate is that of the embedded result: 1e-2 is a tolerance for sampling.
     """
 

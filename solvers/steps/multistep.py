@@ -129,7 +129,7 @@ class DPMSolverPP3M(Multistep):
     2211.01095, section 4, with its derivatives taken from multistep differences; also the predictor of `UniPC3`.
     "public" gives the second difference half its weight, as public codes of the name do, which is of second order.
 
-    When to take which: errors of `tests/benchmarks/solver_choice.py` at 10, 20, 40 and 100 steps on "karras" are
+    When to take which: errors of `tests/figures/solver_choice.py` at 10, 20, 40 and 100 steps on "karras" are
 
     | guidance | exact | public | `AdamsBashforth3` |
     |---|---|---|---|

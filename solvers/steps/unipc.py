@@ -34,7 +34,7 @@ class UniPC(Multistep):
     The corrector extrapolates over the steps before, so that orders above 2 want steps of like length in lam: where
     neighbours differ by a factor of 3 and more, as the last ones of "leading" and "linspace" grids, `UniPC3` errs up to
     17 times as much as `DPMSolverPP2M` at 6 to 10 steps and a guidance of 7.5 to 15, and a warning says so
-    (`tests/benchmarks/solver_choice.py`).
+    (`tests/figures/solver_choice.py`).
     """
 
     def on(self, levels: list[float]) -> Solver:

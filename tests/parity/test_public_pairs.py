@@ -1,6 +1,6 @@
 """Every public pair as a user types it: files with the published keys, narrower networks, no network but these files.
 
-The files are those of tests/benchmarks/public_pairs.py, which runs the same at full size.
+The files are those of tests/figures/public_pairs.py, which runs the same at full size.
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
 """Full-size networks that measure against their peers' of the same random files, in float32.
 
-    python tests/benchmarks/full_size_measuring.py [i3d videomae umt]
+    python tests/figures/full_size_measuring.py [i3d videomae umt]
 
 Writes each file in its public layout, opens it here and there, each in a process of its own, and prints
 max|ours - theirs| / max|theirs| with what each side cost for one clip. Needs the peers (`pip install ivmix[parity]`

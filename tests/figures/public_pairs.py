@@ -1,7 +1,7 @@
 """Public pairs run as a user types them, on random weights in the public files: their layouts, keys, sizes and types.
 
-    python tests/benchmarks/public_pairs.py                      # every case, full size: 13 GB of memory, 10 GB of disk
-    python tests/benchmarks/public_pairs.py modelscope --small   # narrower networks under the same keys: seconds
+    python tests/figures/public_pairs.py                      # every case, full size: 13 GB of memory, 10 GB of disk
+    python tests/figures/public_pairs.py modelscope --small   # narrower networks under the same keys: seconds
 
 Each case writes its files to a temporary folder, those that a hub serves into a hub's cache there, runs `ivmix sample`
 on them without a network, and is one row of a table: what it cost. `--write FOLDER` leaves the files instead.

@@ -1,6 +1,6 @@
 """What sampling costs beside its network: ours against diffusers' schedulers, interleaved in one process.
 
-    python tests/benchmarks/solver_overhead.py [--steps 50] [--repeats 40] [--shapes 1,4,1,8,8 1,4,16,32,32]
+    python tests/figures/solver_overhead.py [--steps 50] [--repeats 40] [--shapes 1,4,1,8,8 1,4,16,32,32]
 
 Both sides run the same number of steps on the same latents with a network of one multiplication, whose own cost is
 measured too and subtracted. Stochastic solvers draw on one CPU generator on both sides. Times are CPU times of the

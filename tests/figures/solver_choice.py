@@ -1,6 +1,6 @@
 """Which solver, on which grid, for how many evaluations and which guidance: errors in closed form, as a table.
 
-    python tests/benchmarks/solver_choice.py [--guidance 1 7.5 15] [--evaluations 6 10 20 40 100] [--clips 64]
+    python tests/figures/solver_choice.py [--guidance 1 7.5 15] [--evaluations 6 10 20 40 100] [--clips 64]
 
 The video network is the mixture of Gaussians of `closed_form_pair`, whose states have a standard deviation of about 1
 unguided, under Stable Diffusion's schedule, or for "flow" as a rectified flow with even times shifted by 3. An entry is

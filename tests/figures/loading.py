@@ -1,6 +1,6 @@
 """What loading the UNet of Stable Diffusion 1.5 costs: ours against diffusers' from_pretrained, on the same file.
 
-    python tests/benchmarks/loading.py [--folder /tmp/loading] [--repeats 3]
+    python tests/figures/loading.py [--folder /tmp/loading] [--repeats 3]
 
 Random weights in half precision, 1.72 GB, are written to --folder once, as diffusers' folder and as a single file in
 LDM's layout. Every run is a process of its own, the sides in turn; the file is in the page cache. "load" is the CPU

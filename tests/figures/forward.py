@@ -1,6 +1,6 @@
 """What one forward pass of a UNet costs: ours against diffusers', interleaved in one process, on the same weights.
 
-    python tests/benchmarks/forward.py [--small] [--repeats 9] [--only image] [--frames 4] [--size 16] [--dtype float32]
+    python tests/figures/forward.py [--small] [--repeats 9] [--only image] [--frames 4] [--size 16] [--dtype float32]
 
 Shapes of Stable Diffusion 1.5, AnimateDiff v3 and ModelScope, random weights, which the two networks share in memory;
 `--small` has them four times narrower. Two rows, one conditional and one not. Times are CPU times of the process, so

@@ -1,7 +1,7 @@
 """Evaluations that adaptive solvers take at equal error: ours and k-diffusion's dpm_adaptive, in one run.
 
     pip install --no-deps -c tests/constraints.txt k-diffusion
-    python tests/benchmarks/adaptive.py [--errors 2e-3 8e-4 2e-4 5e-5] [--seeds 3]
+    python tests/figures/adaptive.py [--errors 2e-3 8e-4 2e-4 5e-5] [--seeds 3]
 
 Each solver goes from sigma 14.6 to 0.03 at tolerances from 1 to 1e-6; its evaluations at an error are read off
 between its runs, in logarithms, and are the mean over seeds, each a clip of noise. "-": in none of its runs. Errors are

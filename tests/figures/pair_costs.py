@@ -1,6 +1,6 @@
 """What the public pairs need, counted, not measured: memory, and the arithmetic of a clip at the pair's own size.
 
-    python tests/benchmarks/pair_costs.py       # the README's table of pairs
+    python tests/figures/pair_costs.py       # the README's table of pairs
 
 Memory is what `ivmix.generation.memory` counts of one clip in float16: weights, those that two networks share once, and
 the tensors of the dearest moment. Arithmetic is that of a clip's guided evaluations by each sampler's defaults, without

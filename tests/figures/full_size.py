@@ -1,6 +1,6 @@
 """Full-size UNets against diffusers' of the same random files, in float32.
 
-    python tests/benchmarks/full_size.py [animatediff modelscope image] [--latents 4x16x16]
+    python tests/figures/full_size.py [animatediff modelscope image] [--latents 4x16x16]
 
 Writes the files that are published, opens them here and there, each in a process of its own, and prints
 max|ours - theirs| / max|theirs| with what each side cost. Needs the peers (`pip install ivmix[parity]`), 11 GB of

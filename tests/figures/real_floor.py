@@ -1,6 +1,6 @@
 """What real clips are from real ones: the distances that samplers of that many clips cannot get below by chance.
 
-    python tests/benchmarks/real_floor.py FEATURES [--reference FILE] [--protocol chronomagic-umt] [--draws 40]
+    python tests/figures/real_floor.py FEATURES [--reference FILE] [--protocol chronomagic-umt] [--draws 40]
         [--clips 32,64,128,150,256,300,512,824]
 
 FEATURES is any file that `ivmix distance` reads. Printed are the set's distance from itself, and, by number of clips,

@@ -1,6 +1,6 @@
 """Which solver, on which grid, on trained networks: how far the embedded composite's latents are from the ODE's end.
 
-    python tests/benchmarks/embedded_choice.py [--steps 10 20] [--clips 4] [--reference 150]
+    python tests/figures/embedded_choice.py [--steps 10 20] [--clips 4] [--reference 150]
 
 An entry is the root mean square difference of the latents, whose standard deviation is about 1, from a run of
 `--reference` steps of UniPC2 on "karras" from the same noise; the prompts are captions of the world, spread

@@ -1,6 +1,6 @@
 """What `compile_network` gains: its paths on one video network, interleaved call by call in one process.
 
-    python tests/benchmarks/compiled.py [--pair sprites] [--device cpu] [--dtype float32] [--rounds 30]
+    python tests/figures/compiled.py [--pair sprites] [--device cpu] [--dtype float32] [--rounds 30]
 
 The network is a pair's, or without `--pair` one level of Stable Diffusion's kind with motion modules: what has more,
 Inductor compiles on a CPU for many minutes. On CUDA: eager, CUDA graphs, and Inductor where Triton is installed. On the
