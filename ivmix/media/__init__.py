@@ -7,7 +7,7 @@ the same bytes: encoders run in one thread and write no dates.
 
 from ivmix.media.files import SUFFIXES, check_writable, replacing, write_image, write_text
 from ivmix.media.frames import SHORTEST, Frames, enlargement, fit, to_frames, upscale
-from ivmix.media.reading import Clip, read_clip, read_video
+from ivmix.media.reading import Clip, count_frames, read_clip, read_frames, read_video
 from ivmix.media.sheets import contact_sheet, side_by_side
 from ivmix.media.writing import animated_png, check_fps, write_video
 
@@ -20,9 +20,11 @@ __all__ = [
     "check_fps",
     "check_writable",
     "contact_sheet",
+    "count_frames",
     "enlargement",
     "fit",
     "read_clip",
+    "read_frames",
     "read_video",
     "replacing",
     "side_by_side",

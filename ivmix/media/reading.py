@@ -3,9 +3,11 @@
 import os
 import re
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -22,6 +24,7 @@ from ivmix.media.files import StrPath
 from ivmix.media.frames import Frames
 
 Picture = NDArray[np.uint8]  # h w c
+Shown = tuple[Picture, Fraction]  # and the seconds that it is shown, 0 for a still
 
 _PILLOW = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM")  # FFmpeg has the rest
 _FOLDER = (".png", ".jpg", ".jpeg", ".webp")
@@ -59,22 +62,52 @@ def read_clip(path: StrPath, limit: int | None = None) -> Clip:
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected the most frames to read, 1 or more, or None for all")
-    pictures: list[Picture] = []
-    seconds = Fraction(0)
-    for source in _sources(os.fspath(path)):
-        for picture, lasts in islice(_decode(source), None if limit is None else limit - len(pictures)):
-            if pictures and picture.shape != pictures[0].shape:
-                now, before = ("{}x{}".format(*other.shape) for other in (picture, pictures[0]))
-                message = f"frame {len(pictures)} is {now}, those before are {before}; expected one size for all"
-                raise ValueError(f"cannot read {str(source)!r}: {message}")
-            pictures.append(picture)
-            seconds += lasts
+    pictures, times = zip(*_frames(path, range(sys.maxsize if limit is None else limit)), strict=True)
+    seconds = sum(times, Fraction(0))
     return Clip(np.stack(pictures), float(len(pictures) / seconds) if seconds and len(pictures) > 1 else None)
 
 
 def read_video(path: StrPath) -> Frames:
     """Frames `f h w c` alone: see `read_clip`."""
     return read_clip(path).frames
+
+
+def read_frames(path: StrPath, wanted: Sequence[int]) -> Frames:
+    """The frames `f h w c` of `read_clip` by their numbers, from 0 and rising; fewer if the clip ends before.
+
+    No others are held, and none after the last is decoded. A film is decoded from its beginning: where a search lands
+    is not exact in all of them. Raises ValueError if none of the frames is there, and what `read_clip` raises.
+    """
+    pictures = [picture for picture, _ in _frames(path, wanted)]
+    if not pictures:
+        raise ValueError(f"cannot read {os.fspath(path)!r}: it ends before frame {wanted[0]}")
+    return np.stack(pictures)
+
+
+def count_frames(path: StrPath) -> int:
+    """How many frames `read_clip` would give, in the memory of one.
+
+    A film is decoded to its end, though not brought to RGB: the length that a header claims may be wrong, and a packet
+    is not always one frame (XviD packs two into one, and leaves an empty one behind). So a damaged film raises what it
+    raises in `read_clip`.
+    """
+    return sum(1 for source in _sources(os.fspath(path)) for _ in _decode(source, ()))
+
+
+def _frames(path: StrPath, wanted: Sequence[int]) -> Iterator[Shown]:
+    """The wanted frames of all files in turn, all of one size."""
+    index, shape = 0, None
+    for source in _sources(os.fspath(path)):
+        offset = index
+        for shown in islice(_decode(source, wanted, offset), wanted[-1] + 1 - offset):
+            if shown:
+                shape = shape or shown[0].shape
+                if shown[0].shape != shape:
+                    now, before = ("{}x{}".format(*size) for size in (shown[0].shape, shape))
+                    message = f"frame {index} is {now}, those before are {before}; expected one size for all"
+                    raise ValueError(f"cannot read {str(source)!r}: {message}")
+                yield shown
+            index += 1
 
 
 def _sources(path: str) -> list[Path]:
@@ -102,13 +135,14 @@ def _natural(path: Path) -> tuple[list[str | int], str]:
     return [int(part) if k % 2 else part for k, part in enumerate(parts)], path.name
 
 
-def _decode(source: Path) -> Iterator[tuple[Picture, Fraction]]:
-    """Every picture of one file, and the seconds it is shown, 0 for a still. Raises ValueError naming the file."""
+def _decode(source: Path, wanted: Container[int], offset: int = 0) -> Iterator[Shown | None]:
+    """Every picture of one file; None for those whose number, the first being `offset`, is not wanted. Raises
+    ValueError naming the file."""
     count = 0
     with source.open("rb") as named, open(named.fileno(), "rb", closefd=False) as file:  # nameless: no suffix misleads
         try:
             for shown in _pictures(file, source):
-                yield shown
+                yield shown() if offset + count in wanted else None
                 count += 1
         except _DAMAGED as error:
             reason = getattr(error, "strerror", None) or error
@@ -120,8 +154,8 @@ def _decode(source: Path) -> Iterator[tuple[Picture, Fraction]]:
         raise ValueError(f"cannot read {str(source)!r}: it holds no frames")
 
 
-def _pictures(file: BinaryIO, source: Path) -> Iterator[tuple[Picture, Fraction]]:
-    """What Pillow reads in a file, and what FFmpeg does if Pillow does not know it."""
+def _pictures(file: BinaryIO, source: Path) -> Iterator[Callable[[], Shown]]:
+    """What Pillow reads in a file, and what FFmpeg does if Pillow does not know it. Called in turn, if at all."""
     try:
         image = Image.open(file, formats=_PILLOW)
     except UnidentifiedImageError:
@@ -132,10 +166,10 @@ def _pictures(file: BinaryIO, source: Path) -> Iterator[tuple[Picture, Fraction]
     count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # after a photograph come its depth and gain
     for index in range(first, count):
         image.seek(index)
-        yield _rgb(image), Fraction(image.info.get("duration", 0)) / 1000
+        yield partial(_still, image)
 
 
-def _film(file: BinaryIO, source: Path) -> Iterator[tuple[Picture, Fraction]]:
+def _film(file: BinaryIO, source: Path) -> Iterator[Callable[[], Shown]]:
     try:  # no protocol: a playlist opens no other files
         container = cast(InputContainer, av.open(file, options={"protocol_whitelist": "none"}))
     except av.FFmpegError:
@@ -149,9 +183,17 @@ def _film(file: BinaryIO, source: Path) -> Iterator[tuple[Picture, Fraction]]:
             for picture in packet.decode():
                 if packet.is_corrupt or picture.is_corrupt:
                     raise EOFError("a frame is incomplete")
-                yield _upright(picture), 1 / rate if rate else Fraction(0)
+                yield partial(_moving, picture, 1 / rate if rate else Fraction(0))
         if container.format.name.startswith("matroska") and _cut_off(source):
             raise EOFError("the file is shorter than it says")
+
+
+def _still(image: Image.Image) -> Shown:
+    return _rgb(image), Fraction(image.info.get("duration", 0)) / 1000  # WebP knows it once it is decoded
+
+
+def _moving(picture: av.VideoFrame, lasts: Fraction) -> Shown:
+    return _upright(picture), lasts
 
 
 def _upright(picture: av.VideoFrame) -> Picture:

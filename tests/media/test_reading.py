@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ivmix.media import Clip, fit, read_clip, read_video, upscale, write_video
+from ivmix.media import Clip, count_frames, fit, read_clip, read_frames, read_video, upscale, write_video
 
 
 def squares(f: int = 6, h: int = 64, w: int = 96, side: int = 8, seed: int = 0) -> np.ndarray:
@@ -271,6 +271,24 @@ def test_no_more_frames_are_decoded_than_asked_for(tmp_path):
     for limit in (0, -1):
         with pytest.raises(ValueError, match=f"limit is {limit}; expected the most frames to read, 1 or more"):
             read_clip(gif, limit=limit)
+
+
+def test_frames_are_counted_and_chosen_across_all_files_of_a_clip(tmp_path):
+    (tmp_path / "clip").mkdir()
+    animation(tmp_path / "clip" / "1.webp", squares(side=16), duration=100, lossless=True)
+    images(squares(1))[0].save(tmp_path / "clip" / "2.png")
+    animation(tmp_path / "clip" / "3.webp", squares(side=16, seed=3), duration=100, lossless=True)
+    whole = read_video(tmp_path / "clip")
+    assert count_frames(tmp_path / "clip") == len(whole) == 13
+    for wanted in ([0], [2, 5, 6, 7], range(5, 13, 3), [6], [12], range(11, 99)):
+        assert (read_frames(tmp_path / "clip", wanted) == whole[[k for k in wanted if k < 13]]).all()
+    with pytest.raises(ValueError, match=r"cannot read '.*clip': it ends before frame 13$"):
+        read_frames(tmp_path / "clip", [13, 14])
+    images(squares(1, w=64))[0].save(tmp_path / "clip" / "4.png")
+    with pytest.raises(ValueError, match=r"4.png': frame 13 is 64x64, those before are 64x96"):
+        read_frames(tmp_path / "clip", [3, 13])
+    (tmp_path / "clip" / "4.png").write_text("broken")
+    assert len(read_frames(tmp_path / "clip", range(3, 13))) == 10
 
 
 # Errors
