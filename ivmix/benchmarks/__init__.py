@@ -1,0 +1,1 @@
+"""Public benchmarks: their prompts, files and videos, drawn and measured as they are published."""
