@@ -1,1 +1,1 @@
-"""Public benchmarks: their prompts and references as data, drawn, measured and reported beside what is published."""
+"""Public benchmarks: their prompts, files and videos, drawn and measured as they are published."""
