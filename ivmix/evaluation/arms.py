@@ -173,14 +173,19 @@ def check_arms(arms: Sequence[Arm | Truth]) -> None:
     """ValueError for no sampler, a label without a letter or of more than 100, or two that make one file name."""
     if not any(isinstance(arm, Arm) for arm in arms):
         raise ValueError("arms: expected at least one sampler, the baseline")
+    check_labels([arm.label for arm in arms])
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """ValueError for a label without a letter or of more than 100, or two that make one file name."""
     names: dict[str, str] = {}
-    for arm in arms:
-        name = slug(arm.label)
+    for label in labels:
+        name = slug(label)
         if not 0 < len(name) <= 100:
-            raise ValueError(f"arm {short(arm.label)}: expected a label of 1 to 100 letters and digits")
+            raise ValueError(f"arm {short(label)}: expected a label of 1 to 100 letters and digits")
         if name in names:
-            raise ValueError(f"arms {short(names[name])} and {short(arm.label)}: give them labels that differ more")
-        names[name] = arm.label
+            raise ValueError(f"arms {short(names[name])} and {short(label)}: give them labels that differ more")
+        names[name] = label
 
 
 def slug(label: str) -> str:

@@ -70,9 +70,9 @@ def measure_distance(
     """How far each of `fakes` is from `real` by `protocol`, and the mean.
 
     The floor is of as many clips as the first of `fakes` has: drawn of `pool`, other real clips, against `real`, or
-    drawn of `real` against its rest where that is as large. Errors are of full sets, from leaving out a clip of every
-    part at a time (or one of at most 150 groups), by their ids where all parts have them. ValueError for features that
-    cannot be compared, naming them by `names` (of `real` and each fake).
+    drawn of `real` against its rest where that is as large; there is none of 0 `draws`. Errors are of full sets, from
+    leaving out a clip of every part at a time (or one of at most 150 groups), by their ids where all parts have them.
+    ValueError for features that cannot be compared, naming them by `names` (of `real` and each fake).
     """
     names = names or ("real", *(f"part {k + 1}" for k in range(len(fakes))))
     for fake, name in zip(fakes, names[1:], strict=True):
@@ -102,6 +102,8 @@ def floor(
     protocol: Protocol, real: Tensor, clips: int, pool: Tensor | None = None, draws: int = DRAWS
 ) -> tuple[Floor | None, str]:
     """Of `clips` real clips; or None and why there is none. Features are (m, d) and (n, d) float64."""
+    if draws == 0:
+        return None, "none was drawn"
     rng = np.random.default_rng(0)
     if pool is not None:
         others = without(pool, real)

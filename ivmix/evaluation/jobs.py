@@ -63,6 +63,16 @@ def reference_jobs(benchmark: Benchmark) -> list[Job]:
     return []
 
 
+def model_settings(model: TextToVideo, weights: str) -> dict[str, Any]:
+    """What clips depend on beside an arm, captions and seeds, ready for JSON."""
+    pair = model.pair
+    return {
+        "ivmix": __version__, "torch": torch.__version__, "pair": pair.name, "weights": weights,
+        "device": pair.device.type, "dtype": str(pair.dtype).removeprefix("torch."), "compile": pair.compile,
+        "negative_prompt": pair.defaults["negative_prompt"],
+    }  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Maker:
     """A loaded pair and a benchmark: with a job, all that a part depends on."""
@@ -77,13 +87,10 @@ class Maker:
 
     def settings(self, job: Job) -> dict[str, Any]:
         """What made a part, ready for JSON: a part on disk with the same settings has the same tensors."""
-        pair = self.model.pair
         return {
-            "format": FORMAT, "ivmix": __version__, "torch": torch.__version__, "pair": pair.name,
-            "weights": self.weights, "device": pair.device.type, "dtype": str(pair.dtype).removeprefix("torch."),
-            "compile": pair.compile, "arm": job.arm.label, **job.arm.settings(self.model),
-            "negative_prompt": pair.defaults["negative_prompt"], "batch": len(job.rows),
-            "captions": job.captions, "seeds": job.seeds, **self.benchmark.echo,
+            "format": FORMAT, **model_settings(self.model, self.weights), "arm": job.arm.label,
+            **job.arm.settings(self.model), "batch": len(job.rows), "captions": job.captions, "seeds": job.seeds,
+            **self.benchmark.echo,
         }  # fmt: skip
 
     def draw(self, job: Job) -> Drawn:

@@ -68,6 +68,26 @@ def tables(benchmark: str | None = None) -> tuple[Table, ...]:
     return found
 
 
+def models_of(pair: str) -> tuple[str, ...]:
+    """What the tables call the video model of one of our public pairs; nothing for other pairs.
+
+    >>> models_of("animatediff")
+    ('AnimateDiff', 'AnimateDiff-V3')
+    """
+    return tuple(read_json(FILE)["pairs"].get(pair, ()))
+
+
+def row_of(benchmark: str, pair: str, sampler: str) -> Row | None:
+    """The paper's row of one of our pairs under one of our samplers, if it has one.
+
+    >>> row_of("msrvtt", "modelscope", "zigzag").numbers["fvd_styleganv"].value
+    603.31
+    """
+    methods = read_json(FILE)["samplers"].get(sampler, ())
+    rows = (row for table in tables(benchmark) if table.source == "paper" for row in table.rows)
+    return next((row for row in rows if row.model in models_of(pair) and row.method in methods), None)
+
+
 def _table(raw: Mapping[str, Any]) -> Table:
     def row(one: Mapping[str, Any]) -> Row:
         numbers = {}

@@ -123,7 +123,7 @@ class Report:
         """One line an arm, numbers to six digits, without what does not apply."""
         names = (field.name for field in fields(self) if field.name not in ("arms", "benchmark"))
         head = {name: getattr(self, name) for name in names} | self.benchmark.echo
-        arms = ",\n".join("    " + json.dumps(_compact(asdict(row)), ensure_ascii=False) for row in self.arms)
+        arms = ",\n".join("    " + json.dumps(compact(asdict(row)), ensure_ascii=False) for row in self.arms)
         text = json.dumps(head, indent=2, ensure_ascii=False)
         return f'{text[:-2]},\n  "arms": [\n{arms}\n  ]\n}}\n'
 
@@ -182,12 +182,13 @@ def _row(
     return Row(m.arm.label, m.arm.settings(maker.model), m.nfe, m.forwards, m.seconds, estimates, frechet, mmd)
 
 
-def _compact(value: Any) -> Any:
+def compact(value: Any) -> Any:
+    """Ready for JSON: numbers to six digits, without entries that are None."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, Mapping):
-        return {name: _compact(v) for name, v in value.items() if v is not None}
-    return [_compact(v) for v in value] if isinstance(value, list | tuple) else value
+        return {name: compact(v) for name, v in value.items() if v is not None}
+    return [compact(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 # Markdown

@@ -1,0 +1,135 @@
+"""Where the clips of one row of a report come from: a sampler draws them, or they are files of anybody."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from ivmix.benchmarks.layouts import path_of
+from ivmix.benchmarks.plan import Batch
+from ivmix.benchmarks.rules import ClipRule
+from ivmix.benchmarks.videos import read_ruled
+from ivmix.evaluation.arms import Arm, slug
+from ivmix.evaluation.jobs import model_settings
+from ivmix.evaluation.parts import is_there, read_metadata, write_part
+from ivmix.generation.text_to_video import TextToVideo
+from ivmix.media import Frames, write_video
+
+FORMAT = 1  # of a part's file
+FRAMES = "frames"
+
+
+class Clips(Protocol):
+    """One row's."""
+
+    @property
+    def label(self) -> str: ...
+
+    def settings(self, batch: Batch) -> dict[str, Any]:
+        """All that decides these clips, ready for JSON."""
+
+    def frames(self, batch: Batch) -> Iterator[Frames]:
+        """The clips (f h w c) of a batch, one after the other, as they may be large."""
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Clips that an arm draws: lossless in `folder/parts/clips`, a part a batch, and as videos beside them."""
+
+    arm: Arm
+    model: TextToVideo
+    weights: str  # `ivmix.pairs.pair.fingerprint`
+    folder: Path
+    layout: str  # of the video files
+
+    @property
+    def label(self) -> str:
+        return self.arm.label
+
+    def settings(self, batch: Batch) -> dict[str, Any]:
+        return {
+            "format": FORMAT, **model_settings(self.model, self.weights), "arm": self.label,
+            **self.arm.settings(self.model), "batch": len(batch.prompts), "ids": batch.ids, "sample": batch.sample,
+            "captions": batch.captions, "seeds": list(batch.seeds),
+        }  # fmt: skip
+
+    def path(self, batch: Batch) -> Path:
+        return self.folder / "parts" / "clips" / f"{slug(self.label)}-{batch.name}.safetensors"
+
+    def video(self, id: str, sample: int) -> Path:
+        return self.folder / "videos" / slug(self.label) / path_of(self.layout, id, sample)
+
+    def is_drawn(self, batch: Batch) -> bool:
+        """ValueError where there are clips of other settings."""
+        return is_there(self.path(batch), self.settings(batch), self.folder)
+
+    def draw(self, batch: Batch) -> None:
+        """The videos first: where the part is, they are."""
+        drawn = self.arm.draw(self.model, batch.captions, batch.seeds)
+        for frames, id in zip(drawn.frames, batch.ids, strict=True):
+            path = self.video(id, batch.sample)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_video(frames, path, self.model.pair.fps)
+        cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
+        self._write(batch, torch.from_numpy(np.ascontiguousarray(drawn.frames)), cost)
+
+    def forget(self, batch: Batch) -> None:
+        """Leaves of a batch what it was drawn with and what it cost, not its clips."""
+        cost = self.cost(batch)
+        if cost is not None and FRAMES in self._names(batch):
+            self._write(batch, None, cost)
+
+    def _write(self, batch: Batch, frames: torch.Tensor | None, cost: Mapping[str, Any]) -> None:
+        metadata = {"settings": json.dumps(self.settings(batch)), "cost": json.dumps(cost)}
+        write_part(save({} if frames is None else {FRAMES: frames}, metadata), self.path(batch))
+
+    def _names(self, batch: Batch) -> list[str]:
+        with safe_open(self.path(batch), "pt") as file:
+            return list(file.keys())
+
+    def cost(self, batch: Batch) -> Mapping[str, Any] | None:
+        """{"nfe", "forwards", "seconds"} of a batch that is drawn."""
+        found = read_metadata(self.path(batch))
+        return None if found is None else found["cost"]
+
+    def frames(self, batch: Batch) -> Iterator[Frames]:
+        if FRAMES not in self._names(batch):
+            raise ValueError(
+                f"{self.path(batch)} holds no clips any more, as --keep features said: measure the files with --videos "
+                f"{self.folder / 'videos' / slug(self.label)}, or draw again into another folder with -o"
+            )
+        with safe_open(self.path(batch), "pt") as file:
+            yield from file.get_tensor(FRAMES).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Clips that are video files, one for each prompt's id and sample."""
+
+    label: str
+    paths: Mapping[tuple[str, int], Path]
+    rule: ClipRule
+
+    def settings(self, batch: Batch) -> dict[str, Any]:
+        files = [self.paths[id, batch.sample] for id in batch.ids]
+        stats = [file.stat() for file in files]
+        return {
+            "format": FORMAT, "ids": batch.ids, "sample": batch.sample, "captions": batch.captions,
+            "rule": [self.rule.frames, self.rule.stride, self.rule.start],
+            "files": [[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)],
+        }  # fmt: skip
+
+    def frames(self, batch: Batch) -> Iterator[Frames]:
+        for id in batch.ids:
+            yield read_ruled(self.paths[id, batch.sample], self.rule, id)

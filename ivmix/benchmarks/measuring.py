@@ -1,0 +1,117 @@
+"""Clips become features, and scores where a network gives some, a part a batch and extractor."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ivmix.benchmarks.clips import Clips, digest
+from ivmix.benchmarks.plan import Batch
+from ivmix.evaluation.arms import slug
+from ivmix.evaluation.features import FeatureSet
+from ivmix.evaluation.parts import is_there, write_part
+from ivmix.media import Frames
+
+FORMAT = 1  # of a part's file
+FEATURES, LENGTH = "features", "length"  # in a part
+SCORE = "score."  # before the name of a score
+
+
+@dataclass(frozen=True, eq=False)
+class Meter:
+    """What measures clips: an extractor (`ivmix.evaluation.extractors`) or any callable of that kind.
+
+    Clips come one at a time, as they may differ in size. `settings` are all that a value depends on, hashes of weights
+    among them, ready for JSON. `alike`: all clips of a set must have as many frames.
+    """
+
+    name: str  # of the protocol
+    features: Callable[[np.ndarray], Tensor]  # (1 f h w c) uint8 -> (1, d)
+    settings: Mapping[str, Any]
+    scores: Callable[[np.ndarray, Sequence[str]], Mapping[str, np.ndarray]] | None = None  # with captions: (1,) each
+    alike: bool = False
+
+    def path(self, clips: Clips, batch: Batch, folder: Path) -> Path:
+        return folder / "parts" / self.name / f"{slug(clips.label)}-{batch.name}.safetensors"
+
+    def part_settings(self, clips: Clips, batch: Batch, captions: bool) -> dict[str, Any]:
+        of = clips.settings(batch)
+        shown = {"files": of["files"]} if "files" in of else {}  # what an error about them names
+        return {"format": FORMAT, "of": digest(of), **shown, "extractor": dict(self.settings), "captions": captions}
+
+    def is_done(self, clips: Clips, batch: Batch, captions: bool, folder: Path) -> bool:
+        """ValueError where there are features of other clips, or by another extractor."""
+        return is_there(self.path(clips, batch, folder), self.part_settings(clips, batch, captions), folder)
+
+    def of(self, clip: Frames, caption: str | None) -> dict[str, Tensor]:
+        """What is kept of one clip (f h w c): a row of each."""
+        rows = {FEATURES: self.features(clip[None])}
+        if caption is not None and self.scores is not None:
+            rows |= {SCORE + name: torch.from_numpy(v) for name, v in self.scores(clip[None], [caption]).items()}
+        return rows | ({LENGTH: torch.tensor([len(clip)])} if self.alike else {})
+
+
+def measure(meters: Sequence[Meter], clips: Clips, batch: Batch, captions: bool, folder: Path) -> None:
+    """Writes the part of a batch by every meter, one clip in memory at a time. ValueError naming the clip that cannot
+    be measured."""
+    found: list[list[dict[str, Tensor]]] = [[] for _ in meters]
+    for clip, prompt in zip(clips.frames(batch), batch.prompts, strict=True):
+        for meter, rows in zip(meters, found, strict=True):
+            try:
+                rows.append(meter.of(clip, prompt.text(batch.sample) if captions else None))
+            except ValueError as error:
+                raise ValueError(f"{clips.label}: {prompt.id}, sample {batch.sample}: {error}") from None
+    for meter, rows in zip(meters, found, strict=True):
+        tensors = {name: torch.cat([row[name] for row in rows]).contiguous() for name in rows[0]}
+        settings = json.dumps(meter.part_settings(clips, batch, captions))
+        write_part(save(tensors, {"settings": settings, "cost": "{}"}), meter.path(clips, batch, folder))
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a meter found of one set of clips, in order: features of each sample, and scores (n,) of all."""
+
+    samples: tuple[FeatureSet, ...]
+    scores: Mapping[str, np.ndarray]
+
+    @property
+    def pooled(self) -> FeatureSet:
+        """All samples; a clip's id is its prompt's, with the sample's number from the second on."""
+        first, *rest = self.samples
+        renamed = [
+            FeatureSet(one.features, tuple(f"{id} #{k}" for id in one.ids), one.extractor, one.weights)
+            for k, one in enumerate(rest, 2)
+        ]
+        return FeatureSet.merge([first, *renamed])
+
+
+def collect(meter: Meter, clips: Clips, batches: Sequence[tuple[Batch, int]], folder: Path) -> Measured:
+    """The parts of batches, of each as many clips as are counted. ValueError for clips of unequal length where the
+    protocol takes all of their frames."""
+    sets: dict[int, list[FeatureSet]] = {}
+    scores: dict[str, list[np.ndarray]] = {}
+    first: tuple[str, int] | None = None
+    for batch, counted in batches:
+        part = load_file(meter.path(clips, batch, folder))
+        for id, length in zip(batch.ids, part.get(LENGTH, torch.empty(0)).tolist(), strict=False):
+            first = first or (id, length)
+            if length != first[1]:
+                raise ValueError(
+                    f"{clips.label}: {first[0]} has {first[1]} frames, {id} {length}: {meter.name} takes all of a "
+                    "clip, and compares clips of one length alone"
+                )
+        known = meter.name, digest(meter.settings)
+        sets.setdefault(batch.sample, []).append(
+            FeatureSet(part[FEATURES][:counted], tuple(batch.ids[:counted]), *known)
+        )
+        for name, values in part.items():
+            if name.startswith(SCORE):
+                scores.setdefault(name.removeprefix(SCORE), []).append(values[:counted].numpy())
+    samples = tuple(FeatureSet.merge(parts) for _, parts in sorted(sets.items()))
+    return Measured(samples, {name: np.concatenate(values) for name, values in scores.items()})

@@ -1,0 +1,237 @@
+"""The whole of a benchmark: clips are drawn or read, measured, compared, and reported beside what is in print."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+from ivmix.benchmarks.clips import Clips, Files, Sampled
+from ivmix.benchmarks.description import Description
+from ivmix.benchmarks.exporters import leaderboard
+from ivmix.benchmarks.measuring import Meter, collect, measure
+from ivmix.benchmarks.plan import Batch, Plan, files_plan
+from ivmix.benchmarks.plots import plot_distances
+from ivmix.benchmarks.prompts import prompts_hash
+from ivmix.benchmarks.report import Report, markdown
+from ivmix.benchmarks.results import References, Row, results
+from ivmix.benchmarks.written import read_again
+from ivmix.evaluation.arms import check_labels, slug
+from ivmix.evaluation.distance import DRAWS
+from ivmix.evaluation.features import FeatureSet
+from ivmix.evaluation.jobs import model_settings
+from ivmix.evaluation.workers import ranks
+from ivmix.media import write_text
+from ivmix.progress import progress_bar
+
+REAL = "real"  # label of the reference's clips
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be measured: `rows` of a benchmark, the first of which is the baseline, by `meters`.
+
+    `stored` and `pools` are features of real clips by protocol; by the other protocols `real` files are measured.
+    `keep`: lossless clips, or the features alone once all meters have seen a clip.
+    """
+
+    benchmark: Description
+    plan: Plan
+    rows: Sequence[Sampled | Files]
+    meters: Sequence[Meter]
+    folder: Path
+    stored: Mapping[str, FeatureSet] = field(default_factory=dict)
+    pools: Mapping[str, FeatureSet] = field(default_factory=dict)
+    real: Files | None = None
+    keep: Literal["clips", "features"] = "clips"
+
+    def __post_init__(self) -> None:
+        check_labels([REAL, *(row.label for row in self.rows)])
+        if self.keep == "features" and not self.meters:
+            raise ValueError("keep='features', but nothing measures clips: name an extractor, or keep the clips")
+
+    @property
+    def real_batches(self) -> list[Batch]:
+        return [] if self.real is None else files_plan([id for id, _ in self.real.paths])
+
+    @property
+    def real_meters(self) -> list[Meter]:
+        return [meter for meter in self.meters if meter.name not in self.stored]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is left to do of a batch of one row, or of the reference."""
+
+    clips: Clips
+    batch: Batch
+    turn: int
+    draws: bool
+    meters: tuple[Meter, ...]
+
+    @property
+    def captions(self) -> bool:
+        return self.clips.label != REAL
+
+
+def jobs(task: Task) -> list[Job]:
+    """What is missing, the reference first, then every row's first batch, then the next. ValueError for a folder of
+    another evaluation."""
+    pairs: list[tuple[Clips, Batch, Sequence[Meter], int]] = []
+    if task.real is not None:
+        pairs = [(task.real, batch, task.real_meters, batch.turn) for batch in task.real_batches]
+    for batch in task.plan.batches:
+        pairs += [(row, batch, task.meters, a + batch.turn) for a, row in enumerate(task.rows)]
+    found = []
+    for clips, batch, meters, turn in pairs:
+        draws = isinstance(clips, Sampled) and not clips.is_drawn(batch)
+        missing = [m for m in meters if not m.is_done(clips, batch, clips.label != REAL, task.folder)]
+        if draws or missing:
+            found.append(Job(clips, batch, turn, draws, tuple(missing)))
+    return found
+
+
+def evaluate(
+    task: Task, *, share: tuple[int, int] | None = None, hours: float | None = None, progress: bool = False,
+    draws: int = DRAWS,
+) -> Report | None:  # fmt: skip
+    """Computes what is missing and reports what is there of all rows alike.
+
+    `folder/parts` keeps every batch: the same call goes on after a kill. `share` (i, n) computes the i-th (from 0) of n
+    shares and returns None, as do all ranks but the first under torchrun. After `hours` no batch is begun, and the
+    report is of the first clips, a fair sample. ValueError, before anything is computed, for rows that cannot be, or a
+    folder of another evaluation.
+    """
+    if hours is not None and not hours > 0:
+        raise ValueError(f"hours={hours}: expected more than 0")
+    if task.folder.exists() and not task.folder.is_dir():
+        raise ValueError(f"{task.folder} is a file: expected a folder, a new one or that of the run to go on with")
+    todo = jobs(task)
+    for name in ("clips", *(meter.name for meter in task.meters)):
+        (task.folder / "parts" / name).mkdir(parents=True, exist_ok=True)
+    with ranks() as (rank, world):
+        place, shares = share or (0, 1)
+        turn, workers = place * world + rank, shares * world
+        mine = [job for job in todo if job.turn % workers == turn]
+        deadline = None if hours is None else time.monotonic() + 3600 * hours
+        _compute(mine, task, deadline, progress and rank == 0)
+    return None if share is not None or rank != 0 else report(task, progress, draws)
+
+
+def _compute(todo: Sequence[Job], task: Task, deadline: float | None, progress: bool) -> None:
+    longest = 0.0
+    with progress_bar(sum(len(job.batch.prompts) for job in todo), progress, unit="clip") as bar:
+        for job in todo:
+            began = time.monotonic()
+            if deadline is not None and began + longest > deadline:
+                return
+            bar.set_description(job.clips.label)
+            if job.draws and isinstance(job.clips, Sampled):
+                job.clips.draw(job.batch)
+            if job.meters:
+                measure(job.meters, job.clips, job.batch, job.captions, task.folder)
+            if task.keep == "features" and isinstance(job.clips, Sampled):
+                job.clips.forget(job.batch)
+            longest = max(longest, time.monotonic() - began)
+            bar.update(len(job.batch.prompts))
+
+
+def complete(task: Task) -> list[tuple[Batch, int]]:
+    """The first batches that are there for all rows, with how many clips of each count; of samples that make a part
+    each, whole ones alone, if one is whole."""
+    def there(batch: Batch) -> bool:
+        return all(
+            not (isinstance(row, Sampled) and not row.is_drawn(batch))
+            and all(meter.is_done(row, batch, True, task.folder) for meter in task.meters)
+            for row in task.rows
+        )  # fmt: skip
+
+    found = list(takewhile(there, task.plan.batches))
+    if task.benchmark.comparisons[0] != "pooled":
+        each = len(task.plan.batches) // task.plan.samples
+        found = found[: len(found) // each * each] or found
+    return [(batch, task.plan.counted(batch)) for batch in found]
+
+
+def report(task: Task, progress: bool = False, draws: int = DRAWS) -> Report:
+    """Of what is complete, written to the folder. ValueError where nothing is."""
+    batches = complete(task)
+    if sum(counted for _, counted in batches) < 2:
+        raise ValueError(f"{task.folder} holds no batch of all rows yet: give more hours, or none")
+    rows = [_row(task, row, batches) for row in task.rows]
+    meters = {meter.name: meter for meter in task.meters}
+    real = {
+        name: collect(meters[name], task.real, [(b, len(b.prompts)) for b in task.real_batches], task.folder).pooled
+        for name in (m.name for m in task.real_meters) if task.real is not None
+    }  # fmt: skip
+    references = References({**task.stored, **real}, task.pools)
+    found = results(task.benchmark, rows, references, draws, progress)
+    made = next((model_settings(row.model, row.weights) for row in task.rows if isinstance(row, Sampled)), {})
+    there = sum(counted for _, counted in batches)
+    done = Report(
+        task.benchmark, made, _prompts(task), {m.name: m.settings for m in task.meters},
+        (there, len(task.plan.prompts) * task.benchmark.samples), tuple(found),
+        read_again(task.rows[0], rows[0], batches, task.meters, task.benchmark, references, task.folder),
+        tuple(_warnings(task, references)),
+    )  # fmt: skip
+    write(done, task, rows, references)
+    return done
+
+
+def _row(task: Task, row: Sampled | Files, batches: Sequence[tuple[Batch, int]]) -> Row:
+    measured = {meter.name: collect(meter, row, batches, task.folder) for meter in task.meters}
+    if isinstance(row, Files):
+        return Row(row.label, {}, measured, {}, None)
+    costs = [cost for batch, _ in batches if (cost := row.cost(batch)) is not None]
+    seconds = sum(cost["seconds"] for cost in costs) / sum(len(batch.prompts) for batch, _ in batches)
+    return Row(row.label, row.arm.settings(row.model), measured, costs[0]["nfe"], seconds)
+
+
+def _prompts(task: Task) -> dict[str, Any]:
+    plan = task.plan
+    return {
+        "prompts sha256": prompts_hash(plan.prompts), "prompts": len(plan.prompts), "prompts taken": plan.clips,
+        "samples": plan.samples, "seed": plan.seed, "batch_size": plan.batch_size,
+    }  # fmt: skip
+
+
+def _warnings(task: Task, references: References) -> Iterator[str]:
+    measured = {meter.name for meter in task.meters}
+    for metric, protocol in task.benchmark.distances.items():
+        if protocol not in measured:
+            yield f"{metric} is not measured: --extractor {protocol}=FILE names its network"
+        elif protocol not in references.features:
+            yield f"{metric} is not measured: --real names real clips, or their features by {protocol}"
+        elif (wanted := task.benchmark.reference.count) not in (None, len(references.features[protocol])):
+            yield f"the reference has {len(references.features[protocol]):,} clips, the benchmark's {wanted:,}"
+
+
+def write(done: Report, task: Task, rows: Sequence[Row], references: References) -> None:
+    """report.md, report.json, features of every row and sample and of the reference, and distances.png where there is
+    matplotlib and a distance."""
+    write_text(done.to_json(), task.folder / "report.json")
+    write_text(markdown(done), task.folder / "report.md")
+    for meter in task.meters:
+        folder = task.folder / "features" / meter.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for row in rows:
+            for number, sample in enumerate(row.measured[meter.name].samples, 1):
+                sample.save(folder / f"{slug(row.label)}-{number}.safetensors")
+        if meter.name in references.features:
+            references.features[meter.name].save(folder / f"{REAL}.safetensors")
+    if task.benchmark.published.startswith("chronomagic"):
+        write_leaderboards(done, task.folder / "leaderboard")
+    if done.results[0].distances and find_spec("matplotlib"):
+        plot_distances(done, task.folder / "distances.png")
+
+
+def write_leaderboards(done: Report, folder: Path) -> None:
+    """What ChronoMagic-Bench's leaderboard reads, a file a row."""
+    folder.mkdir(exist_ok=True)
+    for result in done.results:
+        known = {metric: result.main(metric).value for metric in result.distances}
+        known |= {name: score.mean for name, score in result.scores.items()}
+        if known:
+            write_text(leaderboard(result.label, known), folder / f"{slug(result.label)}.json")

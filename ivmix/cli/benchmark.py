@@ -1,0 +1,123 @@
+"""`ivmix evaluate --benchmark` of public benchmarks: draws or reads clips, measures them, reports beside the paper."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ivmix.cli.options import MODEL, given_arms, load_model, output_folder, say
+
+if TYPE_CHECKING:
+    from ivmix.benchmarks.description import Description
+    from ivmix.benchmarks.report import Report
+    from ivmix.benchmarks.setup import Given
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "public benchmarks",
+        "--benchmark chronomagic-150, chronomagic-1649, msrvtt, ucf101, or a JSON file of\none's own. Prompts, real "
+        "videos and networks that measure are other people's:\n--dry-run says which are missing, and where they are.",
+    )  # fmt: skip
+    group.add_argument("--dry-run", action="store_true", help="what is missing, how long it will take, how much disk; "
+                       "nothing is computed")  # fmt: skip
+    group.add_argument("--prompts", metavar="FILE", help="in place of where the benchmark has them from")
+    group.add_argument("--real", action="append", metavar="FOLDER|PROTOCOL=FILE", help="videos of the reference, or "
+                       "features of them by a protocol; may be repeated")  # fmt: skip
+    group.add_argument("--pool", action="append", metavar="PROTOCOL=FILE", help="features of more real clips, to say "
+                       "what real is from real; may be repeated")  # fmt: skip
+    group.add_argument("--extractor", action="append", metavar="PROTOCOL=SOURCE", help="weights of the network of a "
+                       "protocol, a file or hub:owner/name/file; may be repeated")  # fmt: skip
+    group.add_argument("--vocabulary", metavar="SOURCE", help="BERT's, for UMTScore")
+    group.add_argument("--bn-eps", type=float, metavar="EPS", help="of I3D's batch norms, 1e-3 or 1e-5 (default: the "
+                       "protocol's own)")  # fmt: skip
+    group.add_argument("--videos", action="append", metavar="FOLDER", help="measure these files, named as the "
+                       "benchmark has it, and draw nothing; may be repeated, a row each")  # fmt: skip
+    group.add_argument("--frames", type=int, metavar="N", help="of a drawn clip (default: the pair's)")
+    group.add_argument("--hours", type=float, metavar="H", help="begin nothing after so long, and report what is there")
+    group.add_argument("--keep", choices=("clips", "features"), help="lossless clips, or features alone and the video "
+                       "files (default: clips)")  # fmt: skip
+
+
+# Options that public benchmarks alone have, as argparse names them.
+OWN = (
+    "dry_run", "prompts", "real", "pool", "extractor", "vocabulary", "bn_eps", "videos", "frames", "hours", "keep",
+)  # fmt: skip
+
+
+def run(options: argparse.Namespace, share: tuple[int, int] | None) -> None:
+    import torch
+
+    from ivmix.benchmarks.description import describe
+    from ivmix.benchmarks.run import evaluate
+    from ivmix.benchmarks.setup import make_task
+    from ivmix.devices import find_device
+
+    if options.references is not None:
+        raise ValueError("--references is of the sprite world: real clips are named by --real")
+    description, given, folder = describe(options.benchmark), given_of(options), output_folder(options.output)
+    if options.dry_run:
+        dry_run(description, given, options, folder)
+        return
+    model, arms = None, ()
+    if not given.videos:
+        model = load_model(options)
+        arms = arms_of(options, model.pair.defaults["sampler"], model.pair)
+    device = model.pair.device if model is not None else find_device(options.device or MODEL["device"])
+    task = make_task(description, given, folder, model, arms, torch.device(device))
+    found = evaluate(task, share=share, hours=options.hours, progress=not options.quiet)
+    if found is None:
+        say(f"share {options.shard} of {folder} is complete" if share else "this rank is done")
+        return
+    tell(found, folder, options)
+
+
+def given_of(options: argparse.Namespace) -> "Given":
+    from ivmix.benchmarks.setup import Given, by_protocol
+
+    return Given(
+        options.prompts, tuple(options.real or ()), tuple(options.pool or ()),
+        by_protocol(options.extractor or (), "--extractor"), options.vocabulary, options.bn_eps,
+        tuple(options.videos or ()), options.clips, options.seeds, 0 if options.seed is None else options.seed,
+        options.batch_size, options.frames, options.keep or "clips",
+    )  # fmt: skip
+
+
+def arms_of(options: argparse.Namespace, sampler: str, pair: Any) -> Any:
+    from ivmix.benchmarks.setup import paper_arms
+    from ivmix.evaluation.arms import full_arms
+
+    if (given := given_arms(options.arms)) is not None:
+        return given
+    return full_arms(pair) if options.full else paper_arms(sampler)
+
+
+def dry_run(description: "Description", given: "Given", options: argparse.Namespace, folder: Path) -> None:
+    """Without loading a network, or downloading anything."""
+    from ivmix.benchmarks.estimate import Cost, Estimate, costs, lines, needs
+    from ivmix.benchmarks.setup import paper_arms
+    from ivmix.pairs.description import describe
+
+    clips = options.clips or description.prompts.count or 0
+    clips *= description.samples if options.seeds is None else options.seeds
+    rows, size = tuple[Cost, ...](), 0.0
+    if not given.videos:
+        raw, _, _ = describe(options.pair or MODEL["pair"])
+        arms = given_arms(options.arms) or paper_arms(raw["defaults"]["sampler"])
+        names = {arm.label: arm.options.get("sampler", raw["defaults"]["sampler"]) for arm in arms}
+        rows = tuple(costs(names, clips, folder))
+        size = len(rows) * clips * 3 * (given.frames or raw["frames"]) * raw["height"] * raw["width"] / 1e9
+    sys.stdout.write(f"{description.name}: {clips:,} clips a row\n")
+    found = Estimate(tuple(needs(description, given)), rows, 0.0 if given.keep == "features" else size)
+    sys.stdout.write("\n".join(lines(found)) + "\n")
+
+
+def tell(found: "Report", folder: Path, options: argparse.Namespace) -> None:
+    import warnings
+
+    from ivmix.benchmarks.report import main_table
+
+    for warning in found.warnings:
+        warnings.warn(warning, stacklevel=1)
+    sys.stdout.write(main_table(found) + "\n")
+    say(f"wrote {folder / 'report.md'}, report.json, features and videos beside them")
