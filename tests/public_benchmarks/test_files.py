@@ -189,6 +189,7 @@ def test_a_path_that_a_description_names_is_read_and_has_to_be_the_known_file(tm
     path.write_bytes(b"another")
     with pytest.raises(ValueError, match=r"is not the known file: .* give its path by --prompts FILE"):
         find(FileFrom(str(path), SHA256), None, WHAT, OPTION)
+    assert state(FileFrom(str(path), SHA256), None, WHAT, OPTION).kind == "missing"
 
 
 def test_a_file_of_the_hub_is_read_through_its_cache(local_hub: LocalHub, tmp_path):
