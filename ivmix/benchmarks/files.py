@@ -76,8 +76,7 @@ def cache() -> Path:
 
 
 def find(file: FileFrom, given: str | None, what: str, option: str) -> Path:
-    """The file or folder on this machine: what is `given`, wherever something is; or as `file` says, downloaded if need
-    be.
+    """The file or folder on this machine: what is `given`, or else as `file` says, downloaded if need be.
 
     `what` it is and the `option` that takes its path are for errors, and for what is said on stderr. Warns of a given
     file that is not the known one. Raises FileNotFoundError, with what to do, for what cannot be had; ValueError for
@@ -103,7 +102,8 @@ def state(file: FileFrom, given: str | None, what: str, option: str) -> State:
     """What `find` of the same would do. Nothing is asked of a network."""
     path = Path(given) if given is not None else _at_hand(file)
     if path is not None and path.exists():
-        return State("here", f"{what}: {_other(path, file) or path}")
+        other = _other(path, file)
+        return State("missing" if other and given is None else "here", f"{what}: {other or path}")
     if given is None and (file.by_address or file.of_hub):
         return State("download", f"{what}: to be downloaded from {file.source}, or give its path by {option}")
     return State("missing", _missing(file, given, what, option))

@@ -269,7 +269,7 @@ def guess(place: Place, part: str, variant: str | None) -> list[str]:
 
 
 def cache() -> str:
-    import huggingface_hub
+    import huggingface_hub.constants
 
     return str(huggingface_hub.constants.HF_HUB_CACHE)
 
@@ -335,7 +335,7 @@ def local(source: str, place: Place, snapshot: Snapshot, names: Sequence[str], v
 
 def address(repo: str) -> str:
     """Where a repository is found: the public hub, or what HF_ENDPOINT puts in its place."""
-    import huggingface_hub
+    import huggingface_hub.constants
 
     return f"{huggingface_hub.constants.ENDPOINT}/{repo}"
 
