@@ -97,7 +97,7 @@ def test_the_page_of_names_shows_every_room() -> None:
 def test_tests_stand_in_the_room_of_what_they_test() -> None:
     rooms = {name.removeprefix("ivmix.").replace(".", "/") for name in PACKAGES}
     folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
-    assert folders - {".", "parity", "public_benchmarks"} <= rooms  # tests/benchmarks holds what is measured by hand
+    assert folders - {".", "parity"} <= rooms
 
 
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="reads what git tracks: needs a clone")

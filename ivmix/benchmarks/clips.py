@@ -75,8 +75,8 @@ class Sampled:
         return is_there(self.path(batch), self.settings(batch), self.folder)
 
     def draw(self, batch: Batch) -> None:
-        """The videos first: where the part is, they are."""
-        drawn = self.arm.draw(self.model, batch.captions, batch.seeds)
+        """The videos first: where the part is, they are. Brackets of captions are text, no weights."""
+        drawn = self.arm.draw(self.model, batch.captions, batch.seeds, raw_prompts=True)
         for frames, id in zip(drawn.frames, batch.ids, strict=True):
             path = self.video(id, batch.sample)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ivmix.benchmarks.files import ADDRESSES, FileFrom
+from ivmix.benchmarks.layouts import check_layout
 from ivmix.benchmarks.prompts import FORMATS
 from ivmix.benchmarks.rules import ClipRule
 from ivmix.evaluation.paper import metrics, tables
@@ -109,10 +110,7 @@ class Description:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", self.name):
             raise ValueError(f"name is {short(self.name)}: expected 1 to 64 of a-z, 0-9, '.', '_', '-'")
         whole("samples", self.samples, 1)
-        fixed = r"(?:[^{}]|\{id\}|\{sample(?::0?\d)?\})*"
-        several = "{id}" in self.layout and ("{sample" in self.layout or self.samples == 1)
-        if not re.fullmatch(fixed, self.layout) or not several:
-            raise ValueError(f"layout is {short(self.layout)}: expected {{id}} and {{sample}}, or {{sample:02}}, in it")
+        check_layout(self.layout, self.samples)
         known, networks = metrics(), [name for name, one in PROTOCOLS.items() if one.extraction is not None]
         for name, protocol in self.distances.items():
             one_of("distances", name, [one for one, metric in known.items() if metric.protocol])

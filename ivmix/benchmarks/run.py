@@ -1,5 +1,6 @@
 """The whole of a benchmark: clips are drawn or read, measured, compared, and reported beside what is in print."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +23,15 @@ from ivmix.evaluation.arms import check_labels, slug
 from ivmix.evaluation.distance import DRAWS
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.jobs import model_settings
-from ivmix.evaluation.workers import ranks
+from ivmix.evaluation.workers import ranks, turn
 from ivmix.media import write_text
 from ivmix.progress import progress_bar
 
 REAL = "real"  # label of the reference's clips
+
+
+class NothingYet(ValueError):
+    """No batch of all rows is there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +57,24 @@ class Task:
         if self.keep == "features" and not self.meters:
             raise ValueError("keep='features', but nothing measures clips: name an extractor, or keep the clips")
 
+    def check(self) -> list["Job"]:
+        """What is missing: the reference first, then every row's first batch, then the next. ValueError for rows that
+        cannot be, or a folder of another evaluation."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file: expected a folder, a new one or that of the run to go on with")
+        pairs: list[tuple[Clips, Batch, Sequence[Meter], int]] = []
+        if self.real is not None:
+            pairs = [(self.real, batch, self.real_meters, batch.turn) for batch in self.real_batches]
+        for batch in self.plan.batches:
+            pairs += [(row, batch, self.meters, a + batch.turn) for a, row in enumerate(self.rows)]
+        return [job for pair in pairs if (job := self._job(*pair)) is not None]
+
+    def _job(self, clips: Clips, batch: Batch, meters: Sequence[Meter], turn: int) -> "Job | None":
+        draws = isinstance(clips, Sampled) and not clips.is_drawn(batch)
+        captions = clips is not self.real
+        missing = tuple(meter for meter in meters if not meter.is_done(clips, batch, captions, self.folder))
+        return Job(clips, batch, turn, draws, missing, captions) if draws or missing else None
+
     @property
     def real_batches(self) -> list[Batch]:
         return [] if self.real is None else files_plan([id for id, _ in self.real.paths])
@@ -70,27 +93,7 @@ class Job:
     turn: int
     draws: bool
     meters: tuple[Meter, ...]
-
-    @property
-    def captions(self) -> bool:
-        return self.clips.label != REAL
-
-
-def jobs(task: Task) -> list[Job]:
-    """What is missing, the reference first, then every row's first batch, then the next. ValueError for a folder of
-    another evaluation."""
-    pairs: list[tuple[Clips, Batch, Sequence[Meter], int]] = []
-    if task.real is not None:
-        pairs = [(task.real, batch, task.real_meters, batch.turn) for batch in task.real_batches]
-    for batch in task.plan.batches:
-        pairs += [(row, batch, task.meters, a + batch.turn) for a, row in enumerate(task.rows)]
-    found = []
-    for clips, batch, meters, turn in pairs:
-        draws = isinstance(clips, Sampled) and not clips.is_drawn(batch)
-        missing = [m for m in meters if not m.is_done(clips, batch, clips.label != REAL, task.folder)]
-        if draws or missing:
-            found.append(Job(clips, batch, turn, draws, tuple(missing)))
-    return found
+    captions: bool  # that clips were to show
 
 
 def evaluate(
@@ -104,28 +107,29 @@ def evaluate(
     report is of the first clips, a fair sample. ValueError, before anything is computed, for rows that cannot be, or a
     folder of another evaluation.
     """
-    if hours is not None and not hours > 0:
-        raise ValueError(f"hours={hours}: expected more than 0")
-    if task.folder.exists() and not task.folder.is_dir():
-        raise ValueError(f"{task.folder} is a file: expected a folder, a new one or that of the run to go on with")
-    todo = jobs(task)
-    for name in ("clips", *(meter.name for meter in task.meters)):
-        (task.folder / "parts" / name).mkdir(parents=True, exist_ok=True)
+    end, todo = deadline(hours), task.check()
     with ranks() as (rank, world):
-        place, shares = share or (0, 1)
-        turn, workers = place * world + rank, shares * world
-        mine = [job for job in todo if job.turn % workers == turn]
-        deadline = None if hours is None else time.monotonic() + 3600 * hours
-        _compute(mine, task, deadline, progress and rank == 0)
+        worker, workers = turn(share, rank, world)
+        compute([job for job in todo if job.turn % workers == worker], task, end, progress and rank == 0)
     return None if share is not None or rank != 0 else report(task, progress, draws)
 
 
-def _compute(todo: Sequence[Job], task: Task, deadline: float | None, progress: bool) -> None:
+def deadline(hours: float | None) -> float:
+    """By `time.monotonic`. ValueError for none or less."""
+    if hours is not None and not hours > 0:
+        raise ValueError(f"hours={hours}: expected more than 0")
+    return math.inf if hours is None else time.monotonic() + 3600 * hours
+
+
+def compute(todo: Sequence[Job], task: Task, end: float, progress: bool) -> None:
+    """Until the `end`: a batch is begun only if there is time for one like the longest before."""
+    for name in ("clips", *(meter.name for meter in task.meters)):
+        (task.folder / "parts" / name).mkdir(parents=True, exist_ok=True)
     longest = 0.0
     with progress_bar(sum(len(job.batch.prompts) for job in todo), progress, unit="clip") as bar:
         for job in todo:
             began = time.monotonic()
-            if deadline is not None and began + longest > deadline:
+            if began + longest > end:
                 return
             bar.set_description(job.clips.label)
             if job.draws and isinstance(job.clips, Sampled):
@@ -156,10 +160,10 @@ def complete(task: Task) -> list[tuple[Batch, int]]:
 
 
 def report(task: Task, progress: bool = False, draws: int = DRAWS) -> Report:
-    """Of what is complete, written to the folder. ValueError where nothing is."""
+    """Of what is complete, written to the folder. NothingYet where nothing is."""
     batches = complete(task)
     if sum(counted for _, counted in batches) < 2:
-        raise ValueError(f"{task.folder} holds no batch of all rows yet: give more hours, or none")
+        raise NothingYet(f"{task.folder} holds no batch of all rows yet: give more hours, or none")
     rows = [_row(task, row, batches) for row in task.rows]
     meters = {meter.name: meter for meter in task.meters}
     real = {

@@ -78,15 +78,16 @@ class Arm:
             raise ValueError(f"arm {short(self.label)}: {error}") from None
 
     def draw(
-        self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int], source: Truth | None = None
-    ) -> Drawn:
+        self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int], source: Truth | None = None,
+        raw_prompts: bool = False,
+    ) -> Drawn:  # fmt: skip
         """One clip a caption, in one batch; with a strength, from those of `source`."""
         options = dict(self.options)
         if options.pop("invert", False):
             options["source_prompt"] = captions
         if "strength" in options and source is not None:
             options["video"] = source.draw(model, captions, seeds).frames[:, : options.get("frames")]
-        result = model(captions, seed=seeds, batch_size=len(captions), **options)
+        result = model(captions, seed=seeds, batch_size=len(captions), raw_prompts=raw_prompts, **options)
         return Drawn(result.frames, result.record.nfe, result.record.forwards, result.record.seconds)
 
 

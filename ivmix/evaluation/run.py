@@ -21,7 +21,7 @@ from ivmix.evaluation.jobs import (
 )
 from ivmix.evaluation.plots import plot_cost, plot_distances, plot_scores
 from ivmix.evaluation.report import Report, markdown, summarise
-from ivmix.evaluation.workers import ranks
+from ivmix.evaluation.workers import ranks, turn
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
 from ivmix.progress import progress_bar
@@ -49,9 +49,8 @@ def evaluate(
         warnings.warn("there will be no plots without matplotlib: pip install matplotlib", stacklevel=2)
     (folder / "parts").mkdir(parents=True, exist_ok=True)
     with ranks() as (rank, world):
-        place, shares = share or (0, 1)
-        turn, workers = place * world + rank, shares * world
-        mine = [job for job in (*references, *samples) if job.turn % workers == turn]
+        worker, workers = turn(share, rank, world)
+        mine = [job for job in (*references, *samples) if job.turn % workers == worker]
         _compute(mine, [job for job in mine if job in missing], folder, maker, progress and rank == 0)
     if share is not None or rank != 0:
         return None

@@ -18,9 +18,22 @@ def ranks() -> Iterator[tuple[int, int]]:
     dist.init_process_group("gloo", timeout=timedelta(days=7))  # one may wait long for another's last batch
     try:
         yield dist.get_rank(), dist.get_world_size()
-        done = dist.barrier(async_op=True)
-        while not done.is_completed():  # in Python, where a signal is heard
-            time.sleep(0.05)
-        done.wait()
+        meet()
     finally:
         dist.destroy_process_group()
+
+
+def meet() -> None:
+    """Waits until every rank has come here; where there is one process, nothing."""
+    if not dist.is_initialized():
+        return
+    done = dist.barrier(async_op=True)
+    while not done.is_completed():  # in Python, where a signal is heard
+        time.sleep(0.05)
+    done.wait()
+
+
+def turn(share: tuple[int, int] | None, rank: int, world: int) -> tuple[int, int]:
+    """Which of how many workers this process is, of those of a share (its place from 0, how many there are)."""
+    place, shares = share or (0, 1)
+    return place * world + rank, shares * world

@@ -1,0 +1,69 @@
+"""The whole of the paper's tables under one budget of time: cheap benchmarks first, and a little of each before more,
+so that a run that is cut is a fair sample of all that it reached."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from ivmix.benchmarks.report import Report, main_table
+from ivmix.benchmarks.run import Task, complete, compute, deadline, report
+from ivmix.evaluation.distance import DRAWS
+from ivmix.evaluation.workers import meet, ranks, turn
+
+FIRST = 32  # prompts of the first round
+
+
+def rounds(tasks: Sequence[Task]) -> Iterator[Task]:
+    """One sample of a few prompts of every benchmark, one sample of all, all samples; in each round the cheapest first.
+
+    Each is a part of the next: what is computed is not computed again.
+    """
+    cheap = sorted(tasks, key=lambda task: len(task.plan))
+    plans = (
+        lambda plan: replace(plan, clips=min(FIRST, plan.clips), samples=1),
+        lambda plan: replace(plan, samples=1),
+        lambda plan: plan,
+    )
+    for shrink in plans:
+        for task in cheap:
+            yield replace(task, plan=shrink(task.plan))
+
+
+def reproduce(
+    tasks: Sequence[Task], *, share: tuple[int, int] | None = None, hours: float | None = None,
+    progress: bool = False, draws: int = DRAWS, said: Callable[[str], None] = lambda text: None,
+) -> dict[str, Report]:  # fmt: skip
+    """Reports by benchmark, of what there was time for: `evaluate` of every round, until the hours are over.
+
+    ValueError as there, before anything is computed. Of a share, and of all ranks but the first, none.
+    """
+    end, found = deadline(hours), dict[str, Report]()
+    for task in tasks:
+        task.check()
+    with ranks() as (rank, world):
+        worker, workers = turn(share, rank, world)
+        for task in rounds(tasks):
+            mine = [job for job in task.check() if job.turn % workers == worker]
+            if mine and rank == 0 and time.monotonic() < end:
+                said(f"{task.benchmark.name}: {task.plan.clips} prompts, {task.plan.samples} of each")
+            compute(mine, task, end, progress and rank == 0)
+            meet()
+            if share is None and rank == 0 and _is_more(task, found.get(task.benchmark.name)):
+                found[task.benchmark.name] = report(task, progress, draws)
+    return found
+
+
+def _is_more(task: Task, known: Report | None) -> bool:
+    """Whether more clips than those reported are there."""
+    there = sum(counted for _, counted in complete(task))
+    return there > (1 if known is None else known.complete[0])
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    """Their first tables, one after the other."""
+    lines = ["# The paper's benchmarks", ""]
+    for one in reports:
+        (there, wanted), name = one.complete, one.benchmark.name
+        lines += [f"## {name}", "", main_table(one), ""]
+        lines += [f"{there:,} of {wanted:,} clips a row; all of it in [{name}/report.md]({name}/report.md).", ""]
+    return "\n".join(lines)
