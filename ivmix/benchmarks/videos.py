@@ -120,10 +120,16 @@ class VideoSet:
                     "expected as many of each, or a rule that says how many"
                 )
             if held and (len(held) == size or clip.shape != held[0].shape):
-                yield np.stack(held)
-                held = []
+                yield _stacked(held)
             held.append(clip)
-        yield np.stack(held)
+        yield _stacked(held)
+
+
+def _stacked(held: list[Frames]) -> Frames:
+    """A batch of clips, which are let go: whoever has the batch works long, and they would be there twice."""
+    batch = np.stack(held)
+    held.clear()
+    return batch
 
 
 def _clip(path: Path, rule: ClipRule, key: str, shown: Preprocessing) -> Frames:
