@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ivmix.benchmarks.rules import ClipRule
+from ivmix.evaluation.extractors import Extractor
 from ivmix.evaluation.preprocessing import Preprocessing
 from ivmix.media import Frames, count_frames, read_frames
 from ivmix.media.files import StrPath
@@ -120,10 +123,33 @@ class VideoSet:
                     "expected as many of each, or a rule that says how many"
                 )
             if held and (len(held) == size or clip.shape != held[0].shape):
-                yield np.stack(held)
-                held = []
+                yield _stacked(held)
             held.append(clip)
-        yield np.stack(held)
+        yield _stacked(held)
+
+
+def features_of(videos: VideoSet, extractor: Extractor, size: int = 1) -> Tensor:
+    """Features (n, d) float32 of all clips, `size` of them in memory at once.
+
+    Rows go into one tensor made beforehand. Kept one by one they would lie scattered between the frames of their time,
+    whose memory then cannot be given back or used again: 0.8 MB a clip, as measured, in place of 1,600 bytes.
+    """
+    out = torch.empty(0)
+    done = 0
+    for clips in videos.batches(size, extractor.extraction.preprocessing):
+        rows = extractor(clips)
+        if not done:
+            out = torch.empty(len(videos), rows.shape[1])
+        out[done : done + len(rows)] = rows
+        done += len(rows)
+    return out
+
+
+def _stacked(held: list[Frames]) -> Frames:
+    """A batch of clips, which are let go: whoever has the batch works long, and they would be there twice."""
+    batch = np.stack(held)
+    held.clear()
+    return batch
 
 
 def _clip(path: Path, rule: ClipRule, key: str, shown: Preprocessing) -> Frames:

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -201,7 +201,8 @@ def _upright(picture: av.VideoFrame) -> Picture:
     kind = "rgba" if any(part.is_alpha for part in picture.format.components) else "rgb24"
     untold = picture.colorspace == 2 and picture.height >= 720  # high definition is BT.709 unless it says otherwise
     pixels = _rgb(Image.fromarray(picture.to_ndarray(format=kind, src_colorspace="ITU709" if untold else None)))
-    matrix = picture.side_data.get("DISPLAYMATRIX")
+    sides = SideDataContainer(picture)  # type: ignore[call-arg]  # not its own one, by which a frame would hold itself
+    matrix = sides.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
         return pixels
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32)  # (x, y) is shown at (a x + c y, b x + d y) and a shift

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ivmix.benchmarks.rules import ClipRule
-from ivmix.benchmarks.videos import VideoSet, read_ruled
+from ivmix.benchmarks.videos import VideoSet, features_of, read_ruled
 from ivmix.evaluation.extractors import Extractor
 from ivmix.evaluation.preprocessing import Preprocessing, Resize
 from ivmix.evaluation.protocols import Extraction
@@ -218,9 +218,11 @@ def test_sizes_may_differ_and_features_are_those_of_each_clip(tmp_path: Path) ->
     own = Extractor("mine", extraction, lambda x: x.mean((2, 3)).flatten(1), {}, torch.device("cpu"))
     shapes = [batch.shape for batch in videos.batches(4, ALL)]
     assert shapes == [(2, 8, 48, 64, 3), (1, 8, 48, 32, 3), (1, 8, 48, 64, 3)]
-    together = torch.cat([own(batch) for batch in videos.batches(4, ALL)])
-    assert torch.equal(together, torch.cat([own(batch) for batch in videos.batches(1, ALL)]))
-    assert together.shape == (4, 24)
+    together = features_of(videos, own, 4)
+    assert (together.shape, together.dtype) == ((4, 24), torch.float32)
+    assert torch.equal(together, torch.cat([own(read_ruled(path, FIRST, "")[None]) for path in videos.paths]))
+    assert torch.equal(together, features_of(videos, own))
+    assert torch.equal(together[1:3], features_of(videos.part(1, 3), own, 2))
 
 
 def test_counts_may_differ_only_where_the_protocol_chooses_frames(tmp_path: Path) -> None:

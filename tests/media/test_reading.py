@@ -1,5 +1,6 @@
 """Clips that people have: whatever FFmpeg or Pillow reads comes in upright and in RGB, and is brought to size."""
 
+import gc
 import os
 import re
 import struct
@@ -289,6 +290,19 @@ def test_frames_are_counted_and_chosen_across_all_files_of_a_clip(tmp_path):
         read_frames(tmp_path / "clip", [3, 13])
     (tmp_path / "clip" / "4.png").write_text("broken")
     assert len(read_frames(tmp_path / "clip", range(3, 13))) == 10
+
+
+def test_frames_are_let_go_at_once(tmp_path):
+    """Not when garbage is next collected: they hold the picture, and threads that convert it."""
+    path = film(tmp_path / "clip.avi", squares(), "mpeg4", "yuv420p")
+    gc.collect()
+    gc.disable()
+    try:
+        read_clip(path)
+        left = [frame for frame in gc.get_objects() if isinstance(frame, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert not left
 
 
 # Errors
