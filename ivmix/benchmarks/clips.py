@@ -14,11 +14,10 @@ from safetensors.torch import save
 
 from ivmix.benchmarks.layouts import path_of
 from ivmix.benchmarks.plan import Batch
-from ivmix.benchmarks.rules import ClipRule
-from ivmix.benchmarks.videos import read_ruled
 from ivmix.evaluation.arms import Arm, slug
 from ivmix.evaluation.jobs import model_settings
 from ivmix.evaluation.parts import is_there, read_metadata, write_part
+from ivmix.evaluation.preprocessing import Preprocessing
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import Frames, write_video
 
@@ -35,8 +34,9 @@ class Clips(Protocol):
     def settings(self, batch: Batch) -> dict[str, Any]:
         """All that decides these clips, ready for JSON."""
 
-    def frames(self, batch: Batch) -> Iterator[Frames]:
-        """The clips (f h w c) of a batch, one after the other, as they may be large."""
+    def frames(self, batch: Batch, shown: Preprocessing | None = None) -> Iterator[Frames]:
+        """The clips (f h w c) of a batch, one after the other, as they may be large; or of their frames only those that
+        are `shown` to one network."""
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -103,7 +103,7 @@ class Sampled:
         found = read_metadata(self.path(batch))
         return None if found is None else found["cost"]
 
-    def frames(self, batch: Batch) -> Iterator[Frames]:
+    def frames(self, batch: Batch, shown: Preprocessing | None = None) -> Iterator[Frames]:
         if FRAMES not in self._names(batch):
             raise ValueError(
                 f"{self.path(batch)} holds no clips any more, as --keep features said: measure the files with --videos "
@@ -111,25 +111,3 @@ class Sampled:
             )
         with safe_open(self.path(batch), "pt") as file:
             yield from file.get_tensor(FRAMES).numpy()
-
-
-@dataclass(frozen=True, eq=False)
-class Files:
-    """Clips that are video files, one for each prompt's id and sample."""
-
-    label: str
-    paths: Mapping[tuple[str, int], Path]
-    rule: ClipRule
-
-    def settings(self, batch: Batch) -> dict[str, Any]:
-        files = [self.paths[id, batch.sample] for id in batch.ids]
-        stats = [file.stat() for file in files]
-        return {
-            "format": FORMAT, "ids": batch.ids, "sample": batch.sample, "captions": batch.captions,
-            "rule": [self.rule.frames, self.rule.stride, self.rule.start],
-            "files": [[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)],
-        }  # fmt: skip
-
-    def frames(self, batch: Batch) -> Iterator[Frames]:
-        for id in batch.ids:
-            yield read_ruled(self.paths[id, batch.sample], self.rule, id)

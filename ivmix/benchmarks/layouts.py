@@ -59,8 +59,8 @@ def check_layout(layout: str, samples: int = 1) -> None:
 def path_of(layout: str, id: str, sample: int, prompt: str = "") -> Path:
     """Where a clip lies, below a folder. ValueError for a layout that is none, and for what no file can be named.
 
-    >>> path_of("{id}/v_{id}_g{sample:02}_c01.mp4", "Archery", 3).as_posix()
-    'Archery/v_Archery_g03_c01.mp4'
+    >>> path_of("{id}/v_{id}_g{sample:02}_c01.mp4", "Baking", 3).as_posix()
+    'Baking/v_Baking_g03_c01.mp4'
     """
     check_layout(layout)
     path, fault = _named(layout, (id, prompt), whole("sample", sample, 1))

@@ -16,6 +16,7 @@ from ivmix.benchmarks.plan import Batch
 from ivmix.evaluation.arms import slug
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.parts import is_there, write_part
+from ivmix.evaluation.preprocessing import Preprocessing
 from ivmix.media import Frames
 
 FORMAT = 1  # of a part's file
@@ -28,14 +29,19 @@ class Meter:
     """What measures clips: an extractor (`ivmix.evaluation.extractors`) or any callable of that kind.
 
     Clips come one at a time, as they may differ in size. `settings` are all that a value depends on, hashes of weights
-    among them, ready for JSON. `alike`: all clips of a set must have as many frames.
+    among them, ready for JSON. `shown` is what the network sees of a clip: where that is all of its frames, all clips
+    of a set must have as many.
     """
 
     name: str  # of the protocol
     features: Callable[[np.ndarray], Tensor]  # (1 f h w c) uint8 -> (1, d)
     settings: Mapping[str, Any]
     scores: Callable[[np.ndarray, Sequence[str]], Mapping[str, np.ndarray]] | None = None  # with captions: (1,) each
-    alike: bool = False
+    shown: Preprocessing | None = None
+
+    @property
+    def alike(self) -> bool:
+        return self.shown is not None and self.shown.frames is None
 
     def path(self, clips: Clips, batch: Batch, folder: Path) -> Path:
         return folder / "parts" / self.name / f"{slug(clips.label)}-{batch.name}.safetensors"
@@ -61,7 +67,8 @@ def measure(meters: Sequence[Meter], clips: Clips, batch: Batch, captions: bool,
     """Writes the part of a batch by every meter, one clip in memory at a time. ValueError naming the clip that cannot
     be measured."""
     found: list[list[dict[str, Tensor]]] = [[] for _ in meters]
-    for clip, prompt in zip(clips.frames(batch), batch.prompts, strict=True):
+    shown = meters[0].shown if len(meters) == 1 else None
+    for clip, prompt in zip(clips.frames(batch, shown), batch.prompts, strict=True):
         for meter, rows in zip(meters, found, strict=True):
             try:
                 rows.append(meter.of(clip, prompt.text(batch.sample) if captions else None))

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from ivmix.benchmarks.clips import Clips, Files, Sampled
+from ivmix.benchmarks.clips import Clips, Sampled
 from ivmix.benchmarks.description import Description
 from ivmix.benchmarks.exporters import leaderboard
 from ivmix.benchmarks.measuring import Meter, collect, measure
@@ -18,6 +18,7 @@ from ivmix.benchmarks.plots import plot_distances
 from ivmix.benchmarks.prompts import prompts_hash
 from ivmix.benchmarks.report import Report, markdown
 from ivmix.benchmarks.results import References, Row, results
+from ivmix.benchmarks.videos import Files
 from ivmix.benchmarks.written import read_again
 from ivmix.evaluation.arms import check_labels, slug
 from ivmix.evaluation.distance import DRAWS
@@ -77,7 +78,7 @@ class Task:
 
     @property
     def real_batches(self) -> list[Batch]:
-        return [] if self.real is None else files_plan([id for id, _ in self.real.paths])
+        return [] if self.real is None else files_plan(self.real.ids)
 
     @property
     def real_meters(self) -> list[Meter]:

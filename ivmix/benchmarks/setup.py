@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from ivmix.benchmarks.clips import Files, Sampled
+from ivmix.benchmarks.clips import Sampled
 from ivmix.benchmarks.description import Description
 from ivmix.benchmarks.files import find
 from ivmix.benchmarks.layouts import check_names
@@ -15,8 +15,9 @@ from ivmix.benchmarks.layouts import find as find_videos
 from ivmix.benchmarks.measuring import Meter
 from ivmix.benchmarks.plan import Plan
 from ivmix.benchmarks.prompts import Prompt, nested, read_prompts
+from ivmix.benchmarks.rules import ClipRule
 from ivmix.benchmarks.run import REAL, Task
-from ivmix.benchmarks.videos import VideoSet
+from ivmix.benchmarks.videos import Files
 from ivmix.evaluation.arms import ARMS, Arm, check_arms
 from ivmix.evaluation.extractors import UMTScore, load_extractor
 from ivmix.evaluation.features import FeatureSet
@@ -95,8 +96,7 @@ def make_meters(description: Description, given: Given, device: torch.device) ->
             scores = UMTScore(extractor, texts)
             settings |= {"vocabulary": texts.size}
         measured = None if scores is None else (lambda clip, captions, of=scores: of(clip, captions, 0.0))
-        alike = extractor.extraction.preprocessing.frames is None
-        found.append(Meter(name, extractor, settings, measured, alike))
+        found.append(Meter(name, extractor, settings, measured, extractor.extraction.preprocessing))
     return found
 
 
@@ -139,14 +139,16 @@ def with_frames(arm: Arm, frames: int | None) -> Arm:
 
 def files_of(description: Description, plan: Plan, folder: Path) -> Files:
     """Anybody's clips of the benchmark's prompts. FileNotFoundError naming the first that are missing."""
-    paths = named(folder, description.layout, plan.prompts[: plan.clips], plan.samples)
-    return Files(folder.resolve().name, paths, description.clip)
+    prompts = plan.prompts[: plan.clips + -plan.clips % plan.batch_size]  # whole batches are measured
+    return named(folder.resolve().name, folder, description.layout, prompts, plan.samples, description.clip)
 
 
-def named(folder: Path, layout: str, prompts: Sequence[Prompt], samples: int) -> dict[tuple[str, int], Path]:
-    """Files by prompt and sample, as a layout has them."""
-    keys = [(prompt.id, sample) for prompt in prompts for sample in range(1, samples + 1)]
-    return dict(zip(keys, find_videos(folder, layout, entries(prompts), samples), strict=True))
+def named(
+    label: str, folder: Path, layout: str, prompts: Sequence[Prompt], samples: int, rule: ClipRule
+) -> Files:
+    """Files of every prompt and sample, as a layout has them. FileNotFoundError for missing ones."""
+    ids, numbers = zip(*((prompt.id, sample) for prompt in prompts for sample in range(1, samples + 1)), strict=True)
+    return Files(label, ids, numbers, tuple(find_videos(folder, layout, entries(prompts), samples)), rule)
 
 
 def stored_references(description: Description, given: Given) -> dict[str, FeatureSet]:
@@ -169,8 +171,7 @@ def real_files(description: Description, given: Given, plan: Plan) -> Files | No
         raise ValueError(f"--real names {len(folders)} folders: expected one")
     reference, pattern = description.reference, description.reference.videos
     if "{id}" in pattern:
-        return Files(REAL, named(folders[0], pattern, plan.prompts, 1), reference.clip)
-    found = VideoSet.of_pattern(folders[0], pattern, reference.clip)
-    return Files(REAL, {(id, 1): path for id, path in zip(found.ids, found.paths, strict=True)}, reference.clip)
+        return named(REAL, folders[0], pattern, plan.prompts, 1, reference.clip)
+    return Files.of_pattern(REAL, folders[0], pattern, reference.clip)
 
 

@@ -3,22 +3,21 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from ivmix.benchmarks.plan import Batch
 from ivmix.benchmarks.rules import ClipRule
-from ivmix.evaluation.extractors import Extractor
 from ivmix.evaluation.preprocessing import Preprocessing
 from ivmix.media import Frames, count_frames, read_frames
 from ivmix.media.files import StrPath
 from ivmix.models.quoting import short
-from ivmix.typed import whole
 
+FORMAT = 1  # of what settings say
 SHOWN = 3  # names in an error
 
 
@@ -40,7 +39,7 @@ def read_ruled(path: StrPath, rule: ClipRule, key: str) -> Frames:
 
 
 @dataclass(frozen=True)
-class VideoSet:
+class Files:
     """Files of clips, in order: what each shows (`ids`), which sample of that it is (from 1), where it lies.
 
     A file is whatever `ivmix.media.read_clip` reads, a folder of pictures too. ValueError for no files, lists of
@@ -70,7 +69,7 @@ class VideoSet:
         return len(self.paths)
 
     @classmethod
-    def of_pattern(cls, folder: Path | str, pattern: str, rule: ClipRule) -> Self:
+    def of_pattern(cls, label: str, folder: Path | str, pattern: str, rule: ClipRule) -> Self:
         """The files below `folder` that match, such as "*/v_*.avi", by name; ids are their paths without suffix.
 
         Hidden ones are left out. FileNotFoundError or NotADirectoryError for the folder; ValueError for a pattern that
@@ -91,72 +90,35 @@ class VideoSet:
             raise ValueError(f"no video {short(pattern)} in {str(folder)!r}: it holds {_content(folder)}")
         paths = tuple(path for _, path in found)
         ids = tuple(name if path.is_dir() else name.removesuffix(path.suffix) for name, path in found)
-        return cls(str(folder), ids, (1,) * len(ids), paths, rule)
+        return cls(label, ids, (1,) * len(ids), paths, rule)
 
-    def part(self, start: int, stop: int) -> Self:
-        """The files from `start` to before `stop`. ValueError if there are none."""
-        rows = slice(start, stop)
-        return replace(self, ids=self.ids[rows], samples=self.samples[rows], paths=self.paths[rows])
+    @cached_property
+    def _places(self) -> dict[tuple[str, int], Path]:
+        return dict(zip(zip(self.ids, self.samples, strict=True), self.paths, strict=True))
 
-    @property
-    def stamps(self) -> tuple[tuple[str, int, int], ...]:
-        """Name, bytes and time of change (ns) of each file, so that features know of which files they are; of a folder
-        of pictures the bytes of all and the latest time."""
-        return tuple(_stamp(path) for path in self.paths)
+    def settings(self, batch: Batch) -> dict[str, Any]:
+        """What decides the clips of a batch, ready for JSON: a file that has changed is another."""
+        rule = [self.rule.frames, self.rule.stride, self.rule.start]
+        stamps = [list(_stamp(self._places[id, batch.sample])) for id in batch.ids]
+        return {"format": FORMAT, "ids": batch.ids, "sample": batch.sample, "captions": batch.captions, "rule": rule,
+                "files": stamps}  # fmt: skip
 
-    def batches(self, size: int, shown: Preprocessing) -> Iterator[Frames]:
-        """Clips `b f h w c` in order, at most `size` at once: fewer where the next clip has another shape.
+    def frames(self, batch: Batch, shown: Preprocessing | None = None) -> Iterator[Frames]:
+        """The clips (f h w c) of a batch, each read when it is asked for.
 
-        They are for extractors that show their network what `shown` says: where the rule takes all frames, they have
-        those of them alone that it chooses (to which it chooses the same again). Where `shown` too takes all, all clips
-        must have as many: ValueError naming two that have not, for too few frames, and as `read_ruled`.
+        Where a network alone sees them and the rule takes all frames, they have those of them alone that are `shown` to
+        it, and are chosen again of these. ValueError for too few frames, and as `read_ruled`.
         """
-        whole("size", size, 1)
-        held: list[Frames] = []
-        first = 0
-        for path, id, sample in zip(self.paths, self.ids, self.samples, strict=True):
-            clip = _clip(path, self.rule, f"{id} {sample}", shown)
-            first = first or len(clip)
-            if shown.frames is None and len(clip) != first:
-                raise ValueError(
-                    f"{str(self.paths[0])!r} has {first} frames and {str(path)!r} {len(clip)}, and all are taken: "
-                    "expected as many of each, or a rule that says how many"
-                )
-            if held and (len(held) == size or clip.shape != held[0].shape):
-                yield _stacked(held)
-            held.append(clip)
-        yield _stacked(held)
+        for id in batch.ids:
+            yield _clip(self._places[id, batch.sample], self.rule, f"{id} {batch.sample}", shown)
 
 
-def features_of(videos: VideoSet, extractor: Extractor, size: int = 1) -> Tensor:
-    """Features (n, d) float32 of all clips, `size` of them in memory at once.
-
-    Rows go into one tensor made beforehand. Kept one by one they would lie scattered between the frames of their time,
-    whose memory then cannot be given back or used again: 0.8 MB a clip, as measured, in place of 1,600 bytes.
-    """
-    out = torch.empty(0)
-    done = 0
-    for clips in videos.batches(size, extractor.extraction.preprocessing):
-        rows = extractor(clips)
-        if not done:
-            out = torch.empty(len(videos), rows.shape[1])
-        out[done : done + len(rows)] = rows
-        done += len(rows)
-    return out
-
-
-def _stacked(held: list[Frames]) -> Frames:
-    """A batch of clips, which are let go: whoever has the batch works long, and they would be there twice."""
-    batch = np.stack(held)
-    held.clear()
-    return batch
-
-
-def _clip(path: Path, rule: ClipRule, key: str, shown: Preprocessing) -> Frames:
+def _clip(path: Path, rule: ClipRule, key: str, shown: Preprocessing | None) -> Frames:
     """What `shown` chooses of a file's frames, or what it chooses from."""
-    if rule.frames is not None or shown.frames is None:
+    if shown is None or rule.frames is not None or shown.frames is None:
         clip = read_ruled(path, rule, key)
-        _chosen(path, len(clip), shown)
+        if shown is not None:
+            _chosen(path, len(clip), shown)
         return clip
     there = range(0, count_frames(path), rule.stride)
     return read_frames(path, [there[k] for k in sorted({*_chosen(path, len(there), shown)})])

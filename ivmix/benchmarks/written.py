@@ -6,13 +6,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ivmix.benchmarks.clips import Clips, Files, Sampled
+from ivmix.benchmarks.clips import Clips, Sampled
 from ivmix.benchmarks.description import Description
 from ivmix.benchmarks.measuring import Meter, collect, measure
 from ivmix.benchmarks.plan import Batch
 from ivmix.benchmarks.report import Written
 from ivmix.benchmarks.results import References, Row
 from ivmix.benchmarks.rules import ClipRule
+from ivmix.benchmarks.videos import Files
 from ivmix.evaluation.metrics.distances import frechet_of_features
 from ivmix.evaluation.protocols import PROTOCOLS
 
@@ -29,8 +30,9 @@ def read_again(
     before = [0, *accumulate(counted for _, counted in batches)]
     some = [batch for batch, _ in takewhile(lambda one: one[1] < CLIPS, zip(batches, before, strict=False))]
     count = sum(counted for _, counted in some)
-    paths = {(id, batch.sample): clips.video(id, batch.sample) for batch, _ in some for id in batch.ids}
-    files = Files(f"{clips.label}, files", paths, ClipRule())
+    keys = [(id, batch.sample) for batch, _ in some for id in batch.ids]
+    ids, samples = zip(*keys, strict=True)
+    files = Files(f"{clips.label}, files", ids, samples, tuple(clips.video(*key) for key in keys), ClipRule())
     for batch, _ in some:
         if missing := [meter for meter in meters if not meter.is_done(files, batch, False, folder)]:
             measure(missing, files, batch, False, folder)

@@ -18,7 +18,7 @@ def lay(folder: Path, *names: str) -> None:
 
 def test_names_are_those_of_the_original_tools():
     assert path_of(OPEN, "animal_04", 3).as_posix() == "3/animal_04.mp4"
-    assert path_of(UCF, "Archery", 20).as_posix() == "Archery/v_Archery_g20_c01.mp4"
+    assert path_of(UCF, "Baking", 20).as_posix() == "Baking/v_Baking_g20_c01.mp4"
     assert path_of(VBENCH, "7", 1, "A cat").as_posix() == "A cat-0.mp4"
     assert [path.as_posix() for path in paths_of(OPEN, ENTRIES, 2)] == [
         "1/day2night_13.0.mp4", "2/day2night_13.0.mp4", "1/animal_04.mp4", "2/animal_04.mp4",
@@ -126,8 +126,8 @@ def test_a_single_sample_may_lie_without_its_folder(tmp_path):
     assert [f.parent for f in find(tmp_path, OPEN, ENTRIES, 1)] == [tmp_path] * 2  # never some here and some there
     lay(tmp_path, "1/day2night_13.0.mp4")
     assert [f.parent for f in find(tmp_path, OPEN, ENTRIES, 1)] == [tmp_path / "1"] * 2
-    lay(tmp_path, "Archery/v_Archery_g01_c01.mp4")
-    assert find(tmp_path, UCF, [("Archery", "")], 1)
+    lay(tmp_path, "Baking/v_Baking_g01_c01.mp4")
+    assert find(tmp_path, UCF, [("Baking", "")], 1)
 
 
 def test_missing_files_are_one_error_that_says_where_they_were_looked_for(tmp_path):

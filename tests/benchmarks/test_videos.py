@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from ivmix.benchmarks.measuring import Meter, collect, measure
+from ivmix.benchmarks.plan import files_plan
 from ivmix.benchmarks.rules import ClipRule
-from ivmix.benchmarks.videos import VideoSet, features_of, read_ruled
+from ivmix.benchmarks.videos import Files, read_ruled
 from ivmix.evaluation.extractors import Extractor
 from ivmix.evaluation.preprocessing import Preprocessing, Resize
 from ivmix.evaluation.protocols import Extraction
@@ -78,7 +80,7 @@ def test_a_random_place_is_the_key_s_alone_and_every_place_is_taken() -> None:
     assert rule.window(7, "any") == range(0, 7, 2)
     assert rule.window(2**40, "a\udcff") == rule.window(2**40, "a\udcff")  # a name that is no UTF-8
     # so that features of today are found again by another version
-    assert ClipRule(16, start="random").window(164, "v_Archery_g01_c01 1").start == 24
+    assert ClipRule(16, start="random").window(164, "v_Baking_g01_c01 1").start == 77
 
 
 def test_the_middle_has_as_many_frames_before_as_behind() -> None:
@@ -158,10 +160,14 @@ def test_rules_that_are_none_are_refused(make: Callable[[], object], said: str) 
 # Sets
 
 
+def read(videos: Files, shown: Preprocessing | None = None, size: int = 2) -> list[np.ndarray]:
+    return [clip for batch in files_plan(videos.ids, size) for clip in videos.frames(batch, shown)]
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """A folder as UCF-101's, with names that people have."""
-    names = ["Archery/v_Archery_g01_c01", "Archery/v_Archery_g01_c02", "Tai Chi/v_Tai Chi, Süd_g01_c01"]
+    names = ["Baking/v_Baking_g01_c01", "Baking/v_Baking_g01_c02", "Tai Chi/v_Tai Chi, Süd_g01_c01"]
     for seed, name in enumerate([*names, "Z/v_" + "é" * 124 + "c"]):  # 251 bytes before .avi
         (tmp_path / name).parent.mkdir(exist_ok=True)
         film(tmp_path / f"{name}.avi", moving(seed=seed))
@@ -174,100 +180,107 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_a_set_is_the_files_of_a_pattern_by_name(dataset: Path) -> None:
-    videos = VideoSet.of_pattern(dataset, "*/v_*.avi", ClipRule(4, start="random"))
+    videos = Files.of_pattern("ours", dataset, "*/v_*.avi", ClipRule(4, start="random"))
     assert videos.ids == (
-        "Archery/v_Archery_g01_c01", "Archery/v_Archery_g01_c02", "Tai Chi/v_Tai Chi, Süd_g01_c01", "Y/v_link",
+        "Baking/v_Baking_g01_c01", "Baking/v_Baking_g01_c02", "Tai Chi/v_Tai Chi, Süd_g01_c01", "Y/v_link",
         f"Z/v_{'é' * 124}c",
     )  # fmt: skip
     assert (len(videos), videos.samples) == (5, (1,) * 5)
-    batches = list(videos.batches(2, FOUR))
-    assert [batch.shape for batch in batches] == [(2, 4, 48, 64, 3), (2, 4, 48, 64, 3), (1, 4, 48, 64, 3)]
-    for clip, path, id in zip(np.concatenate(batches), videos.paths, videos.ids, strict=True):
+    clips = read(videos)
+    for clip, path, id in zip(clips, videos.paths, videos.ids, strict=True):
+        assert clip.shape == (4, 48, 64, 3)
         assert (clip == read_ruled(path, videos.rule, f"{id} 1")).all()
     moved = dataset / "moved"
     moved.mkdir()
-    for name in ("Archery", "Tai Chi", "Y", "Z"):
+    for name in ("Baking", "Tai Chi", "Y", "Z"):
         (dataset / name).rename(moved / name)
-    again = VideoSet.of_pattern(str(moved), "*/v_*.avi", videos.rule)
-    assert all((a == b).all() for a, b in zip(again.batches(2, FOUR), batches, strict=True))
-    parts = [*again.part(0, 1).batches(8, FOUR), *again.part(1, 5).batches(8, FOUR)]
-    assert (np.concatenate(parts) == np.concatenate(batches)).all()
+    again = Files.of_pattern("ours", str(moved), "*/v_*.avi", videos.rule)
+    assert all((a == b).all() for a, b in zip(read(again, FOUR, 3), clips, strict=True))
 
 
-def test_stamps_change_with_their_file_alone(dataset: Path) -> None:
-    write_video(moving(2), dataset / "Archery" / "v_pictures")
-    videos = VideoSet.of_pattern(dataset, "*/v_*", FIRST)
-    assert videos.ids[2] == "Archery/v_pictures"
-    before = videos.stamps
+def test_settings_change_with_their_file_alone(dataset: Path) -> None:
+    write_video(moving(2), dataset / "Baking" / "v_pictures")
+    videos = Files.of_pattern("ours", dataset, "*/v_*", FIRST)
+    assert videos.ids[2] == "Baking/v_pictures"
+    (batch,) = files_plan(videos.ids)
+    before = videos.settings(batch)["files"]
     path = videos.paths[0]
     stat = path.stat()
-    assert before[0] == (path.name, stat.st_size, stat.st_mtime_ns)
-    assert before == videos.stamps
+    assert before[0] == [path.name, stat.st_size, stat.st_mtime_ns]
+    assert before == videos.settings(batch)["files"]
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     picture = videos.paths[2] / "frame_001.png"
     picture.write_bytes(picture.read_bytes() + b"\0")
-    changed = [k for k, (a, b) in enumerate(zip(before, videos.stamps, strict=True)) if a != b]
+    after = videos.settings(batch)["files"]
+    changed = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     assert changed == [0, 2]
+
+
+def pooled(shown: Preprocessing) -> Meter:
+    own = Extractor("mine", Extraction("i3d", shown), lambda x: x.mean((2, 3)).flatten(1), {}, torch.device("cpu"))
+    return Meter("mine", own, own.settings, shown=shown)
+
+
+def features(videos: Files, meter: Meter, folder: Path, size: int = 2) -> torch.Tensor:
+    (folder / "parts" / meter.name).mkdir(parents=True)
+    batches = files_plan(videos.ids, size)
+    for batch in batches:
+        measure([meter], videos, batch, False, folder)
+    return collect(meter, videos, [(batch, len(batch.prompts)) for batch in batches], folder).pooled.features
 
 
 def test_sizes_may_differ_and_features_are_those_of_each_clip(tmp_path: Path) -> None:
     for name, width in (("a", 64), ("b", 64), ("c", 32), ("d", 64)):
         film(tmp_path / f"{name}.avi", moving(w=width))
-    videos = VideoSet.of_pattern(tmp_path, "*.avi", FIRST)
-    extraction = Extraction("i3d", Preprocessing(None, resize=Resize("square", side=8)))
-    own = Extractor("mine", extraction, lambda x: x.mean((2, 3)).flatten(1), {}, torch.device("cpu"))
-    shapes = [batch.shape for batch in videos.batches(4, ALL)]
-    assert shapes == [(2, 8, 48, 64, 3), (1, 8, 48, 32, 3), (1, 8, 48, 64, 3)]
-    together = features_of(videos, own, 4)
+    videos = Files.of_pattern("ours", tmp_path, "*.avi", FIRST)
+    meter = pooled(Preprocessing(None, resize=Resize("square", side=8)))
+    together = features(videos, meter, tmp_path / "four", 4)
     assert (together.shape, together.dtype) == ((4, 24), torch.float32)
-    assert torch.equal(together, torch.cat([own(read_ruled(path, FIRST, "")[None]) for path in videos.paths]))
-    assert torch.equal(together, features_of(videos, own))
-    assert torch.equal(together[1:3], features_of(videos.part(1, 3), own, 2))
+    alone = [meter.features(read_ruled(path, FIRST, "")[None]) for path in videos.paths]
+    assert torch.equal(together, torch.cat(alone))
+    assert torch.equal(together, features(videos, meter, tmp_path / "one", 1))
 
 
 def test_counts_may_differ_only_where_the_protocol_chooses_frames(tmp_path: Path) -> None:
     for name, count in (("a", 8), ("b", 8), ("c", 9)):
         write_video(moving(count), tmp_path / f"{name}.webp")
-    videos = VideoSet.of_pattern(tmp_path, "*.webp", ClipRule())
-    with pytest.raises(ValueError, match=r"a.webp' has 8 frames and '.*c.webp' 9, and all are taken: expected as many"):
-        list(videos.batches(1, ALL))
-    ruled = VideoSet.of_pattern(tmp_path, "*.webp", FIRST)
-    assert [batch.shape[:2] for batch in ruled.batches(9, ALL)] == [(3, 8)]
+    videos = Files.of_pattern("ours", tmp_path, "*.webp", ClipRule())
+    with pytest.raises(ValueError, match=r"^ours: a has 8 frames, c 9: mine takes all of a clip, and compares"):
+        features(videos, pooled(ALL), tmp_path / "all")
+    ruled = Files.of_pattern("ours", tmp_path, "*.webp", FIRST)
+    assert features(ruled, pooled(ALL), tmp_path / "ruled").shape[0] == 3
     for shown in (FOUR, MIDDLE):
-        chosen = np.concatenate(list(videos.batches(2, shown)))
-        for path, clip in zip(videos.paths, chosen, strict=True):
+        for path, clip in zip(videos.paths, read(videos, shown), strict=True):
             assert len(clip) == 4  # no more than is shown
             assert (shown(clip) == shown(read_clip(path).frames)).all()
     many = Preprocessing(12, "middle")  # and a clip of fewer repeats its last
-    assert [batch.shape[1] for batch in videos.batches(2, many)] == [8, 9]
-    assert (many(next(videos.batches(1, many))[0]) == many(read_clip(videos.paths[0]).frames)).all()
+    assert [len(clip) for clip in read(videos, many)] == [8, 8, 9]
+    assert (many(read(videos, many)[0]) == many(read_clip(videos.paths[0]).frames)).all()
 
 
 def test_too_few_frames_for_a_protocol_are_an_error_with_the_file(tmp_path: Path) -> None:
     write_video(moving(6), tmp_path / "short.webp")
     for rule in (ClipRule(), ClipRule(6)):
-        videos = VideoSet.of_pattern(tmp_path, "*.webp", rule)
+        videos = Files.of_pattern("ours", tmp_path, "*.webp", rule)
         for shown, needed in ((Preprocessing(16), 16), (Preprocessing(None, least=10), 10)):
             with pytest.raises(ValueError, match=rf"short.webp': the clip has 6 frames: expected {needed} or more$"):
-                list(videos.batches(1, shown))
-    with pytest.raises(ValueError, match="size=0: expected a whole number of 1 or more"):
-        next(videos.batches(0, FOUR))
+                read(videos, shown)
 
 
 def test_a_file_that_is_no_video_stops_where_it_comes(dataset: Path) -> None:
-    videos = VideoSet.of_pattern(dataset, "Z/*.avi", FIRST)
+    videos = Files.of_pattern("ours", dataset, "Z/*.avi", FIRST)
     with pytest.raises(ValueError, match=r"cannot read '.*notes.avi': it is no video or picture"):
-        list(videos.batches(1, FOUR))
+        read(videos, FOUR)
 
 
 def test_folders_without_videos_are_refused_with_what_they_hold(dataset: Path) -> None:
     def refused(folder: Path, pattern: str, said: str, kind: type[Exception] = ValueError) -> None:
         with pytest.raises(kind, match=said):
-            VideoSet.of_pattern(folder, pattern, FIRST)
+            Files.of_pattern("ours", folder, pattern, FIRST)
 
     (dataset / "empty").mkdir()
     refused(dataset / "empty", "*.mp4", r"^no video '\*.mp4' in '.*empty': it holds nothing$")
-    refused(dataset, "*.mp4", r"it holds 5 folders and 1 files, 'Archery', 'Tai Chi', 'Y', …$")
+    refused(dataset, "*.mp4", r"it holds 5 folders and 1 files, 'Baking', 'Tai Chi', 'Y', …$")
     refused(dataset / "missing", "*.mp4", r"missing' is not there: expected a folder of videos$", FileNotFoundError)
     refused(dataset / "elsewhere.avi", "*", r"elsewhere.avi' is not a folder", NotADirectoryError)
     for pattern in ("", "/etc/*", "../*.mp4", "a/../../b"):
@@ -279,9 +292,7 @@ def test_folders_without_videos_are_refused_with_what_they_hold(dataset: Path) -
 def test_lists_that_do_not_fit_and_missing_videos_are_refused(dataset: Path) -> None:
     paths = tuple(dataset / f"{n}.mp4" for n in range(5))
     with pytest.raises(FileNotFoundError, match=r"ours: 5 of 5 videos are not there: '.*0.mp4', .*'.*2.mp4', …$"):
-        VideoSet("ours", tuple("abcde"), (1,) * 5, paths, FIRST)
+        Files("ours", tuple("abcde"), (1,) * 5, paths, FIRST)
     for ids, samples, files in ((("a",), (1, 2), paths[:1]), (("a", "b"), (1, 1), paths[:1]), ((), (), ())):
         with pytest.raises(ValueError, match=r"ours: \d ids, \d samples, \d paths: expected as many"):
-            VideoSet("ours", ids, samples, files, FIRST)
-    with pytest.raises(ValueError, match="0 ids"):
-        VideoSet.of_pattern(dataset, "Z/v_*", FIRST).part(3, 5)
+            Files("ours", ids, samples, files, FIRST)

@@ -1,9 +1,9 @@
 """The most memory that features of a folder of videos take: a tenth of UCF-101 by default, 1,332 clips.
 
-    python tests/benchmarks/stream_memory.py [--clips 1332] [--distinct 60]
+    python tests/figures/stream_memory.py [--clips 1332] [--distinct 60]
 
 Writes --distinct AVIs of UCF-101's kind (XviD, 320x240, 25 frames a second, 7.2 s) and gives them --clips names by
-links. A process of its own takes 16 frames of each from a random place, eight clips at once, and makes of them features
+links. A process of its own takes 16 frames of each from a random place and makes of them features
 as long as I3D's, 400 means of pixels, so that what is seen is the reading and not a network. The table has its peak of
 resident memory after the first 100 clips and after more. It may grow by the features alone, 1,600 bytes a clip, which
 are there from the first clip, in pages that are touched later. Then the same of one film of five minutes, against what
@@ -25,13 +25,15 @@ import av
 import numpy as np
 import torch
 
+from ivmix.benchmarks.measuring import Meter, collect, measure
+from ivmix.benchmarks.plan import files_plan
 from ivmix.benchmarks.rules import ClipRule
-from ivmix.benchmarks.videos import VideoSet, features_of, read_ruled
+from ivmix.benchmarks.videos import Files, read_ruled
 from ivmix.evaluation.extractors import Extractor
 from ivmix.evaluation.preprocessing import Preprocessing, Resize
 from ivmix.evaluation.protocols import Extraction
 
-RULE, BATCH, LENGTH, SIZE = ClipRule(16, start="random"), 8, 180, (240, 320)
+RULE, LENGTH, SIZE = ClipRule(16, start="random"), 180, (240, 320)
 WATCHED = (100, 250, 500, 1000)  # clips after which memory is looked at, and after all
 LONG = 5 * 60 * 25  # frames
 
@@ -86,10 +88,15 @@ class Watched:
 def watch(folder: Path) -> list[tuple[int, int, float]]:
     """Clips so far, peak, seconds."""
     torch.set_num_threads(1)
-    videos = VideoSet.of_pattern(folder, "*/v_*.avi", RULE)
+    videos = Files.of_pattern("real", folder, "*/v_*.avi", RULE)
     shown, network = Preprocessing(16, resize=Resize("square", side=20)), Watched(len(videos))
     pooled = Extractor("pooled", Extraction("i3d", shown), network, {}, torch.device("cpu"))
-    assert features_of(videos, pooled, BATCH).shape == (len(videos), 400)
+    meter, batches = Meter("pooled", pooled, pooled.settings, shown=shown), files_plan(videos.ids)
+    (folder / "parts" / "pooled").mkdir(parents=True)
+    for batch in batches:
+        measure([meter], videos, batch, False, folder)
+    found = collect(meter, videos, [(batch, len(batch.prompts)) for batch in batches], folder)
+    assert found.pooled.features.shape == (len(videos), 400)
     return network.seen
 
 
