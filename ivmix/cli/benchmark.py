@@ -57,12 +57,12 @@ def run(options: argparse.Namespace, share: tuple[int, int] | None) -> None:
         raise ValueError("--references is of the sprite world: real clips are named by --real")
     description, given, folder = describe(options.benchmark), given_of(options), output_folder(options.output)
     if options.dry_run:
-        dry_run(description, given, options, folder)
+        sys.stdout.write(estimated(description, given, options, folder))
         return
     model, arms = None, ()
     if not given.videos:
         model = load_model(options)
-        arms = arms_of(options, model.pair.defaults["sampler"], model.pair)
+        arms = arms_of(options, model.pair)
     device = model.pair.device if model is not None else find_device(options.device or MODEL["device"])
     task = make_task(description, given, folder, model, arms, torch.device(device))
     found = evaluate(task, share=share, hours=options.hours, progress=not options.quiet)
@@ -83,33 +83,23 @@ def given_of(options: argparse.Namespace) -> "Given":
     )  # fmt: skip
 
 
-def arms_of(options: argparse.Namespace, sampler: str, pair: Any) -> Any:
+def arms_of(options: argparse.Namespace, pair: Any) -> Any:
+    """What is drawn: what --arms or --full names, or the paper's rows."""
     from ivmix.benchmarks.setup import paper_arms
     from ivmix.evaluation.arms import full_arms
 
     if (given := given_arms(options.arms)) is not None:
         return given
-    return full_arms(pair) if options.full else paper_arms(sampler)
+    return full_arms(pair) if options.full else paper_arms(pair.defaults["sampler"])
 
 
-def dry_run(description: "Description", given: "Given", options: argparse.Namespace, folder: Path) -> None:
-    """Without loading a network, or downloading anything."""
-    from ivmix.benchmarks.estimate import Cost, Estimate, costs, lines, needs
-    from ivmix.benchmarks.setup import paper_arms
-    from ivmix.pairs.description import describe
+def estimated(description: "Description", given: "Given", options: argparse.Namespace, folder: Path) -> str:
+    """A dry run's words, without loading a network or downloading anything."""
+    from ivmix.benchmarks.estimate import estimate
 
-    clips = options.clips or description.prompts.count or 0
-    clips *= description.samples if options.seeds is None else options.seeds
-    rows, size = tuple[Cost, ...](), 0.0
-    if not given.videos:
-        raw, _, _ = describe(options.pair or MODEL["pair"])
-        arms = given_arms(options.arms) or paper_arms(raw["defaults"]["sampler"])
-        names = {arm.label: arm.options.get("sampler", raw["defaults"]["sampler"]) for arm in arms}
-        rows = tuple(costs(names, clips, folder))
-        size = len(rows) * clips * 3 * (given.frames or raw["frames"]) * raw["height"] * raw["width"] / 1e9
-    sys.stdout.write(f"{description.name}: {clips:,} clips a row\n")
-    found = Estimate(tuple(needs(description, given)), rows, 0.0 if given.keep == "features" else size)
-    sys.stdout.write("\n".join(lines(found)) + "\n")
+    named = None if given.videos else options.pair or MODEL["pair"]
+    arms = given_arms(options.arms)
+    return "\n".join(estimate(description, given, named, arms, options.full, folder).lines) + "\n"
 
 
 def tell(found: "Report", folder: Path, options: argparse.Namespace) -> None:

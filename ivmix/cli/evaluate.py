@@ -1,11 +1,11 @@
 """`ivmix evaluate`: every sampler measured over many captions and seeds, with intervals."""
 
 import argparse
-import os
 from typing import Any
 
 from ivmix.cli import benchmark
 from ivmix.cli.options import MODEL, add_model, flag, given_arms, load_model, output_folder, say
+from ivmix.cli.workers import local_device, parse_shard
 
 SPRITES = "sprites"
 CLIPS, SEEDS, SEED, REFERENCES = 256, 3, 1000, 2048  # of the sprite world
@@ -84,8 +84,7 @@ def run(options: argparse.Namespace) -> None:
     if options.arms is not None and options.full:
         raise ValueError("give either --full or --arms, not both")
     share = parse_shard(options.shard)
-    if "LOCAL_RANK" in os.environ:
-        options.device = own_device(options.device or MODEL["device"], int(os.environ["LOCAL_RANK"]))
+    options.device = local_device(options.device)
     if options.benchmark != SPRITES:
         benchmark.run(options, share)
         return
@@ -128,24 +127,3 @@ def run_sprites(options: argparse.Namespace, share: tuple[int, int] | None) -> N
             warnings.warn(warning, stacklevel=1)
         sys.stdout.write(main_table(report) + "\n")
         say(f"wrote {folder / 'report.md'}, {', '.join(('report.json', *plots(report)))} and clips.png")
-
-
-def own_device(name: str, rank: int) -> str:
-    """The device of one of several processes on this machine: of accelerators, if none is named, each has the next."""
-    import torch
-
-    from ivmix.devices import find_device
-
-    device = find_device(name)
-    several = device.type != "cpu" and device.index is None
-    return f"{device.type}:{rank % torch.accelerator.device_count()}" if several else name
-
-
-def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """"2/4" -> (1, 4): the share's place, from 0, and how many there are."""
-    if text is None:
-        return None
-    place, slash, shares = text.partition("/")
-    if not (slash and place.isdigit() and shares.isdigit() and 1 <= int(place) <= int(shares)):
-        raise ValueError(f"--shard {text}: expected I/N with 1 <= I <= N, such as 1/4")
-    return int(place) - 1, int(shares)
