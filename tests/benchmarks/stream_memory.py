@@ -3,11 +3,12 @@
     python tests/benchmarks/stream_memory.py [--clips 1332] [--distinct 60]
 
 Writes --distinct AVIs of UCF-101's kind (XviD, 320x240, 25 frames a second, 7.2 s) and gives them --clips names by
-links. A process of its own takes 16 frames of each from a random place, eight clips at once, and makes of them features
+links. A process of its own takes 16 frames of each from a random place and makes of them features
 as long as I3D's, 400 means of pixels, so that what is seen is the reading and not a network. The table has its peak of
 resident memory after the first 100 clips and after more. It may grow by the features alone, 1,600 bytes a clip, which
-are there from the first clip, in pages that are touched later. Then the same of one film of five minutes, against what
-the process had before. Linux or macOS; 40 MB of disk.
+are there from the first clip, in pages that are touched later, and until its allocator has found places for large
+blocks (never by more than a clip in float32; MALLOC_MMAP_THRESHOLD_=1000000 in the environment leaves features alone).
+Then the same of one film of five minutes, against what the process had before. Linux or macOS; 40 MB of disk.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from ivmix.evaluation.extractors import Extractor
 from ivmix.evaluation.preprocessing import Preprocessing, Resize
 from ivmix.evaluation.protocols import Extraction
 
-RULE, BATCH, LENGTH, SIZE = ClipRule(16, start="random"), 8, 180, (240, 320)
+RULE, LENGTH, SIZE = ClipRule(16, start="random"), 180, (240, 320)
 WATCHED = (100, 250, 500, 1000)  # clips after which memory is looked at, and after all
 LONG = 5 * 60 * 25  # frames
 
@@ -89,7 +90,7 @@ def watch(folder: Path) -> list[tuple[int, int, float]]:
     videos = VideoSet.of_pattern(folder, "*/v_*.avi", RULE)
     shown, network = Preprocessing(16, resize=Resize("square", side=20)), Watched(len(videos))
     pooled = Extractor("pooled", Extraction("i3d", shown), network, {}, torch.device("cpu"))
-    assert features_of(videos, pooled, BATCH).shape == (len(videos), 400)
+    assert features_of(videos, pooled).shape == (len(videos), 400)
     return network.seen
 
 
