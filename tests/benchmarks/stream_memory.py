@@ -3,12 +3,12 @@
     python tests/benchmarks/stream_memory.py [--clips 1332] [--distinct 60]
 
 Writes --distinct AVIs of UCF-101's kind (XviD, 320x240, 25 frames a second, 7.2 s) and gives them --clips names by
-links. A process of its own takes 16 frames of each from a random place and makes of them features
-as long as I3D's, 400 means of pixels, so that what is seen is the reading and not a network. The table has its peak of
-resident memory after the first 100 clips and after more. It may grow by the features alone, 1,600 bytes a clip, which
-are there from the first clip, in pages that are touched later, and until its allocator has found places for large
-blocks (never by more than a clip in float32; MALLOC_MMAP_THRESHOLD_=1000000 in the environment leaves features alone).
-Then the same of one film of five minutes, against what the process had before. Linux or macOS; 40 MB of disk.
+links. A process of its own takes 16 frames of each from a random place and makes of them features as long as I3D's, 400
+means of pixels, so that what is seen is the reading and not a network. The table has its peak of resident memory after
+the first 100 clips and after more. It should grow by the features, 1,600 bytes a clip, and no further once malloc has
+found places for blocks of a clip's size (glibc asks for them anew, and so finds them at once, with
+MALLOC_MMAP_THRESHOLD_=1000000 in the environment). Then the same of one film of five minutes, against what the process
+had before. Linux or macOS; 40 MB of disk.
 """
 
 import argparse
