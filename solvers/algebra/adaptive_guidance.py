@@ -83,10 +83,6 @@ class AdaptiveGuidance(Guidable):
         return False
 
     @property
-    def name(self) -> str:
-        return self.guided.name
-
-    @property
     def reach(self) -> tuple[float, float]:
         """The levels that the network accepts."""
         return self.guided.reach
@@ -96,8 +92,8 @@ class AdaptiveGuidance(Guidable):
 class AdaptiveDenoiser:
     """`method` under `scale`; a denoiser, unless the method remembers: then `integrate` keeps its memory.
 
-    One guided evaluation. A memory is one of a lane, that is of the legs of one label and network, and of one run:
-    what a leg's first evaluation returns is what the next leg of its lane is given, for all of its evaluations.
+    One guided evaluation. A memory belongs to one run and one lane, the legs of one label and network: what a leg's first
+    evaluation leaves is what the next leg of the lane is given, for all of its evaluations.
     """
 
     method: AdaptiveGuidance
@@ -121,7 +117,7 @@ class AdaptiveDenoiser:
         share, gain = coordinates(self.method.space, sigma.item())
         if not parts:
             return share * x, memory
-        cond, uncond = evaluate(parts, x, sigma)
+        uncond, cond = evaluate(parts, x, sigma)
         c, u = (gain * (share * x - x0) for x0 in (cond, uncond))
         weighed = self.method.weigh(c, u, value_at(self.scale, sigma), memory)
         x0 = weighed.cond * cond + weighed.uncond * uncond
@@ -147,7 +143,7 @@ class AdaptiveDenoiser:
             return ()
         guided, scale = self.method.guided, value_at(self.scale, sigma)
         alone = not isinstance(scale, Tensor) and scale == 1
-        return (guided.cond,) if alone else (guided.cond, guided.uncond)
+        return (guided.cond,) if alone else (guided.uncond, guided.cond)
 
 
 def coordinates(space: Prediction, sigma: float) -> tuple[float, float]:

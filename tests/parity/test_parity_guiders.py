@@ -75,10 +75,11 @@ def peer(diffusers: ModuleType, name: str, **more: Any) -> Callable[[int, Tensor
     return guide
 
 
-def close(ours: Tensor, theirs: Tensor) -> None:
+def close(ours: Tensor, theirs: Tensor, steps: int = 1) -> None:
+    """Within 1e-6 a step: what is float32 inside a guider adds up."""
     difference = float((ours - theirs).abs().max() / theirs.abs().max())
     print(f"max|ours - theirs| / max|theirs| = {difference:.1e}")
-    assert difference <= 1e-6
+    assert difference <= 1e-6 * steps
 
 
 def draw(seed: int) -> Tensor:
@@ -111,7 +112,7 @@ def test_a_run_of_a_flow(diffusers: ModuleType, name: str) -> None:
         z = z + (s_next - s) * guide(step, cond, uncond)
     model = Network(network, schedule, "flow", "video")
     field = METHODS[name][0](Guided(*map(model, CONDITIONS)), "flow")
-    close(integrate(field, plain(sigmas, G), draw(1)).x, z)
+    close(integrate(field, plain(sigmas, G), draw(1)).x, z, STEPS)
 
 
 def test_a_run_with_zero_init(diffusers: ModuleType) -> None:
@@ -125,4 +126,4 @@ def test_a_run_with_zero_init(diffusers: ModuleType) -> None:
     field = CFGZeroStar(Guided(*map(model, CONDITIONS)), zero_above=float(sigmas[2]))
     run = integrate(field, plain(sigmas, G), draw(1))
     assert run.nfe == {"video": STEPS - 2}
-    close(run.x, z)
+    close(run.x, z, STEPS)

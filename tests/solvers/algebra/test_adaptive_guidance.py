@@ -62,7 +62,7 @@ def test_in_the_networks_own_space_it_is_the_formula_on_its_outputs(method, spac
     network = Network(forward, schedule, space, "video")
     field = method(Guided(network(torch.full((2,), 0.3)), network(torch.full((2,), 0.9))), space)
     x0 = field.at(6.0)(x, sigma)
-    cond, uncond = seen[0].chunk(2)
+    uncond, cond = seen[0].chunk(2)
     weights = field.weigh(cond, uncond, 6.0)
     y = weights.cond * cond + weights.uncond * uncond
     eps = (x - x0) / sigma
