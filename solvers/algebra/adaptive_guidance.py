@@ -92,8 +92,8 @@ class AdaptiveGuidance(Guidable):
 class AdaptiveDenoiser:
     """`method` under `scale`; a denoiser, unless the method remembers: then `integrate` keeps its memory.
 
-    One guided evaluation. A memory belongs to one run and one lane, the legs of one label and network: what a leg's first
-    evaluation leaves is what the next leg of the lane is given, for all of its evaluations.
+    One guided evaluation. A memory belongs to one run and one lane, the legs of one label and network: what a leg's
+    first evaluation leaves is what the next leg of the lane is given, for all of its evaluations.
     """
 
     method: AdaptiveGuidance
