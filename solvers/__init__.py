@@ -21,18 +21,23 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 {'video': 10, 'image': 10}
 """
 
+from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser, AdaptiveGuidance, Weighed
 from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, level
 from ivmix.solvers.algebra.field import Composite, Field
-from ivmix.solvers.algebra.guidance import Guidance, GuidanceRamp, Guided
+from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.algebra.rescale import Rescaled
+from ivmix.solvers.methods.apg import APG
+from ivmix.solvers.methods.cfg_zero_star import CFGZeroStar
 from ivmix.solvers.methods.composite import Progress, composite
 from ivmix.solvers.methods.freeinit import LowPass, freeinit
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
+from ivmix.solvers.methods.mambo_g import MAMBOG
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
+from ivmix.solvers.methods.tcfg import TCFG
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
@@ -65,18 +70,24 @@ from ivmix.solvers.steps.unipc import UniPC1, UniPC2, UniPC3
 from ivmix.solvers.theory import analytic
 
 __all__ = [
+    "APG",
     "DDIM",
     "DPM2",
     "ERSDE1",
     "ERSDE2",
     "ERSDE3",
+    "MAMBOG",
     "RK4",
+    "TCFG",
     "AdamsBashforth2",
     "AdamsBashforth3",
     "AdamsBashforth4",
+    "AdaptiveDenoiser",
+    "AdaptiveGuidance",
     "Affine",
     "Atom",
     "BogackiShampine32",
+    "CFGZeroStar",
     "Composite",
     "DPMSolverPP1",
     "DPMSolverPP2M",
@@ -90,6 +101,7 @@ __all__ = [
     "Evaluation",
     "ExponentialAB2",
     "Field",
+    "Guidable",
     "Guidance",
     "GuidanceRamp",
     "Guided",
@@ -120,6 +132,7 @@ __all__ = [
     "UniPC2",
     "UniPC3",
     "View",
+    "Weighed",
     "Weight",
     "analytic",
     "ancestral",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ivmix.solvers.algebra.affine import Affine, Weight
 from ivmix.solvers.algebra.denoiser import Denoiser
-from ivmix.solvers.algebra.guidance import Guided
+from ivmix.solvers.algebra.guidance import Guidable
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,5 +22,5 @@ class Composite:
         return (lambda sigma: math.sqrt(churn(sigma))) if callable(churn) else math.sqrt(churn)
 
 
-Field = Guided | Composite | Denoiser
-"""What a leg may step: a guided network, a composite, or any denoiser."""
+Field = Guidable | Composite | Denoiser
+"""What a leg may step: a guided network (a `Guided`, or one of adaptive guidance), a composite, or any denoiser."""

@@ -4,23 +4,31 @@ eps(w) = eps_u + w·(eps_c - eps_u), w = 1 being the conditional prediction itse
 one minus 1). A schedule is a function of the progress u in [0, 1] of a run.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import overload
 
 from torch import Tensor
 
 from ivmix.solvers.algebra.affine import Affine, Weight
+from ivmix.solvers.algebra.denoiser import Denoiser
 from ivmix.solvers.checks import check_number, in_range
 
 Guidance = float | Callable[[float], float] | None
 """A scale, a schedule of scales over progress, or None: the field has its guidance inside."""
 
-Field = TypeVar("Field")
+
+class Guidable(ABC):
+    """What becomes a denoiser under a scale: the field of legs that have one."""
+
+    @abstractmethod
+    def at(self, scale: Weight) -> Denoiser:
+        """The denoiser under `scale`, a number or a function of sigma."""
 
 
 @dataclass(frozen=True, eq=False)
-class Guided:
+class Guided(Guidable):
     """One network without and with its condition, to be guided with any scale.
 
     >>> from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
@@ -45,8 +53,7 @@ class Guided:
 
     def at(self, scale: Weight) -> Affine:
         """uncond + scale·(cond - uncond); `scale` is a number or a function of sigma."""
-        if not callable(scale):
-            check_number("scale", scale, "a number that float32 holds, or a function of sigma", in_range)
+        check_scale(scale)
         return self.uncond + scale * self.direction
 
     @property
@@ -58,6 +65,11 @@ class Guided:
         """The levels that both accept."""
         (a, b), (c, d) = self.uncond.reach, self.cond.reach
         return max(a, c), min(b, d)
+
+
+def check_scale(scale: Weight) -> None:
+    if not callable(scale):
+        check_number("scale", scale, "a number that float32 holds, or a function of sigma", in_range)
 
 
 @dataclass(frozen=True)
@@ -126,14 +138,19 @@ def scale_at(guidance: Guidance, u: float, name: str = "guidance") -> float | No
     return scale
 
 
-def guide(field: Guided | Field, scale: Weight | None, name: str = "field") -> Affine | Field:
-    """`field` under `scale`: a Guided needs one; any other denoiser has its guidance inside and takes None.
+@overload
+def guide(field: Guided | Affine, scale: Weight | None, name: str = ...) -> Affine: ...
+@overload
+def guide(field: Guidable | Denoiser, scale: Weight | None, name: str = ...) -> Denoiser: ...
+def guide(field: Guidable | Denoiser, scale: Weight | None, name: str = "field") -> Denoiser:
+    """`field` under `scale`: a Guided, or another `Guidable`, needs one; any other denoiser has its guidance inside and
+    takes None.
 
     A scale that would have no effect is an error rather than ignored.
     """
-    if isinstance(field, Guided):
+    if isinstance(field, Guidable):
         if scale is None:
-            raise ValueError(f"{name}: got guidance None for a Guided, expected a number")
+            raise ValueError(f"{name}: got guidance None for a {type(field).__name__}, expected a number")
         return field.at(scale)
     if scale is not None:
         shown = scale if isinstance(scale, int | float | Tensor) else "a schedule"

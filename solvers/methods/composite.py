@@ -110,7 +110,8 @@ def composite(
         if not isinstance(field, Guided | Affine):
             kind = type(field).__name__
             raise TypeError(
-                f"{name}: got a {kind}, expected a Guided or an Affine: a composite is linear in its networks"
+                f"{name}: got a {kind}, expected a Guided or an Affine: a composite is linear in its networks; "
+                "play it in the legs of IVMixed"
             )
     u = Progress.of(reference)
     w = u.bind(guidance)

@@ -18,7 +18,8 @@ def mixture(image: Guided, video: Guided, guidance: Weight, image_scale: Weight,
     for name, field in (("image", image), ("video", video)):
         if not isinstance(field, Guided):
             raise TypeError(
-                f"{name}: got a {type(field).__name__}, expected a Guided: a mixture is linear in its networks"
+                f"{name}: got a {type(field).__name__}, expected a Guided: a mixture is linear in its networks; "
+                "combine as_affine(denoiser, name) instead"
             )
     m = _share(image_weight)
     rest: Weight = (lambda sigma: 1 - m(sigma)) if callable(m) else 1 - m

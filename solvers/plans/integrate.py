@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import debug_unwrap
 
+from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser
 from ivmix.solvers.algebra.affine import Affine, Output, combine, count_rows, predict, value_at
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, cast, level, like
 from ivmix.solvers.algebra.field import Composite, Field
@@ -98,19 +99,20 @@ def integrate(
 ) -> Run:
     """Plays `legs`, from the state `x` at the first leg's source.
 
-    `fields`: one field for every leg, or one for each network that the legs name. A field is a `Guided`, under the
-    scale of its leg; a denoiser, whose legs have guidance None; or a `Composite`, whose churn must be its solver's
-    (0 for all deterministic ones). `noise(sigma, sigma_next)` gives unit normals of x's shape to R legs and stochastic
-    solvers (see `normal_noise`, and `RecordedNoise` for what several plans share). `schedule` relates x to z for legs
-    that act on z or begin a run again (see `Leg`) and is not needed otherwise. `callback(step, total, run)` follows
-    every outer step, `step` counting from 1; returning False cancels. `watch(evaluation)` follows every evaluation of a
-    field, with what each network of an `Affine` predicted; nothing of it is kept here.
+    `fields`: one field for every leg, or one for each network that the legs name. A field is a `Guided`, or one of
+    adaptive guidance such as `APG`, under the scale of its leg; a denoiser, whose legs have guidance None; or a
+    `Composite`, whose churn must be its solver's (0 for all deterministic ones). `noise(sigma, sigma_next)` gives unit
+    normals of x's shape to R legs and stochastic solvers (see `normal_noise`, and `RecordedNoise` for what several
+    plans share). `schedule` relates x to z for legs that act on z or begin a run again (see `Leg`) and is not needed
+    otherwise. `callback(step, total, run)` follows every outer step, `step` counting from 1; returning False cancels.
+    `watch(evaluation)` follows every evaluation of a field, with what each network of an `Affine` predicted; nothing of
+    it is kept here.
 
     x `b c f h w` is computed on in at least float32. Nothing waits for the device (adaptive solvers do, once an
     attempt): whether a state was finite is kept there and read once, at the end, when a NaN or inf raises
     `NotFiniteError` naming its step, and the networks that began with one. Autograd is left as the caller set it, and
     torch.func's transforms pass through, but vmap over adaptive solvers, which read their errors, is torch's
-    RuntimeError. Multistep memory is kept per (label, network).
+    RuntimeError. Memory, of multistep solvers and of guidance with momentum, is kept per (label, network).
     """
     play = _Player(fields, noise, schedule, watch, keep=trace or callback is not None)
     _check(legs, play, x)
@@ -153,6 +155,7 @@ class _Player:
         self.nfe: dict[str, int] = {}
         self.forwards: dict[str, int] = {}
         self.memory: dict[tuple[str, str | None], Any] = {}
+        self.momenta: dict[tuple[str, str | None], Tensor | None] = {}  # of adaptive guidance
         self.denoisers: dict[tuple[str, float | None], Denoiser] = {}
         self.first: dict[tuple[str, ...], Tensor] = {}  # sums of a first evaluation's state and x0, by its networks
         self.start: tuple[Tensor, float]
@@ -208,7 +211,8 @@ class _Player:
 
     def _counted(self, leg: Leg, told: list[float], forwards: dict[str, int]) -> Denoiser:
         """The leg's denoiser; counts its evaluations and tells the network the leg's level."""
-        denoise = self.denoiser(leg)
+        denoise, lane = self.denoiser(leg), (leg.label, leg.network)
+        momentum = self.momenta.get(lane)
 
         def counted(x: Tensor, sigma: Tensor) -> Tensor:
             heard = sigma if leg.told == leg.source or sigma != leg.source else level(leg.told)
@@ -218,6 +222,11 @@ class _Player:
                 batches = denoise.batches(heard)
                 cost, outputs = count_rows(batches), predict(batches, y, heard)
                 x0 = combine(outputs, y)
+            elif isinstance(denoise, AdaptiveDenoiser):
+                cost = denoise.cost(heard)
+                x0, left = denoise.recall(y, heard, momentum)
+                if not told:  # of a leg's evaluations the first is on the trajectory
+                    self.momenta[lane] = left
             else:
                 cost = denoise.cost(heard) if hasattr(denoise, "cost") else {str(leg.network): 1}  # as a Rescaled
                 x0 = denoise(y, heard)
@@ -252,6 +261,7 @@ class _Player:
         """What `keep` passes of x0 under the run's first noise, and what it stops of a start from fresh noise."""
         assert self.schedule is not None  # _check
         self.memory.clear()
+        self.momenta.clear()
         x, sigma = self.start
         old = noised(x0, leg.target, self._scale(sigma) * x)
         new = self.schedule.start(xi, leg.target)

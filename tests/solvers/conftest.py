@@ -61,3 +61,14 @@ def slopes():
         ]
 
     return measure
+
+
+@pytest.fixture
+def in_space():
+    """`in_space(space, x, x0, sigma)`: the prediction that x0 stands for, of a variance-preserving schedule for "v"."""
+
+    def convert(space, x, x0, sigma):
+        alpha, eps = 1 / (1 + sigma**2) ** 0.5, (x - x0) / sigma
+        return {"epsilon": eps, "x0": x0, "v": alpha * (eps - sigma * x0), "flow": eps - x0}[space]
+
+    return convert
