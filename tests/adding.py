@@ -371,6 +371,32 @@ def benchmark(root: Path) -> None:
     run(root, "notebooks/api.py")
 
 
+KETTLES = {
+    "format": 1, "name": "kettles", "about": "Kettles on a stove, drawn once each.", "licence": "Apache-2.0",
+    "prompts": {"file": {"source": "https://example.org/kettles.csv"}, "format": "table", "count": 12},
+    "samples": 1, "layout": "{id}.mp4", "distances": {"umt_fvd": "chronomagic-umt"}, "comparisons": ["pooled"],
+    "reference": {"videos": "*.mp4", "count": 12, "hint": "films of kettles"},
+}  # fmt: skip
+
+
+def public_benchmark(root: Path) -> None:
+    new(root, "ivmix/benchmarks/kettles.json", json.dumps(KETTLES, indent=2))
+    names = '"chronomagic-150", "chronomagic-1649")'
+    swap(root, "ivmix/benchmarks/description.py", names, f'{names[:-1]}, "kettles")')
+
+
+def protocol(root: Path) -> None:
+    line = '        Protocol("plain", "any features", None, None, ddof=0),'
+    text = '        Protocol("unbiased", "any features", None, None, ddof=1),'
+    after(root, "ivmix/evaluation/protocols.py", line, text)
+    command = "ivmix/cli/distance.py"
+    swap(root, command, '"chronomagic-umt", "plain",\n', '"chronomagic-umt", "plain", "unbiased",\n')
+    line = '        "  plain            ÷n, all clips, of any features\\n"'
+    after(root, command, line, '        "  unbiased         ÷(n−1), likewise\\n"')
+    line = '    "plain": (population, 1e-8), "cmvq-styleganv": (sample, 1e-8), "cmvq-videogpt": (single, 1e-4),'
+    after(root, "tests/evaluation/test_protocols.py", line, '    "unbiased": (sample, 1e-8),')
+
+
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
@@ -406,12 +432,13 @@ def notebook(root: Path) -> None:
         nbformat.v4.new_code_cell(FIRST),
         nbformat.v4.new_code_cell('assert len(grid) == 10\nprint("ten levels")'),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / "08_levels.ipynb")
-    run(root, "notebooks/run.py", "08_levels")
-    link(root, "notebooks/08_levels.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / "09_levels.ipynb")
+    run(root, "notebooks/run.py", "09_levels")
+    link(root, "notebooks/09_levels.ipynb")
 
 
 ORDERS, GRIDS = "tests/solvers/steps/test_solver.py", "tests/solvers/schedules/test_grids.py"
+DESCRIBED, NUMBERS = "tests/benchmarks/test_description.py", "tests/evaluation/test_protocols.py"
 LAYOUTS, PAGES = "tests/models/checkpoints/test_layouts.py", "tests/test_pages.py"
 SOLVERS = f"{PAGES}::test_the_table_of_solvers_is_what_their_classes_say"
 PAIRS = f"{PAGES}::test_the_table_of_pairs_has_every_pair"
@@ -426,7 +453,9 @@ THINGS = {
     "a layout of a checkpoint": Thing(layout, (LAYOUTS,), "sd15_vae_short", (LAYOUTS,)),
     "a public pair": Thing(pair, ("tests/pairs/test_pair.py",), "modelscope-dreamshaper", (PAIRS,)),
     "a benchmark": Thing(benchmark, ("tests/light/test_benchmark.py",), "light"),
+    "a public benchmark": Thing(public_benchmark, (DESCRIBED,), "kettles", (DESCRIBED,)),
+    "a protocol": Thing(protocol, (NUMBERS,), "unbiased", ("tests/cli/test_distance.py",)),
     "a command": Thing(command, ("tests/cli/test_levels.py",), "levels"),
     "a page": Thing(page, (PAGES,), "levels.md", (LINKED,)),
-    "a notebook": Thing(notebook, ("tests/test_notebooks.py",), "08_levels", (LINKED,)),
+    "a notebook": Thing(notebook, ("tests/test_notebooks.py",), "09_levels", (LINKED,)),
 }

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def add(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "public benchmarks",
-        "--benchmark chronomagic-150, chronomagic-1649, msrvtt, ucf101, or a JSON file of\none's own. Prompts, real "
-        "videos and networks that measure are other people's:\n--dry-run says which are missing, and where they are.",
+        "--benchmark chronomagic-150, chronomagic-1649, msrvtt, ucf101, or a JSON file\nof one's own. Prompts, real "
+        "videos and networks that measure are others':\n--dry-run says which are missing, and where they are.",
     )  # fmt: skip
     group.add_argument("--dry-run", action="store_true", help="what is missing, how long it will take, how much disk; "
                        "nothing is computed")  # fmt: skip

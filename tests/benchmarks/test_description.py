@@ -33,7 +33,10 @@ def test_every_file_of_the_room_is_a_known_benchmark_and_is_called_as_it_is():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_known_benchmark_measures_what_the_paper_has_of_it_by_the_protocols_that_match(name):
-    found, table = describe(name), tables(name)[0]
+    found = describe(name)
+    if not found.published:
+        pytest.skip("nothing of it is in print here")
+    table = tables(name)[0]
     printed = {metric for row in table.rows for metric in row.numbers}
     assert {*found.distances, *found.scores} == printed - {"gpt4o_mtscore"}
     assert found.distances == {metric: metrics()[metric].protocol for metric in found.distances}

@@ -26,7 +26,8 @@ def shown(command: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def examples(command: str) -> list[list[str]]:
     """The command lines of a help's end, what is said beside them cut off."""
-    lines = [line.strip() for line in (COMMANDS[command].epilog or "").splitlines()]
+    text = re.sub(r"\\\n\s*", "", COMMANDS[command].epilog or "")  # a backslash continues a line
+    lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line.startswith(f"ivmix {command}")]
     return [shlex.split(re.split(r"\s{3,}", line)[0])[1:] for line in lines]
 
