@@ -5,13 +5,13 @@
 Two networks, the small one first, are T-Stitch (arXiv 2402.14167); large, small, large FlowBlending (2512.24724); the
 two experts of Wan 2.2, under a scale each, meet at t = .875, which is sigma = .875 / (1 - .875) = 7 of their flow.
 
-At an edge the field jumps. A solver that looks back then sees another field's slopes, and one that looks ahead would
-see the next field's: both err once by a step's length, which leaves any order at 1. So the edge has to be a level of
-the grid; a leg asks its own network alone, at both of its ends; and memory is forgotten at each edge (`forgetting`).
-Every solver then has the order across edges that it has without, one of order 3 and more with a `start`.
+At an edge the field jumps. A solver that looks back there sees another field's slopes, and one that looks ahead would
+see the next field's: both err once by about a step's length, which leaves any order at 1. So an edge is to be a level
+of the grid, a leg asks its own network alone, at both of its ends, and memory is forgotten at each edge (`forgetting`).
+Every solver then has the order across edges that it has without.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -81,16 +81,16 @@ def switched(fields: Sequence[Affine], edges: Sequence[float]) -> Affine:
     return total
 
 
-def forgetting(legs: Iterable[Leg], edges: Sequence[float]) -> list[Leg]:
-    """`legs` that lead down, with solvers that remember nothing of the levels above an edge: for any field that jumps.
+def forgetting(legs: Sequence[Leg], edges: Sequence[float]) -> list[Leg]:
+    """The plan `legs` with solvers that remember nothing of the steps above an edge: for any field that jumps.
 
-    The edges of a composite's interval and of `late` are such. After the k-th edge labels are marked #k, as memory is
-    kept by label.
+    The edges of a composite's interval and of `late` are such. Labels of outer steps that begin at or below the k-th
+    edge are marked #k, as memory is kept by label.
     """
-    edges, legs = _checked(edges), list(legs)
     check_legs(legs)
-    marks = [_range(leg.source, edges) for leg in legs]
-    return [replace(leg, label=f"{leg.label} #{k}") if k else leg for leg, k in zip(legs, marks, strict=True)]
+    edges = _checked(edges)
+    marks = {leg.step: _range(leg.source, edges) for leg in reversed(legs)}  # of the first leg of each step
+    return [replace(leg, label=f"{leg.label} #{marks[leg.step]}") if marks[leg.step] else leg for leg in legs]
 
 
 def _range(sigma: float, edges: Sequence[float]) -> int:

@@ -17,6 +17,7 @@ from ivmix.solvers import (
     Midpoint,
     Schedule,
     UniPC2,
+    composite,
     forgetting,
     integrate,
     late,
@@ -161,18 +162,24 @@ def test_wans_experts_meet_at_sigma_7():
     assert {(leg.network, leg.guidance) for leg in legs} == {("high", 4.0), ("low", 3.0)}
 
 
-def test_a_late_mixture_is_remembered_no_longer_than_it_should(pair, x, slopes):
-    """`forgetting` is for every field that jumps: here an image weight that switches on."""
-    edge = EDGES[1]
-    field = mixture(**pair, guidance=2.0, image_scale=1.5, image_weight=late(0.5, below=edge * (1 + 1e-9)))
-    end = reference(field, HIGH * x, torch.tensor([HIGH, edge, LOW], dtype=torch.float64), tolerance=1e-11)
+@pytest.mark.parametrize("kind", ["late mixture", "composite in an interval"])
+def test_every_field_that_jumps_may_be_forgotten(kind, pair, x, slopes):
+    """An image weight that switches on, and the edges of an interval."""
+    if kind == "late mixture":
+        edges = EDGES[1:]
+        weight = late(0.5, below=edges[0] * (1 + 1e-9))
+        field = mixture(**pair, guidance=2.0, image_scale=1.5, image_weight=weight)
+    else:
+        edges = grid(10)[[2, 8]].tolist()
+        scales = {"guidance": 2.0, "image_guidance": 0.6, "video_guidance": 0.4}
+        field = composite(**pair, **scales, interval=(0.2, 0.8), reference=grid(10)[:-1]).denoise
+    end = reference(field, HIGH * x, torch.tensor([HIGH, *edges, LOW], dtype=torch.float64), tolerance=1e-11)
 
     def error(n, edges):
-        legs = forgetting(plain(grid(n), solver=DPMSolverPP2M()), edges)
-        return (low(field, legs, x) - end).norm()
+        return (low(field, forgetting(plain(grid(n), solver=DPMSolverPP2M()), edges), x) - end).norm()
 
     assert slopes(lambda n: error(n, []), [160, 320]) == close(1)
-    assert slopes(lambda n: error(n, [edge]), [160, 320]) == close(2)
+    assert slopes(lambda n: error(n, edges), [160, 320]) == close(2)
 
 
 @pytest.mark.parametrize(
