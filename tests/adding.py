@@ -209,9 +209,9 @@ class Ancestral(VideoAlone):
 def sampler(root: Path) -> None:
     new(root, "ivmix/samplers/noisy.py", SAMPLER)
     path = "ivmix/samplers/samplers.py"
-    after(root, path, "from ivmix.samplers.mixed import Composite, Mixture, Zigzag",
+    after(root, path, "from ivmix.samplers.mixed import Composite, Mixture, Switch, Zigzag",
           "from ivmix.samplers.noisy import Ancestral")  # fmt: skip
-    swap(root, path, "ZSampling, Official)", "ZSampling, Ancestral, Official)")
+    after(root, path, "        Official,", "        Ancestral,")
     line = '        "zsampling": "the video model, its steps taken, undone and retaken",'
     after(root, "ivmix/samplers/options.py", line, '        "ancestral": "the video model, fresh noise as it goes",')
     line = '    "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},'

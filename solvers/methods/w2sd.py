@@ -12,6 +12,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from ivmix.solvers.algebra.guidance import Guidance
+from ivmix.solvers.methods.ivmixed import Reach, playable
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.legs import Leg
 from ivmix.solvers.steps.solver import Solver
@@ -26,13 +27,15 @@ def w2sd(
     *,
     strong: str = "video",
     weak: str = "image",
+    reach: Reach | None = None,
 ) -> list[Leg]:
     """The plan on the decreasing grid `sigmas` (n + 1,): n + zigzags evaluations of `strong`, zigzags of `weak`.
 
     `guidance` is the strong network's, `inversion_guidance` the weak one's; defaults are the authors' for LoRAs of SDXL
-    (5.5 and 1.0). All arguments are `zsampling`'s, but for the names of the two networks. The weak network is told the
-    level the state is at; the authors' code tells it the level above, an error of first order, which leaves the limit
-    as it is.
+    (5.5 and 1.0). All arguments are `zsampling`'s, but for the names of the two networks and their `reach`: steps whose
+    detour would ask a network for a level outside of its own ({"image": (low, high)}) are plain. The weak network is
+    told the level the state is at; the authors' code tells it the level above, an error of first order, which leaves
+    the limit as it is.
 
     >>> import torch
     >>> for leg in w2sd(torch.tensor([8.0, 4.0, 0.0])):
@@ -43,4 +46,6 @@ def w2sd(
       1 step      video  4 -> 0 +5.5
     """
     legs = zsampling(sigmas, guidance, inversion_guidance, zigzags, solver, network=strong)
-    return [replace(leg, network=weak) if leg.label == "zag" else leg for leg in legs]
+    legs = [replace(leg, network=weak) if leg.label == "zag" else leg for leg in legs]
+    out = {leg.step for leg in legs if leg.label == "zag" and not playable([leg], reach)}
+    return [leg for leg in legs if leg.label == "step" or leg.step not in out]

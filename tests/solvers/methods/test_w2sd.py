@@ -85,6 +85,13 @@ def test_each_zigzag_costs_one_evaluation_of_each_network(zigzags, count, pair, 
     assert (run.nfe["video"], run.nfe.get("image", 0)) == (6 + count, count)
 
 
+def test_out_of_the_weak_networks_reach_steps_are_plain():
+    low, high = SIGMAS[3].item(), SIGMAS[1].item()
+    legs = w2sd(SIGMAS, 2.0, 0.5, reach={"image": (low, high), "video": (0.0, 100.0)})
+    assert [(leg.step, leg.told) for leg in legs if leg.network == "image"] == [(i, SIGMAS[i + 1]) for i in (0, 1, 2)]
+    assert [leg.step for leg in legs] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(("options", "name"), [({"zigzags": 6}, "zigzags"), ({"inversion_guidance": "1"}, "inversion")])
 def test_what_cannot_be_is_refused(options, name):
     with pytest.raises(ValueError, match=name):
