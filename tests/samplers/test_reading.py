@@ -134,7 +134,7 @@ def test_a_pair_whose_defaults_lack_an_option_says_which():
         ("zsampling", {"video": 28}),  # 10 + 2·9
         ("w2sd", {"image": 9, "video": 19}),
         ("autoguidance", {"image": 10, "video": 10}),
-        ("switch", {"image": 4, "video": 6}),  # four levels of the grid are at 1 and below
+        ("switch", {"image": 3, "video": 7}),  # three levels of the grid are at 1 and below
         ("cfgpp", {"video": 10}),
     ],
 )
