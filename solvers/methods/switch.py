@@ -103,9 +103,9 @@ def _within(k: int, edges: Sequence[float]) -> Callable[[Tensor], float]:
 
 def _checked(edges: Sequence[float], ranges: int | None = None) -> list[float]:
     """`edges`, which part `ranges` ranges of levels."""
-    found = list(edges)
-    for edge in found:
+    for edge in edges:
         check_number("edges", edge, "levels > 0", lambda edge: edge > 0)
+    found = [float(edge) for edge in edges]
     if found != sorted(set(found), reverse=True):
         raise ValueError(f"edges: got {found}, expected decreasing levels")
     if ranges is not None and ranges != len(found) + 1:

@@ -152,6 +152,7 @@ def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
     )  # fmt: skip
     assert dict(run.nfe) == nfe
     assert seen == [chosen.outer_steps] * len(seen)
+    assert planned_nfe(legs, fields) == nfe
     if name not in ("composite", "mixture", "autoguidance"):  # whose legs name a field of two networks
         assert planned_nfe(legs) == nfe
 

@@ -47,8 +47,9 @@ def classes(uncond, cond):
     return Guided(network(""), network("c"))
 
 
+EITHER = Mixture([Gaussian(-1.0, 0.25), Gaussian(1.0, 0.25)])
 PEAKED = classes(Gaussian(0.0, 2.0), Gaussian(1.0, 0.5))  # log p(c|x) is a parabola
-ENDLESS = classes(Mixture([Gaussian(-1.0, 0.25), Gaussian(1.0, 0.25)]), Gaussian(1.0, 0.25))  # … rises for all x
+ENDLESS = classes(EITHER, Gaussian(1.0, 0.25))  # … rises for all x
 
 
 @pytest.mark.parametrize("length", [0.5, 1e-3, 1e-6])
@@ -57,12 +58,9 @@ def test_a_steps_guidance_does_not_shrink_with_the_step(length):
     sigmas, x = torch.tensor([2.0, 2.0 - length], dtype=torch.float64), STARTS / 4
     plus, uncond = (integrate(ENDLESS, legs, x).x for legs in (cfgpp(sigmas, 0.6), plain(sigmas, 0.0)))
     at = x.clone().requires_grad_()
-    likelihood = Mixture([Gaussian(1.0, 0.25)]).log_density(at, 2.0) - ENDLESS_U.log_density(at, 2.0)
+    likelihood = Mixture([Gaussian(1.0, 0.25)]).log_density(at, 2.0) - EITHER.log_density(at, 2.0)
     (ascent,) = torch.autograd.grad(likelihood.sum(), at)
     torch.testing.assert_close(plus - uncond, 0.6 * 2.0**2 * ascent, rtol=1e-9, atol=1e-9)
-
-
-ENDLESS_U = Mixture([Gaussian(-1.0, 0.25), Gaussian(1.0, 0.25)])
 
 
 def ends(guided, n, plan=cfgpp, scale=0.6):

@@ -132,7 +132,7 @@ def test_each_network_is_asked_in_its_own_range_alone(pair, x):
 def test_a_field_of_ranges_asks_one_network_a_level(alone, x):
     field = switched([alone[name] for name in LSL], EDGES)
     run = integrate(field, plain(grid(8)), HIGH * x)
-    assert run.nfe == {"video": 5, "image": 4}
+    assert run.nfe == planned_nfe(plain(grid(8)), field) == {"video": 5, "image": 4}
     assert torch.equal(run.x, integrate(alone, switch(grid(8), LSL, EDGES), HIGH * x).x)
     assert [field.total(sigma) for sigma in (HIGH, *EDGES, LOW, 0.0)] == [1.0] * 5
 
