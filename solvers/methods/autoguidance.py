@@ -1,4 +1,4 @@
-"""Autoguidance (arXiv 2406.02507, eq. 3): a network is guided by a weaker one of its kind.
+"""Autoguidance (arXiv 2406.02507): a network is guided by a weaker one of its kind.
 
     D = D_w + scale·(D_s - D_w)
 

@@ -1,4 +1,4 @@
-"""CFG++ (arXiv 2406.08070, Algorithm 2): x0 is guided, and noised again along the unconditional prediction.
+"""CFG++ (arXiv 2406.08070): x0 is guided, and noised again along the unconditional prediction.
 
     x' = x0(scale) + sigma'·eps_u,      x0(scale) = x0_u + scale·(x0_c - x0_u)
 

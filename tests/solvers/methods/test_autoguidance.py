@@ -10,7 +10,7 @@ SIGMAS = Schedule.ve(0.2, 8.0).grid(6, "uniform-lam")
 
 
 def test_it_is_the_papers_equation(pair, x):
-    """arXiv 2406.02507, eq. 3: D_w = w·D_1 + (1 - w)·D_0."""
+    """arXiv 2406.02507: D_w = w·D_1 + (1 - w)·D_0."""
     strong, weak = pair["video"].at(2.0), pair["image"].cond
     found = autoguidance(strong, weak, 1.7)
     torch.testing.assert_close(found(x, 1.0), 1.7 * strong(x, 1.0) - 0.7 * weak(x, 1.0), rtol=0, atol=1e-12)

@@ -14,7 +14,7 @@ STARTS = torch.tensor([-8.0, 0.0, 8.0, 16.0], dtype=torch.float64).reshape(4, 1,
 
 
 def test_the_papers_loop_in_its_own_symbols(pair, x):
-    """arXiv 2406.08070, Algorithm 2: x0 guided by lambda, noised again with the unconditional epsilon."""
+    """arXiv 2406.08070: x0 guided by lambda, noised again with the unconditional epsilon."""
     alpha_bar = SCHEDULE.alpha_at(SIGMAS[:-1]) ** 2
     alpha_bar = torch.cat([alpha_bar, alpha_bar.new_ones(1)])
     z = x
