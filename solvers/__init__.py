@@ -30,14 +30,18 @@ from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_con
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.algebra.rescale import Rescaled
 from ivmix.solvers.methods.apg import APG
+from ivmix.solvers.methods.autoguidance import autoguidance
 from ivmix.solvers.methods.cfg_zero_star import CFGZeroStar
+from ivmix.solvers.methods.cfgpp import cfgpp
 from ivmix.solvers.methods.composite import Progress, composite
 from ivmix.solvers.methods.freeinit import LowPass, freeinit
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mambo_g import MAMBOG
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
+from ivmix.solvers.methods.switch import forgetting, switch, switched
 from ivmix.solvers.methods.tcfg import TCFG
+from ivmix.solvers.methods.w2sd import w2sd
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
@@ -137,11 +141,14 @@ __all__ = [
     "analytic",
     "ancestral",
     "as_affine",
+    "autoguidance",
+    "cfgpp",
     "check_grid",
     "churned",
     "composite",
     "enlarged",
     "few_step",
+    "forgetting",
     "framewise",
     "freeinit",
     "initial_noise",
@@ -158,6 +165,9 @@ __all__ = [
     "planned_nfe",
     "repeat_rows",
     "restart",
+    "switch",
+    "switched",
     "tail",
+    "w2sd",
     "zsampling",
 ]

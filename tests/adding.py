@@ -122,62 +122,62 @@ def grid(root: Path) -> None:
     pages(root)
 
 
-SWITCH = '''"""The image network above a level, the video network from there down.
+LIMITED = '''"""Guidance in a range of levels alone (arXiv 2404.07724).
 
-    x0(x, sigma) = image(x, sigma) if sigma >= at, else video(x, sigma)
+    D = D_u + w(sigma)·(D_c - D_u),      w = scale if low < sigma <= high, else 1
 """
 
 from torch import Tensor
 
-from ivmix.solvers.algebra.affine import Affine, Weight
+from ivmix.solvers.algebra.affine import Affine
 from ivmix.solvers.algebra.guidance import Guided
-from ivmix.solvers.checks import check_number
 
 
-def switch(image: Guided, video: Guided, guidance: Weight, at: float) -> Affine:
-    """`image` from the level `at` > 0 up, `video` below, both at the scale `guidance`; a denoiser.
+def limited(guided: Guided, scale: float, low: float, high: float) -> Affine:
+    """`guided` at `scale` where low < sigma <= high, elsewhere its conditional prediction, which costs half as much.
 
-    One evaluation of one network a step. Raises ValueError for another `at`.
+    Raises ValueError for a range that holds no level.
     """
-    check_number("at", at, "a level > 0", lambda at: at > 0)
+    if not 0 <= low < high:
+        raise ValueError(f"low, high: got {low:g}, {high:g}, expected 0 <= low < high")
 
-    def early(sigma: Tensor) -> float:
-        return float(sigma >= at)
+    def weight(sigma: Tensor) -> float:
+        return scale if low < sigma <= high else 1.0
 
-    return early * image.at(guidance) + (lambda sigma: 1 - early(sigma)) * video.at(guidance)
+    return guided.at(weight)
 '''
-SWITCH_TEST = '''import pytest
+LIMITED_TEST = '''import pytest
 import torch
 
-from ivmix.solvers import integrate, plain, switch
+from ivmix.solvers import integrate, limited, plain
 
 SIGMAS = torch.tensor([4.0, 3.0, 1.0, 0.0])
 
 
-def test_a_switch_is_one_network_above_its_level_and_the_other_below(pair, x):
-    field = switch(**pair, guidance=3.0, at=2.0)
-    assert torch.equal(field(x, 2.0), pair["image"].at(3.0)(x, 2.0))
-    assert torch.equal(field(x, 1.9), pair["video"].at(3.0)(x, 1.9))
+def test_limited_guidance_is_guidance_in_its_range_and_the_conditional_prediction_outside(pair, x):
+    field = limited(pair["video"], 3.0, low=1.0, high=3.5)
+    assert torch.equal(field(x, 3.0), pair["video"].at(3.0)(x, 3.0))
+    assert torch.equal(field(x, 1.0), pair["video"].cond(x, 1.0))
 
 
-def test_a_switch_evaluates_one_network_a_step(pair):
-    run = integrate(switch(**pair, guidance=3.0, at=2.0), plain(SIGMAS), torch.zeros(1, 3, 4, 2, 1))
-    assert run.nfe == {"image": 2, "video": 1}
+def test_limited_guidance_costs_one_row_outside(pair):
+    run = integrate(limited(pair["video"], 3.0, 1.0, 3.5), plain(SIGMAS), torch.zeros(1, 3, 4, 2, 1))
+    assert (run.nfe, run.forwards) == ({"video": 3}, {"video": 4})
 
 
-def test_a_switch_at_no_level_is_refused(pair):
-    with pytest.raises(ValueError, match="at"):
-        switch(**pair, guidance=3.0, at=0.0)
+def test_limited_guidance_of_no_level_is_refused(pair):
+    with pytest.raises(ValueError, match="low, high"):
+        limited(pair["video"], 3.0, low=2.0, high=2.0)
 '''
 
 
 def method(root: Path) -> None:
-    new(root, "solvers/methods/switch.py", SWITCH)
-    new(root, "tests/solvers/methods/test_switch.py", SWITCH_TEST)
+    new(root, "solvers/methods/limited.py", LIMITED)
+    new(root, "tests/solvers/methods/test_limited.py", LIMITED_TEST)
     door = "solvers/__init__.py"
-    after(root, door, "from ivmix.solvers.methods.official import Official",
-          "from ivmix.solvers.methods.switch import switch")  # fmt: skip
-    after(root, door, '    "restart",', '    "switch",')
+    after(root, door, "from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern",
+          "from ivmix.solvers.methods.limited import limited")  # fmt: skip
+    after(root, door, '    "level",', '    "limited",')
     run(root, "notebooks/api.py")
 
 
@@ -209,10 +209,10 @@ class Ancestral(VideoAlone):
 def sampler(root: Path) -> None:
     new(root, "ivmix/samplers/noisy.py", SAMPLER)
     path = "ivmix/samplers/samplers.py"
-    after(root, path, "from ivmix.samplers.mixed import Composite, Mixture, Zigzag",
+    after(root, path, "from ivmix.samplers.mixed import Composite, Mixture, Switch, Zigzag",
           "from ivmix.samplers.noisy import Ancestral")  # fmt: skip
-    swap(root, path, "ZSampling, Official)", "ZSampling, Ancestral, Official)")
-    line = '        "zsampling": "the video model, its steps taken, undone and retaken",'
+    swap(root, path, "        Official,", "        Ancestral, Official,")
+    line = '        "cfgpp": "the video model, guided in x0 alone (CFG++)",'
     after(root, "ivmix/samplers/options.py", line, '        "ancestral": "the video model, fresh noise as it goes",')
     line = '    "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},'
     after(root, "ivmix/sprites/training/recipe.py", line, '    "ancestral": {"steps": 20, "guidance": 2.0},')
@@ -448,7 +448,7 @@ DEFAULTS = ("tests/pairs/test_description.py", "tests/sprites/training/test_run.
 THINGS = {
     "a solver": Thing(solver, (ORDERS,), "Ralston", (SOLVERS, *BY_NAME)),
     "a grid": Thing(grid, (GRIDS,), "even-roots", BY_NAME),
-    "a method": Thing(method, ("tests/solvers/methods/test_switch.py",), "switch"),
+    "a method": Thing(method, ("tests/solvers/methods/test_limited.py",), "limited"),
     "a sampler": Thing(sampler, ("tests/generation/test_text_to_video.py",), "ancestral", (*DEFAULTS, *BY_NAME)),
     "a layout of a checkpoint": Thing(layout, (LAYOUTS,), "sd15_vae_short", (LAYOUTS,)),
     "a public pair": Thing(pair, ("tests/pairs/test_pair.py",), "modelscope-dreamshaper", (PAIRS,)),

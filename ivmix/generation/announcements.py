@@ -20,9 +20,15 @@ def announcements(job: Job) -> Iterator[str]:
     begin, end = getattr(job.sampling, "interval", (0.0, 1.0))
     if (begin, end) != (0.0, 1.0) and not any(inside(progress(i, n), (begin, end)) for i in levels):
         yield f"none of {len(levels)} steps begins in the interval {begin:g}:{end:g}: none mixes"
+    if name == "switch":
+        for idle in {"video", "image"} - {leg.network for leg in job.legs}:
+            yield f"no step begins where the {idle} model has its turn: it has no part in the run"
+        return
+    if name == "w2sd":  # whose image model is asked where a step ends
+        levels = {leg.step: leg.target for leg in job.legs if leg.label == "step" and leg.target > 0}
     low, high = job.pair.image.network().reach
     outside = sum(not within(level, low, high) for level in levels.values())
-    if outside and name in ("zigzag", "composite", "mixture"):
+    if outside and name in ("zigzag", "composite", "mixture", "w2sd", "autoguidance"):
         yield (
             f"the video model takes {outside} of {len(levels)} steps alone: the image model knows levels from {low:g} "
             f"to {high:g}"

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from ivmix.samplers.alone import VideoAlone
-from ivmix.samplers.base import Plan
-from ivmix.solvers import Guided, LowPass, freeinit, zsampling
+from ivmix.samplers.base import Plan, Role, Solved
+from ivmix.solvers import Euler, Guided, LowPass, cfgpp, freeinit, zsampling
 from ivmix.typed import whole
 
 
@@ -51,3 +51,20 @@ class ZSampling(VideoAlone):
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
         legs = zsampling(sigmas, self.guidance, self.inversion_guidance, self.zigzags, self.rule)
         return {"video": video}, legs
+
+
+@dataclass(frozen=True, kw_only=True)
+class CFGPP(Solved):
+    """The video model by Euler's steps, guided in x0 alone (CFG++, arXiv 2406.08070)."""
+
+    name: ClassVar[str] = "cfgpp"
+    models: ClassVar[tuple[Role, ...]] = ("video",)
+    x0_guidance: float = 0.6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rule != Euler():
+            raise ValueError(f"solver {self.solver!r}: cfgpp is made of Euler's steps, expected euler")
+
+    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
+        return {"video": video}, cfgpp(sigmas, self.x0_guidance)

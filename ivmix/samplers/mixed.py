@@ -1,4 +1,4 @@
-"""Both models in one run: IV-Mixed Sampler, the ODE that it converges to, and convex mixtures."""
+"""Both models in one run: IV-Mixed Sampler, the ODE that it converges to, convex mixtures, and one after the other."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -8,7 +8,18 @@ from torch import Tensor
 from ivmix.samplers.alone import VideoAlone
 from ivmix.samplers.base import Plan, Role
 from ivmix.samplers.solver_names import SOLVERS, STOCHASTIC
-from ivmix.solvers import GuidanceRamp, Guided, IVMixed, Progress, Solver, composite, mixture, parse_pattern, plain
+from ivmix.solvers import (
+    GuidanceRamp,
+    Guided,
+    IVMixed,
+    Progress,
+    Solver,
+    composite,
+    mixture,
+    parse_pattern,
+    plain,
+    switch,
+)
 from ivmix.solvers.steps.stochastic import ReverseSDE
 
 
@@ -100,3 +111,22 @@ class Mixture(VideoAlone):
             return self.image_guidance(progress(sigma))
 
         return mixture(image, video, self.guidance, scale, share), plain(sigmas, solver=self.rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch(VideoAlone):
+    """The video model at `guidance` above the level `switch_at`, the image model at `image_guidance` from there down.
+
+    In this order, as the video model knows how things move, which is settled at high levels, and the image model how
+    they look; frames that the image model began by itself would not belong together.
+    """
+
+    name: ClassVar[str] = "switch"
+    models: ClassVar[tuple[Role, ...]] = ("image", "video")
+    image_guidance: GuidanceRamp
+    switch_at: float
+
+    def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
+        scales = (self.guidance, self.image_guidance)
+        legs = switch(sigmas, ("video", "image"), [self.switch_at], scales, self.rule)
+        return {"image": image, "video": video}, legs

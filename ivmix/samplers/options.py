@@ -79,7 +79,8 @@ OPTIONS = {
     "guidance": Option("video model's guidance scale; 1 is none", "W", "number"),
     "pattern": Option("letters R, I, V that go up, a dash, I, V that come down: IV-IV (zigzag, composite)", "UP-DOWN"),
     "image_guidance": Option(
-        "scale of the image model's legs over the run (zigzag, composite, official), or its own (mixture, image)",
+        "scale of the image model's legs over the run (zigzag, composite, official), or its own (mixture, switch, "
+        "autoguidance, image)",
         "BEGIN[:END[:RHO]]", "ramp",
     ),
     "video_guidance": Option(
@@ -112,10 +113,23 @@ OPTIONS = {
         "freeinit: what is low along frames; 1 is Nyquist's frequency", "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
-    "inversion_guidance": Option("zsampling: guidance scale at which a step is undone", "W", "number"),
-    "zigzags": Option(
-        "zsampling: how many first steps are undone and retaken; by itself all but the last", "N", "whole", least=0
+    "inversion_guidance": Option(
+        "guidance scale at which a step is undone: the video model's (zsampling), or the image model's (w2sd)",
+        "W", "number",
     ),
+    "zigzags": Option(
+        "how many first steps are undone and retaken; by itself all but the last (zsampling, w2sd)", "N", "whole",
+        least=0,
+    ),
+    "contrast": Option(
+        "autoguidance: how far the video model is pushed away from the image model; 1 is the video model alone",
+        "W", "number",
+    ),
+    "switch_at": Option(
+        "switch: the level of noise, sigma, from which down the image model follows the video model", "SIGMA",
+        "number", above=0, expected="a level above 0, such as 1",
+    ),
+    "x0_guidance": Option("cfgpp: scale at which x0 alone is guided, mostly 0 to 1", "W", "number"),
     "variant": Option(
         "which of the authors' loops (official)", "NAME", choices=("animatediff", "modelscope", "videocrafter")
     ),
@@ -133,5 +147,9 @@ def describe_samplers() -> dict[str, str]:
         "image": "the image model frame by frame",
         "freeinit": "the video model repeated, from its clip's low frequencies",
         "zsampling": "the video model, its steps taken, undone and retaken",
+        "w2sd": "the video model, its steps undone by the image model and retaken",
+        "autoguidance": "the video model, pushed away from the image model",
+        "switch": "the video model, then the image model: one evaluation a step",
+        "cfgpp": "the video model, guided in x0 alone (CFG++)",
         "official": "the authors' own loops, quirks included",
     }

@@ -102,7 +102,8 @@ def composite(
     Schedules, interval and `reach` are bound to sigma once, from the decreasing grid `reference` (n + 1,), so that
     every solver on every grid sees one ODE. Where a zigzag would not mix, the field is the video network's alone, and
     the image network costs nothing. The edges of an interval are jumps of the field: on a grid whose nodes they are,
-    Euler's method and `DDIM` do not notice; a solver of higher order makes an error of first order at each.
+    Euler's method and `DDIM` do not notice; a solver of higher order makes an error of first order at each, but for a
+    multistep one that forgets there (`forgetting`).
     """
     up, down = parse_pattern(pattern)
     check_period(period)

@@ -4,13 +4,14 @@ A plan is data. It is made without a network, can be printed, counted, cut, join
 `integrate` needs to know of a sampler.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor
 
-from ivmix.solvers.algebra.guidance import Guidance, scale_at
+from ivmix.solvers.algebra.field import Composite, Field
+from ivmix.solvers.algebra.guidance import Guidance, guide, scale_at
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
 from ivmix.solvers.steps.solver import Solver
@@ -107,13 +108,24 @@ def suited(solver: Solver, levels: list[float]) -> Solver:
     return solver.on(levels) if isinstance(solver, Solver) else solver  # a Leg says what else it is
 
 
-def planned_nfe(legs: Iterable[Leg]) -> dict[str, int]:
+def planned_nfe(legs: Iterable[Leg], fields: Field | Mapping[str, Field] | None = None) -> dict[str, int]:
     """Guided evaluations per network that solvers will make (`Solver.cost`).
 
-    Multistep solvers with a `start` make more at first, and adaptive ones are counted as one attempt an interval.
+    They are counted under the names that legs have, or, with `integrate`'s `fields`, of the networks that each leg's
+    field asks at the level it begins at: both of a composite's, one of a field that switches. Multistep solvers with a
+    `start` make more at first, and adaptive ones are counted as one attempt an interval.
     """
     counts: dict[str, int] = {}
     for leg in legs:
-        if leg.network is not None:
-            counts[leg.network] = counts.get(leg.network, 0) + leg.solver.cost(leg.source, leg.target)
+        if leg.network is None:
+            continue
+        for name in (leg.network,) if fields is None else _asked(fields, leg):
+            counts[name] = counts.get(name, 0) + leg.solver.cost(leg.source, leg.target)
     return counts
+
+
+def _asked(fields: Field | Mapping[str, Field], leg: Leg) -> Iterable[str]:
+    """The names of the networks that a leg's field asks where it begins."""
+    field = fields[str(leg.network)] if isinstance(fields, Mapping) else fields
+    field = guide(field.denoise if isinstance(field, Composite) else field, leg.guidance)
+    return field.cost(leg.told) if hasattr(field, "cost") else (str(leg.network),)

@@ -25,3 +25,10 @@ def test_an_interval_without_a_step_mixes_nothing_and_says_so(model):
         with pytest.warns(UserWarning, match="none of 1 steps begins in the interval 0.5:1"):
             result = model(PROMPTS[0], sampler=sampler, steps=1, interval="0.5:1", **SMALL)
         assert result.record.nfe == {"video": 1}
+
+
+@pytest.mark.parametrize(("level", "idle", "other"), [(0.01, "image", "video"), (99.0, "video", "image")])
+def test_a_switch_that_gives_a_model_no_turn_says_so(model, level, idle, other):
+    with pytest.warns(UserWarning, match=f"where the {idle} model has its turn") as caught:
+        run = model(PROMPTS[0], sampler="switch", steps=2, switch_at=level, **SMALL)
+    assert (run.record.nfe, len(caught)) == ({other: 2}, 1)

@@ -22,6 +22,7 @@ from ivmix.pairs.description import EMBEDDED, describe
 from ivmix.pairs.pair import load_pair
 from ivmix.pairs.swaps import Swaps, with_swaps
 from ivmix.pairs.trained_as import read_scheduler
+from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Schedule
 
 SPRITES = EMBEDDED["sprites"]
@@ -151,7 +152,7 @@ def test_a_unet_s_own_folder_is_what_the_scheduler_beside_it_says(pipeline: Path
     assert image["from"]["schedule"] == str(pipeline / "scheduler" / "scheduler_config.json")
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "zigzag", "composite", "mixture", "image", "freeinit", "zsampling"])
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "official"])
 def test_both_models_at_zero_terminal_snr_sample_by_every_sampler(sampler: str) -> None:
     zero = {"image_prediction": "v", "image_schedule": "zero-snr", "video_schedule": "zero-snr"}
     model = TextToVideo.from_pair("sprites", swaps=Swaps(**zero))

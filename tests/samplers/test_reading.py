@@ -96,6 +96,11 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
         ({"sampler": "zsampling", "inversion_guidance": float("nan")}, "inversion_guidance=nan"),
         ({"sampler": "zsampling", "steps": 5, "zigzags": 5}, "zigzags=5: expected a whole number from 0 to 4"),
         ({"sampler": "zsampling", "image_guidance": "1"}, "image_guidance has no meaning for sampler 'zsampling'"),
+        ({"sampler": "w2sd", "steps": 5, "zigzags": 5}, "zigzags=5: expected a whole number from 0 to 4"),
+        ({"sampler": "autoguidance", "contrast": float("inf")}, "contrast=inf: expected a finite number"),
+        ({"sampler": "switch", "switch_at": 0.0}, "switch_at=0.0: expected a level above 0"),
+        ({"sampler": "cfgpp", "guidance": 2.0}, "guidance has no meaning for sampler 'cfgpp'"),
+        ({"sampler": "cfgpp", "solver": "heun"}, "solver 'heun': cfgpp is made of Euler's steps, expected euler"),
         ({"sampler": "official", "variant": "sora"}, "variant.*'sora'.*expected one of 'animatediff'"),
         ({"sampler": "official", "steps": 1}, "steps.*1.*from 2 to 1000"),
         ({"sampler": "official", "spacing": "karras"}, "spacing has no meaning for sampler 'official'"),
@@ -127,6 +132,10 @@ def test_a_pair_whose_defaults_lack_an_option_says_which():
         ("mixture", {"image": 5, "video": 10}),  # the late half: u in [0.5, 1] of 10 nodes
         ("freeinit", {"video": 50}),
         ("zsampling", {"video": 28}),  # 10 + 2·9
+        ("w2sd", {"image": 9, "video": 19}),
+        ("autoguidance", {"image": 10, "video": 10}),
+        ("switch", {"image": 3, "video": 7}),  # three levels of the grid are at 1 and below
+        ("cfgpp", {"video": 10}),
     ],
 )
 def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
@@ -143,7 +152,8 @@ def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
     )  # fmt: skip
     assert dict(run.nfe) == nfe
     assert seen == [chosen.outer_steps] * len(seen)
-    if name in ("zigzag", "freeinit", "zsampling"):
+    assert planned_nfe(legs, fields) == nfe
+    if name not in ("composite", "mixture", "autoguidance"):  # whose legs name a field of two networks
         assert planned_nfe(legs) == nfe
 
 
@@ -156,6 +166,34 @@ def test_the_options_of_the_baselines_reach_their_plans():
     assert [leg.keep for leg in begun] == [LowPass(0.5, 0.2)] * 2
     chosen = {"guidance": 2.0, "inversion_guidance": 0.5, "zigzags": 1, "solver": "heun"}
     assert legs(sampler="zsampling", **chosen) == zsampling(sigmas, 2.0, 0.5, 1, Heun())
+
+
+def test_where_the_image_model_cannot_reach_it_takes_no_part():
+    network = GaussianNetwork("image", {"": Gaussian(0.0, 1.0), "c": Gaussian(0.5, 0.6)}, reach=(0.5, 5.0))
+    image, sigmas = Guided(network(""), network("c")), Schedule.scaled_linear().grid(10)
+    x = sigmas[0] * torch.randn(1, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    inside = sum(0.5 <= sigma <= 5.0 for sigma in sigmas.tolist())
+    assert 0 < inside < 8
+    for name in ("w2sd", "autoguidance"):
+        chosen = sampling(DEFAULTS, {"sampler": name, "steps": 10, "solver": "euler"})
+        fields, legs = chosen.plan(image, guided("video"), sigmas)
+        assert integrate(fields, legs, x).nfe["image"] == inside
+
+
+def test_autoguidance_is_the_limit_of_w2sd_as_samplers_too():
+    """Both have the same scales; more steps come nearer."""
+
+    def end(steps, name, **options):
+        sigmas = Schedule.ve(0.2, 8.0).grid(steps, "uniform-lam")
+        chosen = sampling(DEFAULTS, {"sampler": name, "steps": steps, **options})
+        fields, legs = chosen.plan(guided("image"), guided("video"), sigmas)
+        x = 8 * torch.randn(1, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        return integrate(fields, legs[:-1], x).x
+
+    limit = end(200, "autoguidance", solver="rk4", image_guidance="0.5", contrast=2.0)
+    near, nearer = ((end(n, "w2sd", inversion_guidance=0.5) - limit).norm() for n in (100, 200))
+    assert near < 0.05 * limit.norm()
+    assert nearer < 0.55 * near
 
 
 @pytest.mark.parametrize(("first", "last", "n"), [(0, 30, 50), (10, 49, 50), (7, 7, 8), (3, 49, 999), (0, 0, 2)])

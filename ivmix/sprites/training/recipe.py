@@ -105,6 +105,14 @@ DEFAULTS = {
     },
     "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},
     "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
+    "w2sd": {"steps": 20, "guidance": 2.0, "inversion_guidance": 1.0},
+    "autoguidance": {
+        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "1", "contrast": 2.0,
+    },
+    "switch": {
+        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "3", "switch_at": 1.0,
+    },
+    "cfgpp": {"steps": 20, "x0_guidance": 0.6},
     "official": {
         "steps": 50, "variant": "animatediff", "guidance": 2.0, "image_guidance": "1", "video_guidance": "1",
     },
