@@ -371,18 +371,18 @@ def benchmark(root: Path) -> None:
     run(root, "notebooks/api.py")
 
 
-KETTLES = {
-    "format": 1, "name": "kettles", "about": "Kettles on a stove, drawn once each.", "licence": "Apache-2.0",
-    "prompts": {"file": {"source": "https://example.org/kettles.csv"}, "format": "table", "count": 12},
+TEAPOTS = {
+    "format": 1, "name": "teapots", "about": "Teapots on a table, drawn once each.", "licence": "Apache-2.0",
+    "prompts": {"file": {"source": "https://example.org/teapots.csv"}, "format": "table", "count": 12},
     "samples": 1, "layout": "{id}.mp4", "distances": {"umt_fvd": "chronomagic-umt"}, "comparisons": ["pooled"],
-    "reference": {"videos": "*.mp4", "count": 12, "hint": "films of kettles"},
+    "reference": {"videos": "*.mp4", "count": 12, "hint": "films of teapots"},
 }  # fmt: skip
 
 
 def public_benchmark(root: Path) -> None:
-    new(root, "ivmix/benchmarks/kettles.json", json.dumps(KETTLES, indent=2))
+    new(root, "ivmix/benchmarks/teapots.json", json.dumps(TEAPOTS, indent=2))
     names = '"chronomagic-150", "chronomagic-1649")'
-    swap(root, "ivmix/benchmarks/description.py", names, f'{names[:-1]}, "kettles")')
+    swap(root, "ivmix/benchmarks/description.py", names, f'{names[:-1]}, "teapots")')
 
 
 def protocol(root: Path) -> None:
@@ -453,7 +453,7 @@ THINGS = {
     "a layout of a checkpoint": Thing(layout, (LAYOUTS,), "sd15_vae_short", (LAYOUTS,)),
     "a public pair": Thing(pair, ("tests/pairs/test_pair.py",), "modelscope-dreamshaper", (PAIRS,)),
     "a benchmark": Thing(benchmark, ("tests/light/test_benchmark.py",), "light"),
-    "a public benchmark": Thing(public_benchmark, (DESCRIBED,), "kettles", (DESCRIBED,)),
+    "a public benchmark": Thing(public_benchmark, (DESCRIBED,), "teapots", (DESCRIBED,)),
     "a protocol": Thing(protocol, (NUMBERS,), "unbiased", ("tests/cli/test_distance.py",)),
     "a command": Thing(command, ("tests/cli/test_levels.py",), "levels"),
     "a page": Thing(page, (PAGES,), "levels.md", (LINKED,)),

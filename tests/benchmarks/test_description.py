@@ -131,7 +131,7 @@ def test_a_description_that_cannot_be_is_told_in_one_line_with_its_file(tmp_path
 
 def test_what_is_neither_a_known_benchmark_nor_a_file_is_told(tmp_path):
     for name in ("ucf", str(tmp_path), "ucf101.json"):
-        with pytest.raises(ValueError, match=r"expected one of ucf101, .*chronomagic-1649, or a JSON file"):
+        with pytest.raises(ValueError, match=r"expected one of ucf101, .*chronomagic-1649\b.*, or a JSON file"):
             describe(name)
 
 
