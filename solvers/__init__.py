@@ -23,7 +23,7 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 
 from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser, AdaptiveGuidance, Weighed
 from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
-from ivmix.solvers.algebra.denoiser import Denoiser, Noise, level
+from ivmix.solvers.algebra.denoiser import Denoiser, Noise, Recalling, level
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
@@ -39,6 +39,7 @@ from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mambo_g import MAMBOG
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
+from ivmix.solvers.methods.superdiff import SuperDiffAnd, SuperDiffOr, ito_log_density
 from ivmix.solvers.methods.switch import forgetting, switch, switched
 from ivmix.solvers.methods.tcfg import TCFG
 from ivmix.solvers.methods.w2sd import w2sd
@@ -122,6 +123,7 @@ __all__ = [
     "Official",
     "Output",
     "Progress",
+    "Recalling",
     "Record",
     "RecordedNoise",
     "Rescaled",
@@ -132,6 +134,8 @@ __all__ = [
     "SDEExponentialAB2",
     "Schedule",
     "Solver",
+    "SuperDiffAnd",
+    "SuperDiffOr",
     "UniPC1",
     "UniPC2",
     "UniPC3",
@@ -154,6 +158,7 @@ __all__ = [
     "initial_noise",
     "integrate",
     "invert",
+    "ito_log_density",
     "join_conditions",
     "late",
     "level",

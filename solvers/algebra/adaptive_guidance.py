@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ivmix.solvers.algebra.affine import Affine, Number, Weight, count_rows, evaluate, union, value_at
-from ivmix.solvers.algebra.denoiser import level
+from ivmix.solvers.algebra.denoiser import Recalling, level
 from ivmix.solvers.algebra.guidance import Guidable, Guided, check_scale
 from ivmix.solvers.algebra.network import Prediction
 
@@ -89,11 +89,10 @@ class AdaptiveGuidance(Guidable):
 
 
 @dataclass(frozen=True, eq=False)
-class AdaptiveDenoiser:
+class AdaptiveDenoiser(Recalling):
     """`method` under `scale`; a denoiser, unless the method remembers: then `integrate` keeps its memory.
 
-    One guided evaluation. A memory belongs to one run and one lane, the legs of one label and network: what a leg's
-    first evaluation leaves is what the next leg of the lane is given, for all of its evaluations.
+    One guided evaluation.
     """
 
     method: AdaptiveGuidance

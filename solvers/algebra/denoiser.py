@@ -9,6 +9,7 @@ Where alpha = 0 (a rectified flow's or a zero-terminal schedule's first level) s
 at `sigma = inf` the state is z itself, pure noise of unit variance, everywhere in this package.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,22 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 Noise = Callable[[Tensor, Tensor], Tensor]
 """`noise(sigma, sigma_next)`: unit normals of the state's shape for the step between two levels."""
+
+
+class Recalling(ABC):
+    """What becomes a denoiser with a memory: the field of legs whose memory `integrate` keeps.
+
+    A memory belongs to one run and one lane, the legs of one label and network: what a leg's first evaluation leaves is
+    what the next leg of the lane is given, for all of its evaluations.
+    """
+
+    @abstractmethod
+    def recall(self, x: Tensor, sigma: float | Tensor, memory: Any) -> tuple[Tensor, Any]:
+        """x0 given the `memory` that the last step left, None at the first, and the memory that this one leaves."""
+
+    @abstractmethod
+    def cost(self, sigma: float | Tensor) -> dict[str, int]:
+        """Rows that a call at `sigma` sends to each network, by name."""
 
 
 def level(sigma: float | Tensor) -> Tensor:

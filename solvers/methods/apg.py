@@ -33,7 +33,7 @@ class APG(AdaptiveGuidance):
     Here, and in diffusers, sums run over c f h w. diffusers starts from u rather than c, which differs unless eta is 1
     and nothing is rescaled; its `use_original_formulation`, at guidance_scale = g - 1, is this.
 
-    With momentum it remembers: see `AdaptiveDenoiser`. Steps under a scale of 1 leave the memory as it is.
+    With momentum it remembers: see `Recalling`. Steps under a scale of 1 leave the memory as it is.
 
     >>> from ivmix.solvers.algebra.guidance import Guided
     >>> from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork

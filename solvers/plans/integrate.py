@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import debug_unwrap
 
-from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser
 from ivmix.solvers.algebra.affine import Affine, Output, combine, count_rows, predict, value_at
-from ivmix.solvers.algebra.denoiser import Denoiser, Noise, cast, level, like
+from ivmix.solvers.algebra.denoiser import Denoiser, Noise, Recalling, cast, level, like
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.guidance import guide
 from ivmix.solvers.algebra.noise import RecordedNoise, draw
@@ -112,7 +111,7 @@ def integrate(
     attempt): whether a state was finite is kept there and read once, at the end, when a NaN or inf raises
     `NotFiniteError` naming its step, and the networks that began with one. Autograd is left as the caller set it, and
     torch.func's transforms pass through, but vmap over adaptive solvers, which read their errors, is torch's
-    RuntimeError. Memory, of multistep solvers and of guidance with momentum, is kept per (label, network).
+    RuntimeError. Memory, of multistep solvers and of fields that have one, is kept per (label, network).
     """
     play = _Player(fields, noise, schedule, watch, keep=trace or callback is not None)
     _check(legs, play, x)
@@ -155,7 +154,7 @@ class _Player:
         self.nfe: dict[str, int] = {}
         self.forwards: dict[str, int] = {}
         self.memory: dict[tuple[str, str | None], Any] = {}
-        self.momenta: dict[tuple[str, str | None], Tensor | None] = {}  # of adaptive guidance
+        self.recalled: dict[tuple[str, str | None], Any] = {}  # memory of fields
         self.denoisers: dict[tuple[str, float | None], Denoiser] = {}
         self.first: dict[tuple[str, ...], Tensor] = {}  # sums of a first evaluation's state and x0, by its networks
         self.start: tuple[Tensor, float]
@@ -212,7 +211,7 @@ class _Player:
     def _counted(self, leg: Leg, told: list[float], forwards: dict[str, int]) -> Denoiser:
         """The leg's denoiser; counts its evaluations and tells the network the leg's level."""
         denoise, lane = self.denoiser(leg), (leg.label, leg.network)
-        momentum = self.momenta.get(lane)
+        memory = self.recalled.get(lane)
 
         def counted(x: Tensor, sigma: Tensor) -> Tensor:
             heard = sigma if leg.told == leg.source or sigma != leg.source else level(leg.told)
@@ -222,11 +221,11 @@ class _Player:
                 batches = denoise.batches(heard)
                 cost, outputs = count_rows(batches), predict(batches, y, heard)
                 x0 = combine(outputs, y)
-            elif isinstance(denoise, AdaptiveDenoiser):
+            elif isinstance(denoise, Recalling):
                 cost = denoise.cost(heard)
-                x0, left = denoise.recall(y, heard, momentum)
+                x0, left = denoise.recall(y, heard, memory)
                 if not told:  # of a leg's evaluations the first is on the trajectory
-                    self.momenta[lane] = left
+                    self.recalled[lane] = left
             else:
                 cost = denoise.cost(heard) if hasattr(denoise, "cost") else {str(leg.network): 1}  # as a Rescaled
                 x0 = denoise(y, heard)
@@ -261,7 +260,7 @@ class _Player:
         """What `keep` passes of x0 under the run's first noise, and what it stops of a start from fresh noise."""
         assert self.schedule is not None  # _check
         self.memory.clear()
-        self.momenta.clear()
+        self.recalled.clear()
         x, sigma = self.start
         old = noised(x0, leg.target, self._scale(sigma) * x)
         new = self.schedule.start(xi, leg.target)
