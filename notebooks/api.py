@@ -34,6 +34,7 @@ INSIDE = {  # what has no front door and is used from its own file
     "ivmix.pairs.pair": ("Pair", "load_pair", "fingerprint"),
     "ivmix.pairs.swaps": ("Swaps",),
     "ivmix.samplers.reading": ("sampling",),
+    "ivmix.solvers.methods.catalogue": ("Method", "catalogue"),
     "ivmix.solvers.theory.analytic": (
         "Gaussian", "Mixture", "GaussianNetwork", "closed_form_pair", "exponential", "flow", "reference",
     ),

@@ -53,6 +53,7 @@ def run(root: Path, *arguments: str) -> str:
 def pages(root: Path) -> None:
     """Writes the pages that are made from the code."""
     run(root, "notebooks/api.py")
+    run(root, "notebooks/methods.py")
     (root / "notebooks" / "samplers.md").write_text(run(root, "-m", "ivmix.pairs.samplers_page"), encoding="utf-8")
 
 
@@ -131,6 +132,16 @@ from torch import Tensor
 
 from ivmix.solvers.algebra.affine import Affine
 from ivmix.solvers.algebra.guidance import Guided
+from ivmix.solvers.methods.catalogue import Method
+
+METHOD = Method(
+    "interval guidance",
+    papers=("2404.07724",),
+    does="guidance in a range of levels: weights that depend on the level",
+    evaluations={"video": (1, 0)},
+    limit="its own field",
+    licence="Apache-2.0",
+)
 
 
 def limited(guided: Guided, scale: float, low: float, high: float) -> Affine:
@@ -178,7 +189,11 @@ def method(root: Path) -> None:
     after(root, door, "from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern",
           "from ivmix.solvers.methods.limited import limited")  # fmt: skip
     after(root, door, '    "level",', '    "limited",')
-    run(root, "notebooks/api.py")
+    tests = "tests/solvers/methods/test_catalogue.py"
+    after(root, tests, "    freeinit,", "    limited,")
+    after(root, tests, '    "ivmixed": lambda sigmas: (IVMixed().legs(sigmas), None),',
+          '    "limited": lambda sigmas: (plain(sigmas), limited(VIDEO, 3.0, 1.0, 3.5)),')  # fmt: skip
+    pages(root)
 
 
 # --- the product ----------------------------------------------------------------------------------------------------
@@ -440,6 +455,8 @@ def notebook(root: Path) -> None:
 ORDERS, GRIDS = "tests/solvers/steps/test_solver.py", "tests/solvers/schedules/test_grids.py"
 DESCRIBED, NUMBERS = "tests/benchmarks/test_description.py", "tests/evaluation/test_protocols.py"
 LAYOUTS, PAGES = "tests/models/checkpoints/test_layouts.py", "tests/test_pages.py"
+CATALOGUE = "tests/solvers/methods/test_catalogue.py"
+METHODS = f"{PAGES}::test_the_page_of_methods_is_what_its_script_writes"
 SOLVERS = f"{PAGES}::test_the_table_of_solvers_is_what_their_classes_say"
 PAIRS = f"{PAGES}::test_the_table_of_pairs_has_every_pair"
 LINKED = f"{PAGES}::test_every_page_is_linked_from_the_readme_or_from_one_that_is"
@@ -448,7 +465,7 @@ DEFAULTS = ("tests/pairs/test_description.py", "tests/sprites/training/test_run.
 THINGS = {
     "a solver": Thing(solver, (ORDERS,), "Ralston", (SOLVERS, *BY_NAME)),
     "a grid": Thing(grid, (GRIDS,), "even-roots", BY_NAME),
-    "a method": Thing(method, ("tests/solvers/methods/test_limited.py",), "limited"),
+    "a method": Thing(method, ("tests/solvers/methods/test_limited.py", CATALOGUE), "limited", (METHODS,)),
     "a sampler": Thing(sampler, ("tests/generation/test_text_to_video.py",), "ancestral", (*DEFAULTS, *BY_NAME)),
     "a layout of a checkpoint": Thing(layout, (LAYOUTS,), "sd15_vae_short", (LAYOUTS,)),
     "a public pair": Thing(pair, ("tests/pairs/test_pair.py",), "modelscope-dreamshaper", (PAIRS,)),

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 TABLE = TEXT[TEXT.index("| to add |") :].split("\n\n")[0].splitlines()[2:]
 ROWS = {what.strip(): f"{write} {test}" for _, what, write, test, _ in (line.split("|") for line in TABLE)}
-MADE = ("notebooks/api.md", "notebooks/samplers.md")  # from the code
+MADE = ("notebooks/api.md", "notebooks/methods.md", "notebooks/samplers.md")  # from the code
 ALWAYS = (
     "tests/test_rooms.py::test_no_two_rooms_import_each_other_by_any_way_round",
     "tests/test_rooms.py::test_every_room_says_in_its_first_line_what_it_holds",

@@ -114,10 +114,9 @@ def test_every_page_is_linked_from_the_readme_or_from_one_that_is():
     assert {str(page.relative_to(ROOT)) for page in seen} >= PAGES.keys() - {"CHANGELOG.md"}
 
 
-@pytest.fixture(scope="module")
-def api() -> ModuleType:
-    """notebooks/api.py, which writes the page of names."""
-    spec = importlib.util.spec_from_file_location("api", ROOT / "notebooks" / "api.py")
+def script(name: str) -> ModuleType:
+    """A file of notebooks that writes a page."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "notebooks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -126,8 +125,18 @@ def api() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def api() -> ModuleType:
+    """notebooks/api.py, which writes the page of names."""
+    return script("api")
+
+
 def test_the_page_of_names_is_what_its_script_writes(api):
     assert PAGES["notebooks/api.md"] == api.page(), "run python notebooks/api.py"
+
+
+def test_the_page_of_methods_is_what_its_script_writes():
+    assert PAGES["notebooks/methods.md"] == script("methods").page(), "run python notebooks/methods.py"
 
 
 def test_every_public_name_says_what_it_is_and_comes_from_where_the_page_says(api):

@@ -11,7 +11,8 @@ from ivmix.samplers.reading import completed, written
 PAGE = """# Samplers and their options
 
 Made by `python -m ivmix.pairs.samplers_page > notebooks/samplers.md` from the declarations in
-`ivmix/samplers/options.py` and the pairs' defaults; a test holds it to them.
+`ivmix/samplers/options.py` and the pairs' defaults; a test holds it to them. What they play, with papers, evaluations
+and limits, is on the page of [methods](methods.md).
 
 {samplers}
 

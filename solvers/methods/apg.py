@@ -21,6 +21,18 @@ from ivmix.solvers.algebra.adaptive_guidance import AdaptiveGuidance, Weighed, d
 from ivmix.solvers.algebra.affine import Number
 from ivmix.solvers.algebra.network import Prediction
 from ivmix.solvers.checks import check_number
+from ivmix.solvers.methods.catalogue import Method
+
+METHOD = Method(
+    "APG",
+    papers=("2410.02416",),
+    does="guidance whose push loses what is along the conditional prediction, is no longer than a threshold and keeps "
+    "some of the last one: weights made of the predictions, with a memory",
+    evaluations={"video": (1, 0)},
+    limit="its own field; with momentum beta, the one without whose push is divided, and threshold multiplied, by "
+    "1 - beta",
+    licence="Apache-2.0 (diffusers)",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,17 @@ Classifier-free guidance is the case of one network without its condition as the
 
 from ivmix.solvers.algebra.affine import Affine, Weight
 from ivmix.solvers.checks import check_number, in_range
+from ivmix.solvers.methods.catalogue import Method
+
+METHOD = Method(
+    "autoguidance",
+    papers=("2406.02507",),
+    does="a combination of two networks: what the strong one has over the weak one, enlarged",
+    evaluations={"strong": (1, 0), "weak": (1, 0)},
+    limit="D_w + scale·(D_s - D_w)",
+    licence="CC BY-NC-SA",
+    training_free="given a weaker network",
+)
 
 
 def autoguidance(strong: Affine, weak: Affine, scale: Weight = 2.0) -> Affine:

@@ -16,6 +16,17 @@ from ivmix.solvers.algebra.adaptive_guidance import AdaptiveGuidance, Weighed, d
 from ivmix.solvers.algebra.affine import Number
 from ivmix.solvers.algebra.network import Prediction
 from ivmix.solvers.checks import SLACK
+from ivmix.solvers.methods.catalogue import Method
+
+METHOD = Method(
+    "CFG-Zero*",
+    papers=("2503.18886",),
+    does="guidance from the unconditional velocity at its best length: weights made of the predictions; no velocity, "
+    "and no evaluation, above a level",
+    evaluations={"video": (1, 0)},
+    limit="its own field",
+    licence="none; Apache-2.0 (diffusers)",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,18 @@ where d = 0, if there is a maximum, and drifts without bound if there is none, a
 from torch import Tensor
 
 from ivmix.solvers.algebra.guidance import Guidance, scale_at
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.plans.legs import Leg, plain
 from ivmix.solvers.schedules.grids import check_grid
+
+METHOD = Method(
+    "CFG++",
+    papers=("2406.08070",),
+    does="Euler's steps under a guidance of scale/(1 - sigma'/sigma), which depends on their length",
+    evaluations={"video": (1, 0)},
+    limit="none, because the guidance of a step is -sigma·scale·d however short the step is",
+    licence="none",
+)
 
 
 def cfgpp(sigmas: Tensor, scale: Guidance = 0.6, network: str = "video") -> list[Leg]:

@@ -20,9 +20,19 @@ from ivmix.solvers.algebra.affine import Affine, Weight
 from ivmix.solvers.algebra.field import Composite
 from ivmix.solvers.algebra.guidance import Guidance, GuidanceRamp, Guided, guide, scale_at
 from ivmix.solvers.checks import SLACK, within
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.methods.ivmixed import Reach, check_interval, check_period, check_reach, parse_pattern
 from ivmix.solvers.plans.legs import progress
 from ivmix.solvers.schedules.grids import check_grid
+
+METHOD = Method(
+    "composite",
+    papers=(),
+    does="the limit of IV-Mixed as one combination of both networks, for any solver",
+    evaluations={"video": (1, 0), "image": (1, 0)},
+    limit="D_V(w + 2·gamma_V) + 2·gamma_I·d_I",
+    licence="this package's",
+)
 
 
 @dataclass(frozen=True)

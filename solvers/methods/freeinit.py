@@ -11,8 +11,19 @@ import torch
 from torch import Tensor
 
 from ivmix.solvers.checks import check_number, whole
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.plans.legs import Leg
 from ivmix.solvers.steps.onestep import Euler
+
+METHOD = Method(
+    "FreeInit",
+    papers=("2312.07537",),
+    does="a plan played five times, each time from the low frequencies of the last result and the high ones of fresh "
+    "noise: legs of noise with a linear filter",
+    evaluations={"video": (5, 0)},
+    limit="none, because noise is fresh between runs; each run has its plan's",
+    licence="MIT",
+)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,20 @@ from torch import Tensor
 
 from ivmix.solvers.algebra.guidance import Guidance, GuidanceRamp, scale_at
 from ivmix.solvers.checks import whole, within
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.plans.legs import Leg, progress, suited
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
 from ivmix.solvers.steps.solver import Solver
+
+METHOD = Method(
+    "IV-Mixed",
+    papers=("2410.04171",),
+    does="down by both networks and up again under opposite guidance, then the video network's step: legs",
+    evaluations={"video": (3, -4), "image": (2, -4)},
+    limit="D_V(w + 2·gamma_V) + 2·gamma_I·d_I",
+    licence="none",
+)
 
 LegSequence = Literal["down-first", "up-first"]
 Reach = Mapping[str, tuple[float, float]]

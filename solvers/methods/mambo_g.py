@@ -14,6 +14,16 @@ from ivmix.solvers.algebra.adaptive_guidance import AdaptiveGuidance, Weighed, n
 from ivmix.solvers.algebra.affine import Number
 from ivmix.solvers.algebra.network import Prediction
 from ivmix.solvers.checks import check_number
+from ivmix.solvers.methods.catalogue import Method
+
+METHOD = Method(
+    "MAMBO-G",
+    papers=("2508.03442",),
+    does="guidance damped where it would move the prediction by much: weights made of the predictions",
+    evaluations={"video": (1, 0)},
+    limit="its own field",
+    licence="Apache-2.0 (diffusers)",
+)
 
 
 @dataclass(frozen=True, eq=False)

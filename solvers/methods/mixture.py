@@ -7,6 +7,16 @@ from torch import Tensor
 from ivmix.solvers.algebra.affine import Affine, Number, Weight, value_at
 from ivmix.solvers.algebra.guidance import Guided
 from ivmix.solvers.checks import check_number
+from ivmix.solvers.methods.catalogue import Method
+
+METHOD = Method(
+    "mixture",
+    papers=(),
+    does="a convex combination of both networks' predictions, constant or late in the run",
+    evaluations={"video": (1, 0), "image": (1, 0)},
+    limit="(1 - m)·D_V(w) + m·D_I(w_I)",
+    licence="this package's",
+)
 
 
 def mixture(image: Guided, video: Guided, guidance: Weight, image_scale: Weight, image_weight: Weight) -> Affine:

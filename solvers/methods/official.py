@@ -19,11 +19,21 @@ from torch import Tensor
 
 from ivmix.solvers.algebra.guidance import GuidanceRamp
 from ivmix.solvers.checks import check_number, whole
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.plans.legs import Leg, View
 from ivmix.solvers.schedules.schedule import Schedule
 from ivmix.solvers.steps.onestep import Euler
 from ivmix.solvers.steps.solver import Solver
 from ivmix.solvers.steps.stochastic import SDEDPMSolverPP2M
+
+METHOD = Method(
+    "official IV-Mixed",
+    papers=("2410.04171",),
+    does="the authors' three loops, told levels and idle evaluations included: legs that act on z",
+    evaluations={"video": (3, 0), "image": (2, 0)},
+    limit="none, because its timesteps are whole and its tables have 50 entries",
+    licence="none",
+)
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

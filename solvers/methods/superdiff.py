@@ -34,7 +34,19 @@ from ivmix.solvers.algebra.adaptive_guidance import dot, quotient
 from ivmix.solvers.algebra.affine import Affine, count_rows, evaluate, union
 from ivmix.solvers.algebra.denoiser import Denoiser, Recalling, level
 from ivmix.solvers.checks import check_number
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.schedules.grids import check_grid
+
+METHOD = Method(
+    "SuperDiff",
+    papers=("2412.17762",),
+    does="models weighed by the densities that they give the state. OR: by a softmax of them, estimated along the "
+    "reverse SDE, weights with a memory; AND, along the ODE: so that they rise by the same, weights made of the "
+    "predictions and their divergences",
+    evaluations={"video": (1, 0), "image": (1, 0)},
+    limit="its own field; of OR at temperature 1 the reverse SDE of the models' mixture",
+    licence="MIT",
+)
 
 
 class Walked(NamedTuple):

@@ -19,9 +19,20 @@ from torch import Tensor
 from ivmix.solvers.algebra.affine import Affine
 from ivmix.solvers.algebra.guidance import Guidance, scale_at
 from ivmix.solvers.checks import SLACK, check_legs, check_number
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.plans.legs import Leg, plain, progress
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.solver import Solver
+
+METHOD = Method(
+    "switching",
+    papers=("2402.14167", "2512.24724"),
+    does="one network after the other, each over its own range of levels: legs, or weights of 0 and 1; memory is "
+    "forgotten at the edges",
+    evaluations={"all": (1, 0)},
+    limit="its own field: in each range that of its network",
+    licence="CC BY-NC (T-Stitch)",
+)
 
 
 def switch(

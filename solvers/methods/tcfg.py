@@ -15,6 +15,16 @@ from torch import Tensor
 from ivmix.solvers.algebra.adaptive_guidance import AdaptiveGuidance, Weighed, dot, quotient
 from ivmix.solvers.algebra.affine import Number
 from ivmix.solvers.algebra.network import Prediction
+from ivmix.solvers.methods.catalogue import Method
+
+METHOD = Method(
+    "TCFG",
+    papers=("2503.18137",),
+    does="guidance from what the unconditional prediction shares with the conditional one: weights made of both",
+    evaluations={"video": (1, 0)},
+    limit="its own field",
+    licence="Apache-2.0 (diffusers)",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,21 @@ from dataclasses import replace
 from torch import Tensor
 
 from ivmix.solvers.algebra.guidance import Guidance
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.methods.ivmixed import Reach, playable
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.legs import Leg
 from ivmix.solvers.steps.solver import Solver
+
+METHOD = Method(
+    "W2SD",
+    papers=("2502.00473",),
+    does="down by a strong network, up by a weak one, down by the strong one: legs",
+    evaluations={"strong": (2, -1), "weak": (1, -1)},
+    limit="2·D_s - D_w",
+    licence="MIT",
+    training_free="given a weaker network",
+)
 
 
 def w2sd(

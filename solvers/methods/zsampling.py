@@ -14,10 +14,20 @@ from torch import Tensor
 
 from ivmix.solvers.algebra.guidance import Guidance, scale_at
 from ivmix.solvers.checks import whole
+from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.plans.legs import Leg, plain, progress
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
 from ivmix.solvers.steps.solver import Solver
+
+METHOD = Method(
+    "Z-Sampling",
+    papers=("2412.10891",),
+    does="down under strong guidance, up under weak guidance, down again: legs of one network",
+    evaluations={"video": (3, -2)},
+    limit="D(2·gamma_1 - gamma_2)",
+    licence="Apache-2.0",
+)
 
 
 def zsampling(
