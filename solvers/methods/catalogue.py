@@ -19,9 +19,9 @@ class Method:
 
     `papers`: arXiv numbers, none for what is this package's own. `does`: what it is in our algebra. `evaluations`: by
     network, (a, b) for a·n + b at n >= 2 steps of a grid that ends at 0, with Euler's method and the defaults; "all"
-    stands for all networks together. `limit`: the mean denoiser of the ODE that runs converge to as grids are refined, as a
-    formula; or "its own field" of what is a field rather than a plan; or "none, because …". `licence`: of the authors'
-    code, or of what public code has it.
+    stands for all networks together. `limit`: the mean denoiser of the ODE that runs converge to as grids are refined,
+    as a formula; or "its own field" of what is a field rather than a plan; or "none, because …". `licence`: of the
+    authors' code, or of what public code has it.
     """
 
     name: str

@@ -63,10 +63,10 @@ class Walked(NamedTuple):
 class SuperDiffOr(Recalling):
     """The mean of `fields` by softmax(temperature·log q + log shares); the field of a plan of the reverse SDE.
 
-    For `plain(sigmas, solver=EulerAncestral())` or `ancestral(sigmas)`, which are one: Euler's steps with fresh noise
-    at churn 1, without which the estimates mean nothing. Densities begin equal, as at the highest level they nearly
-    are; `shares` > 0, None for equal ones, are the models' prior. Temperature 1 draws from the mixture, large ones from
-    the model that is the likeliest, 0 is a plain mean. One evaluation of each network.
+    For `plain(sigmas, solver=EulerAncestral())` or `ancestral(sigmas)`, which are one, or other plans of churn 1,
+    without which the estimates mean nothing. Densities begin equal, as at the highest level they nearly are; `shares` >
+    0, None for equal ones, are what is known of the models beforehand. Temperature 1 draws from the mixture, large ones
+    from the likeliest model, 0 from a plain mean of predictions. One evaluation of each network.
 
     >>> from ivmix.solvers import EulerAncestral, integrate, normal_noise, plain
     >>> from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
@@ -102,9 +102,10 @@ class SuperDiffOr(Recalling):
         sigma = level(sigma)
         x0s = torch.stack(evaluate(self.fields, x, sigma))
         ratios = x.new_zeros(len(x0s), len(x), 1, 1, 1, 1) if memory is None else self._walk(memory, x, sigma.item())
-        shares = x.new_tensor(self.shares or [1.0] * len(x0s)).reshape(-1, 1, 1, 1, 1, 1)
-        kappa = (self.temperature * ratios + shares.log()).softmax(0)
-        return (kappa * x0s).sum(0), Walked(x, sigma.item(), (x - x0s) / sigma.item(), ratios)
+        logits = self.temperature * ratios
+        if self.shares is not None:
+            logits = logits + x.new_tensor(self.shares).log().reshape(-1, 1, 1, 1, 1, 1)
+        return (logits.softmax(0) * x0s).sum(0), Walked(x, sigma.item(), (x - x0s) / sigma.item(), ratios)
 
     def cost(self, sigma: float | Tensor) -> dict[str, int]:
         """Rows that a call at `sigma` sends to each network, by name."""

@@ -1,5 +1,5 @@
 import math
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from ivmix.solvers import (
     Euler,
     EulerAncestral,
     Heun,
-    RecordedNoise,
     Schedule,
     SuperDiffAnd,
     SuperDiffOr,
@@ -47,7 +46,9 @@ def grid(n):
 
 
 def noise(n):
-    return RecordedNoise(lambda *levels: normal(CLIPS, 1, 2, 1, 1, seed=round(1e6 * levels[0].item()) + n))
+    """A draw a step, whatever its levels."""
+    seeds = count(1000 * n)
+    return lambda *levels: normal(CLIPS, 1, 2, 1, 1, seed=next(seeds))
 
 
 def walk(field, n, plan=lambda sigmas: plain(sigmas, solver=EulerAncestral())):
@@ -145,9 +146,12 @@ def test_equal_densities_give_equal_weights():
     assert torch.equal(SuperDiffAnd(*twins[:2], EXACT)(X, HIGH), ONE(X, HIGH))
 
 
-def test_or_is_the_same_by_either_plan_of_ancestral_noise_and_starts_at_inf():
-    a, b = (walk(SuperDiffOr(FIELDS), 6, plan) for plan in (ancestral, lambda s: plain(s, solver=EulerAncestral())))
-    assert len(a) == len(b) == 7
+def test_or_is_the_same_by_either_plan_of_ancestral_noise():
+    for one, other in zip(walk(SuperDiffOr(FIELDS), 6, ancestral), walk(SuperDiffOr(FIELDS), 6), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_or_begins_at_inf_too():
     sigmas = Schedule.rectified_flow().grid(4)
     run = integrate(SuperDiffOr(FIELDS), plain(sigmas, solver=EulerAncestral()), X / HIGH, noise=noise(4))
     assert run.x.isfinite().all()
@@ -176,7 +180,7 @@ def apart(field, n, solver):
     return rms(after - before)
 
 
-@pytest.mark.parametrize(("solver", "n"), [(Euler(), 12), (Heun(), 24), (RK4(), 12)], ids=["Euler", "Heun", "RK4"])
+@pytest.mark.parametrize(("solver", "n"), [(Euler(), 12), (Heun(), 16), (RK4(), 12)], ids=["Euler", "Heun", "RK4"])
 def test_and_moves_both_log_densities_together_to_the_order_of_the_solver(solver, n, slopes):
     field = SuperDiffAnd(*FIELDS, EXACT)
     assert slopes(lambda n: apart(field, n, solver), [n, 2 * n]) == pytest.approx([solver.order], abs=0.3)
