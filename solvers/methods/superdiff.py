@@ -25,7 +25,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -133,10 +133,9 @@ class SuperDiffAnd:
     A field like any other, for every solver. Models nearly agree on a state of the highest level, and so they do on
     what it leads to; the weights need not be in [0, 1], and are equal where both predict the same.
 
-    `probes`, (p c f h w), estimate the divergence: it is the mean of <v, J·v> over probes v, J·v the networks' Jacobian
-    times v, in forward mode. One probe of random signs, kept for the run, is Hutchinson's estimator; orthogonal ones of
-    squared length c·f·h·w, as many as that, are exact. p evaluations of each network, counted as one of p times the
-    rows.
+    `probes`, (p c f h w), estimate the divergence: the mean of <v, J·v> over probes v, J the Jacobian of D_1 - D_2. One
+    probe of random signs, kept for the run, is Hutchinson's estimator; orthogonal ones of squared length c·f·h·w, as
+    many as that, are exact. One evaluation of each network, and a backward pass a probe, which is not counted.
 
     >>> from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
     >>> network = GaussianNetwork("video", {m: Gaussian(m, 1.0) for m in (-1.0, 3.0)})
@@ -159,20 +158,21 @@ class SuperDiffAnd:
         sigma = level(sigma)
         if sigma.isinf():
             raise ValueError("sigma: got inf, where all densities are one; expected a finite level")
-        divergence = x.new_zeros(len(x), 1, 1, 1, 1)
-        for probe in self.probes.to(x):
-            (one, other), tangents = torch.func.jvp(
-                lambda y: tuple(evaluate((self.first, self.second), y, sigma)), (x,), (probe.expand_as(x),)
-            )[:2]
-            divergence = divergence + dot(probe.expand_as(x), tangents[0] - tangents[1]) / len(self.probes)
-        mean, apart = (one + other) / 2, one - other
+
+        def models(y: Tensor) -> tuple[Tensor, Tensor]:
+            one, other = evaluate((self.first, self.second), y, sigma)
+            return one - other, (one + other) / 2
+
+        pulled: Any = torch.func.vjp(models, x, has_aux=True)  # its types know of two results alone
+        apart, pull, mean = pulled
+        probes = [probe.expand_as(x) for probe in self.probes.to(x)]
+        divergence = torch.stack([dot(probe, pull(probe)[0]) for probe in probes]).mean(0)
         share = quotient(dot(apart, mean - x) + sigma.item() ** 2 * divergence, dot(apart, apart))
         return mean + share * apart
 
     def cost(self, sigma: float | Tensor) -> dict[str, int]:
         """Rows that a call at `sigma` sends to each network, by name."""
-        rows = count_rows(union((self.first, self.second), level(sigma)))
-        return {name: count * len(self.probes) for name, count in rows.items()}
+        return count_rows(union((self.first, self.second), level(sigma)))
 
     @property
     def reach(self) -> tuple[float, float]:
