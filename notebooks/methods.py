@@ -15,7 +15,7 @@ Ways to draw from several models, or from one in several ways, each in a file of
 its tests beside it. `python notebooks/methods.py` writes this page from the rows that the files declare; tests hold
 the evaluations to the plans, and the limits that are formulas to what the theory computes of them.
 
-Evaluations are those of n >= 2 steps of a grid that ends at 0, with Euler's method and a method's defaults; one under
+Evaluations are those of n steps of a grid that ends at 0, with Euler's method and a method's defaults; one under
 guidance counts once. A limit is the denoiser of the ODE that runs converge to as their grids are refined: D_V, D_I of
 the video and the image network, D_s, D_w of a strong and a weak one, d their guidance direction, w and gamma scales.
 
@@ -32,19 +32,9 @@ def page() -> str:
 def row(file: str, method: Method) -> list[str]:
     papers = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in method.papers)
     limit = method.limit if method.limit.startswith(("its own field", "none, because")) else f"`{method.limit}`"
-    counts = ", ".join(f"{name} {count(*numbers)}" for name, numbers in method.evaluations.items())
+    counts = ", ".join(f"{name} {number}" for name, number in method.evaluations.items())
     name = f"[{method.name}](../solvers/methods/{file}.py)"
     return [name, papers or "–", method.does, counts, limit, method.training_free, method.licence]
-
-
-def count(each: int, more: int) -> str:
-    """`each`·n + `more`, as one writes it.
-
-    >>> count(2, -1), count(1, 0)
-    ('2n - 1', 'n')
-    """
-    first = "n" if each == 1 else f"{each}n"
-    return first if more == 0 else f"{first} {'-' if more < 0 else '+'} {abs(more)}"
 
 
 if __name__ == "__main__":

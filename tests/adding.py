@@ -138,7 +138,7 @@ METHOD = Method(
     "interval guidance",
     papers=("2404.07724",),
     does="guidance in a range of levels: weights that depend on the level",
-    evaluations={"video": (1, 0)},
+    evaluations={"video": "n"},
     limit="its own field",
     licence="Apache-2.0",
 )

@@ -28,7 +28,7 @@ METHOD = Method(
     papers=("2410.02416",),
     does="guidance whose push loses what is along the conditional prediction, is no longer than a threshold and keeps "
     "some of the last one: weights made of the predictions, with a memory",
-    evaluations={"video": (1, 0)},
+    evaluations={"video": "n"},
     limit="its own field; with momentum beta, the one without whose push is divided, and threshold multiplied, by "
     "1 - beta",
     licence="Apache-2.0 (diffusers)",

@@ -14,7 +14,7 @@ METHOD = Method(
     "autoguidance",
     papers=("2406.02507",),
     does="a combination of two networks: what the strong one has over the weak one, enlarged",
-    evaluations={"strong": (1, 0), "weak": (1, 0)},
+    evaluations={"strong": "n", "weak": "n"},
     limit="D_w + scale·(D_s - D_w)",
     licence="CC BY-NC-SA",
     training_free="given a weaker network",

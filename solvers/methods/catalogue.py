@@ -1,7 +1,8 @@
 """The catalogue: what each method is, said once, in its own file, and read from all of them.
 
->>> catalogue()["w2sd"].count(10)
-{'strong': 19, 'weak': 9}
+>>> row = catalogue()["w2sd"]
+>>> row.evaluations, row.limit
+({'strong': '2n - 1', 'weak': 'n - 1'}, '2·D_s - D_w')
 """
 
 import pkgutil
@@ -10,16 +11,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from ivmix.solvers.checks import whole
-
 
 @dataclass(frozen=True)
 class Method:
     """A method's row: a file of `ivmix.solvers.methods` has one, as `METHOD = Method(...)`.
 
     `papers`: arXiv numbers, none for what is this package's own. `does`: what it is in our algebra. `evaluations`: by
-    network, (a, b) for a·n + b at n >= 2 steps of a grid that ends at 0, with Euler's method and the defaults; "all"
-    stands for all networks together. `limit`: the mean denoiser of the ODE that runs converge to as grids are refined,
+    network, as a formula of n, the steps of a grid that ends at 0, with Euler's method and the defaults; "all" stands
+    for all networks together. `limit`: the mean denoiser of the ODE that runs converge to as grids are refined,
     as a formula; or "its own field" of what is a field rather than a plan; or "none, because …". `licence`: of the
     authors' code, or of what public code has it.
     """
@@ -27,15 +26,10 @@ class Method:
     name: str
     papers: tuple[str, ...]
     does: str
-    evaluations: Mapping[str, tuple[int, int]]
+    evaluations: Mapping[str, str]
     limit: str
     licence: str
     training_free: str = "yes"
-
-    def count(self, steps: int) -> dict[str, int]:
-        """Evaluations by network."""
-        whole("steps", steps, 2)
-        return {name: a * steps + b for name, (a, b) in self.evaluations.items()}
 
 
 def catalogue() -> dict[str, Method]:

@@ -23,7 +23,7 @@ METHOD = Method(
     papers=("2503.18886",),
     does="guidance from the unconditional velocity at its best length: weights made of the predictions; no velocity, "
     "and no evaluation, above a level",
-    evaluations={"video": (1, 0)},
+    evaluations={"video": "n"},
     limit="its own field",
     licence="none; Apache-2.0 (diffusers)",
 )

@@ -19,7 +19,7 @@ METHOD = Method(
     "CFG++",
     papers=("2406.08070",),
     does="Euler's steps under a guidance of scale/(1 - sigma'/sigma), which depends on their length",
-    evaluations={"video": (1, 0)},
+    evaluations={"video": "n"},
     limit="none, because the guidance of a step is -sigma·scale·d however short the step is",
     licence="none",
 )

@@ -29,7 +29,7 @@ METHOD = Method(
     "composite",
     papers=(),
     does="the limit of IV-Mixed as one combination of both networks, for any solver",
-    evaluations={"video": (1, 0), "image": (1, 0)},
+    evaluations={"video": "n", "image": "n"},
     limit="D_V(w + 2·gamma_V) + 2·gamma_I·d_I",
     licence="this package's",
 )

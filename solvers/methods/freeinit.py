@@ -20,7 +20,7 @@ METHOD = Method(
     papers=("2312.07537",),
     does="a plan played five times, each time from the low frequencies of the last result and the high ones of fresh "
     "noise: legs of noise with a linear filter",
-    evaluations={"video": (5, 0)},
+    evaluations={"video": "5n"},
     limit="none, because noise is fresh between runs; each run has its plan's",
     licence="MIT",
 )

@@ -29,7 +29,7 @@ METHOD = Method(
     "IV-Mixed",
     papers=("2410.04171",),
     does="down by both networks and up again under opposite guidance, then the video network's step: legs",
-    evaluations={"video": (3, -4), "image": (2, -4)},
+    evaluations={"video": "3n - 4", "image": "2n - 4"},
     limit="D_V(w + 2·gamma_V) + 2·gamma_I·d_I",
     licence="none",
 )

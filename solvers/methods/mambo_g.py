@@ -20,7 +20,7 @@ METHOD = Method(
     "MAMBO-G",
     papers=("2508.03442",),
     does="guidance damped where it would move the prediction by much: weights made of the predictions",
-    evaluations={"video": (1, 0)},
+    evaluations={"video": "n"},
     limit="its own field",
     licence="Apache-2.0 (diffusers)",
 )

@@ -13,7 +13,7 @@ METHOD = Method(
     "mixture",
     papers=(),
     does="a convex combination of both networks' predictions, constant or late in the run",
-    evaluations={"video": (1, 0), "image": (1, 0)},
+    evaluations={"video": "n", "image": "n"},
     limit="(1 - m)·D_V(w) + m·D_I(w_I)",
     licence="this package's",
 )

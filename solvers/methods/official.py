@@ -30,7 +30,7 @@ METHOD = Method(
     "official IV-Mixed",
     papers=("2410.04171",),
     does="the authors' three loops, told levels and idle evaluations included: legs that act on z",
-    evaluations={"video": (3, 0), "image": (2, 0)},
+    evaluations={"video": "3n", "image": "2n"},
     limit="none, because its timesteps are whole and its tables have 50 entries",
     licence="none",
 )

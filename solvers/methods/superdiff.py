@@ -43,7 +43,7 @@ METHOD = Method(
     does="models weighed by the densities that they give the state. OR: by a softmax of them, estimated along the "
     "reverse SDE, weights with a memory; AND, along the ODE: so that they rise by the same, weights made of the "
     "predictions and their divergences",
-    evaluations={"video": (1, 0), "image": (1, 0)},
+    evaluations={"video": "n", "image": "n"},
     limit="its own field; of OR at temperature 1 the reverse SDE of the models' mixture",
     licence="MIT",
 )

@@ -29,7 +29,7 @@ METHOD = Method(
     papers=("2402.14167", "2512.24724"),
     does="one network after the other, each over its own range of levels: legs, or weights of 0 and 1; memory is "
     "forgotten at the edges",
-    evaluations={"all": (1, 0)},
+    evaluations={"all": "n"},
     limit="its own field: in each range that of its network",
     licence="CC BY-NC (T-Stitch)",
 )

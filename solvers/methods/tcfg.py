@@ -21,7 +21,7 @@ METHOD = Method(
     "TCFG",
     papers=("2503.18137",),
     does="guidance from what the unconditional prediction shares with the conditional one: weights made of both",
-    evaluations={"video": (1, 0)},
+    evaluations={"video": "n"},
     limit="its own field",
     licence="Apache-2.0 (diffusers)",
 )

@@ -22,7 +22,7 @@ METHOD = Method(
     "W2SD",
     papers=("2502.00473",),
     does="down by a strong network, up by a weak one, down by the strong one: legs",
-    evaluations={"strong": (2, -1), "weak": (1, -1)},
+    evaluations={"strong": "2n - 1", "weak": "n - 1"},
     limit="2·D_s - D_w",
     licence="MIT",
     training_free="given a weaker network",

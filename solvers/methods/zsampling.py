@@ -24,7 +24,7 @@ METHOD = Method(
     "Z-Sampling",
     papers=("2412.10891",),
     does="down under strong guidance, up under weak guidance, down again: legs of one network",
-    evaluations={"video": (3, -2)},
+    evaluations={"video": "3n - 2"},
     limit="D(2·gamma_1 - gamma_2)",
     licence="Apache-2.0",
 )
