@@ -82,7 +82,7 @@ def test_every_file_of_a_method_has_a_row():
     assert not lacking, "METHOD = Method(...), see ivmix.solvers.methods.catalogue"
 
 
-@pytest.mark.parametrize("steps", [50, 100])
+@pytest.mark.parametrize("steps", [30, 50])
 @pytest.mark.parametrize("name", files())
 def test_the_evaluations_are_those_of_the_plan(name, steps):
     planned = planned_nfe(*PLANS[name](Schedule.scaled_linear().grid(steps)))
