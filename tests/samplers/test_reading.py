@@ -134,7 +134,7 @@ def test_a_pair_whose_defaults_lack_an_option_says_which():
         ("zsampling", {"video": 28}),  # 10 + 2·9
         ("w2sd", {"image": 9, "video": 19}),
         ("autoguidance", {"image": 10, "video": 10}),
-        ("switch", {"image": 3, "video": 7}),  # three levels of the grid are at 1 and below
+        ("switch", {"image": 3, "video": 7}),  # three levels of the grid are below 0.9
         ("cfgpp", {"video": 10}),
     ],
 )
@@ -142,7 +142,8 @@ def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
     schedule = Schedule.scaled_linear()
     sigmas = schedule.grid(10)
     interval = {"mixture": "0.5:1", "zigzag": "0:1", "composite": "0:1"}.get(name)
-    chosen = sampling(DEFAULTS, {"sampler": name, "steps": 10, "solver": "euler", "interval": interval})
+    given = {"sampler": name, "steps": 10, "solver": "euler", "interval": interval}
+    chosen = sampling(DEFAULTS, given | ({"switch_at": 0.9} if name == "switch" else {}))
     fields, legs = chosen.plan(guided("image"), guided("video"), sigmas)
     x = torch.randn(1, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * sigmas[0]
     seen = []

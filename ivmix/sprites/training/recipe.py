@@ -105,12 +105,12 @@ DEFAULTS = {
     },
     "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},
     "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
-    "w2sd": {"steps": 20, "guidance": 2.0, "inversion_guidance": 1.0},
+    "w2sd": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
     "autoguidance": {
-        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "1", "contrast": 2.0,
+        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "0", "contrast": 2.0,
     },
     "switch": {
-        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "3", "switch_at": 1.0,
+        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "3", "switch_at": 0.7,
     },
     "cfgpp": {"steps": 20, "x0_guidance": 0.6},
     "official": {
