@@ -36,7 +36,7 @@ class Written:
 class Report:
     benchmark: Description
     made: Mapping[str, Any]  # pair, weights, versions, device: what drew the clips, or nothing
-    prompts: Mapping[str, Any]  # "sha256", "there", "taken", "samples", "seed", "cut" captions by UMTScore
+    prompts: Mapping[str, Any]  # "sha256", how many, of which seed, how many captions are cut
     extractors: Mapping[str, Mapping[str, Any]]  # settings by protocol
     complete: tuple[int, int]  # clips of a row that are measured, and that the benchmark has
     results: tuple[Result, ...]
@@ -170,7 +170,7 @@ def markdown(report: Report) -> str:
     """The whole of it, to read."""
     benchmark, (there, wanted) = report.benchmark, report.complete
     of = f": {report.made['pair']}" if "pair" in report.made else ""
-    part = "" if there == wanted else f" A part: {there:,} of its {wanted:,} clips a row, the first of a fair order."
+    part = "" if there >= wanted else f" A part: {there:,} of its {wanted:,} clips a row, the first of a fair order."
     lines = [f"# {benchmark.name}{of}", "", benchmark.about + part, "", main_table(report), ""]
     lines += [line for warning in report.warnings for line in (f"**Warning**: {warning}.", "")]
     names = [*report.results[0].distances, *report.results[0].scores]

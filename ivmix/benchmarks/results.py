@@ -63,7 +63,7 @@ def compare(
     if how == "tiled":
         times = len(measured.samples)
         real, pool, draws = replace(real, features=real.features.repeat(times, 1), ids=()), None, 0
-    return measure_distance(PROTOCOLS[protocol], real, samples, pool, names, draws)
+    return measure_distance(PROTOCOLS[protocol], real, samples, pool, names, draws, clusters(measured))
 
 
 def results(
