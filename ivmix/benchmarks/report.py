@@ -158,12 +158,15 @@ def published_table(tables: Sequence[Table], names: Sequence[str]) -> str:
 
 
 def doubts(tables: Sequence[Table], names: Sequence[str]) -> list[str]:
-    """What is doubtful of the numbers shown, each once."""
-    found = (
-        doubt for table in tables for row in table.rows for name in names
-        if name in row.numbers for doubt in row.numbers[name].doubts
-    )  # fmt: skip
-    return list(dict.fromkeys(found))
+    """What is doubtful of the numbers shown, each once, with the rows it is of where it is not of all."""
+    of: dict[str, list[str]] = {}
+    rows = [(table, row) for table in tables for row in table.rows if any(name in row.numbers for name in names)]
+    for table, row in rows:
+        said = (doubt for name in names if name in row.numbers for doubt in row.numbers[name].doubts)
+        for doubt in dict.fromkeys(said):
+            of.setdefault(doubt, []).append(f"{row.model} {row.method}".strip() if row.method else table.name)
+    whole = {doubt for doubt, shown in of.items() if len(shown) == len(rows)}
+    return [doubt if doubt in whole else f"{', '.join(dict.fromkeys(shown))}: {doubt}" for doubt, shown in of.items()]
 
 
 def markdown(report: Report) -> str:
