@@ -26,6 +26,7 @@ from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.jobs import model_settings
 from ivmix.evaluation.workers import ranks, turn
 from ivmix.media import write_text
+from ivmix.models.json_files import read_json
 from ivmix.progress import progress_bar
 from ivmix.typed import short
 
@@ -71,6 +72,7 @@ class Task:
         cannot be, or a folder of another evaluation."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file: expected a folder, a new one or that of the run to go on with")
+        check_folder(self.folder, self.benchmark.name)
         pairs: list[tuple[Clips, Batch, Sequence[Meter], int]] = []
         if self.real is not None:
             pairs = [(self.real, batch, self.real_meters, batch.turn) for batch in self.real_batches]
@@ -96,6 +98,13 @@ class Task:
     @property
     def real_meters(self) -> list[Meter]:
         return [meter for meter in self.meters if meter.name not in self.stored]
+
+
+def check_folder(folder: Path, benchmark: str) -> None:
+    """ValueError for a folder with the report of another benchmark, or of the sprite world's evaluation."""
+    there = folder / "report.json"
+    if there.is_file() and read_json(there, infinities=True).get("benchmark") != benchmark:
+        raise ValueError(f"{there} is of another evaluation than {benchmark!r}: give another folder with -o")
 
 
 def check_measured_by(meter: Meter, features: FeatureSet, what: str) -> None:
