@@ -204,11 +204,11 @@ def report(task: Task, progress: bool = False, draws: int = DRAWS) -> Report:
     found = results(task.benchmark, rows, references, draws, progress)
     made = next((model_settings(row.model, row.weights) for row in task.rows if isinstance(row, Sampled)), {})
     there = sum(counted for _, counted in batches)
+    written = read_again(task.rows[0], rows[0], batches, task.meters, task.benchmark, references, task.folder)
     done = Report(
         task.benchmark, made, _prompts(task), {m.name: m.settings for m in task.meters},
         (there, len(task.plan.prompts) * task.benchmark.samples), tuple(found),
-        read_again(task.rows[0], rows[0], batches, task.meters, task.benchmark, references, task.folder),
-        tuple(_warnings(task, rows, real, references)),
+        written, tuple(_warnings(task, rows, real, references, written is None)),
     )  # fmt: skip
     write(done, task, rows, references)
     return done
@@ -246,7 +246,7 @@ def _prompts(task: Task) -> dict[str, Any]:
 
 
 def _warnings(
-    task: Task, rows: Sequence[Row], real: Mapping[str, Measured], references: References
+    task: Task, rows: Sequence[Row], real: Mapping[str, Measured], references: References, unread: bool
 ) -> Iterator[str]:
     measured = {meter.name for meter in task.meters}
     for protocol, row in ((protocol, row) for protocol in real for row in rows):
@@ -264,6 +264,8 @@ def _warnings(
             )  # fmt: skip
         elif (wanted := task.benchmark.reference.count) not in (None, len(references.features[protocol])):
             yield f"the reference has {len(references.features[protocol]):,} clips, the benchmark's {wanted:,}"
+    if unread and task.meters and isinstance(task.rows[0], Sampled):
+        yield f"what writing video files changes is not known: some of {task.rows[0].videos} are gone"
     for name in task.benchmark.scores:
         if not any(name in found.scores for row in rows for found in row.measured.values()):
             yield f"{name} is not measured: --extractor names its network, --vocabulary its words"

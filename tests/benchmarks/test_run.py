@@ -14,7 +14,16 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from small_benchmark import CAPTIONS, PROTOCOL, contents, report_of, write_prompts, write_script, write_videos
+from small_benchmark import (
+    CAPTIONS,
+    PROTOCOL,
+    contents,
+    report_of,
+    write_description,
+    write_prompts,
+    write_script,
+    write_videos,
+)
 
 from ivmix.benchmarks.clips import Sampled
 from ivmix.benchmarks.run import NothingYet, evaluate
@@ -208,6 +217,23 @@ def test_a_broken_part_is_made_again_and_its_files_are_read_again(task_of, whole
     assert contents(tmp_path / "run") == contents(whole)
 
 
+def test_files_that_are_gone_are_missed_by_name_and_nothing_else(task_of, whole, tmp_path):
+    copy(whole, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "videos")
+    found = report_of(task_of(tmp_path / "run"))
+    assert (found.written, found.complete) == (None, (8, 8))
+    assert f"not known: some of {tmp_path}/run/videos/{ROWS[0]} are gone" in found.warnings[-1]
+
+
+def test_files_are_named_by_prompts_where_the_layout_says_so_and_need_no_network(house, task_of, tmp_path):
+    write_description(house.folder / "vbench.json", name="vbench", layout="{prompt}-{index}.mp4")
+    found = report_of(task_of(tmp_path, "vbench.json", clips=2, samples=1, real=(), extractors={}))
+    written = sorted(path.name for path in (tmp_path / "videos" / ROWS[0]).iterdir())
+    assert len(written) == 2
+    assert {name.removesuffix("-0.mp4") for name in written} < set(CAPTIONS.values())
+    assert found.warnings == ("fvd_styleganv is not measured: --extractor cmvq-styleganv=FILE names its network",)
+
+
 # --- features alone ---------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +267,7 @@ def test_clips_that_were_forgotten_are_not_measured_otherwise_and_one_is_told_wh
 
 
 def test_clips_are_within_a_grey_level_whatever_the_batch(task_of, whole, tmp_path):
-    report_of(task_of(tmp_path, batch_size=4, samples=1))
+    report_of(task_of(tmp_path, batch_size=4, samples=1, real=(), extractors={}))
     parts = [f"parts/clips/{ROWS[1]}-1-00000{k}.safetensors" for k in (0, 2)]
     together = load_file(tmp_path / parts[0])["frames"].int()
     apart = torch.cat([load_file(whole / part)["frames"] for part in parts]).int()
@@ -252,24 +278,23 @@ def test_clips_are_within_a_grey_level_whatever_the_batch(task_of, whole, tmp_pa
 def test_features_have_the_same_bits_whatever_the_batch(task_of, whole, tmp_path):
     videos = (str(whole / "videos" / ROWS[0]),)
     for size in (1, 3):
-        report_of(task_of(tmp_path / str(size), videos=videos, batch_size=size))
+        report_of(task_of(tmp_path / str(size), videos=videos, batch_size=size, real=()))
     one, other = [
         {name: kept for name, kept in contents(tmp_path / size).items() if name.startswith("features")} for size in "13"
     ]
-    assert sorted(Path(name).name for name in one) == [
-        "real.safetensors", f"{ROWS[0]}-1.safetensors", f"{ROWS[0]}-2.safetensors"
-    ]  # fmt: skip
+    assert sorted(Path(name).stem for name in one) == [f"{ROWS[0]}-1", f"{ROWS[0]}-2"]
     assert one == other
 
 
 def test_files_of_our_own_give_what_the_report_says_that_writing_changes(task_of, whole, tmp_path):
     found = report_of(task_of(tmp_path, videos=(str(whole / "videos" / ROWS[0]),)))
-    lossless, files = report_of(task_of(whole)).written.distances["fvd_styleganv"]
+    written = report_of(task_of(whole)).written
+    lossless, files = written.distances["fvd_styleganv"]
     assert found.results[0].distances["fvd_styleganv"]["pooled"].full == pytest.approx(files, rel=1e-12)
     ours = [FeatureSet.load(whole / "features" / PROTOCOL / f"{ROWS[0]}-{k}.safetensors").features for k in (1, 2)]
     theirs = [FeatureSet.load(tmp_path / "features" / PROTOCOL / f"{ROWS[0]}-{k}.safetensors").features for k in (1, 2)]
     change = (torch.cat(theirs) - torch.cat(ours)).norm(dim=1).mean() / torch.cat(ours).norm(dim=1).mean()
-    assert report_of(task_of(whole)).written.features[PROTOCOL] == pytest.approx(float(change))
+    assert written.features[PROTOCOL] == pytest.approx(float(change))
     assert 0 < change < 0.1
     assert lossless != files
     assert found.written is None
