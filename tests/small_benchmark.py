@@ -27,7 +27,7 @@ REAL = 8  # videos
 FRAMES = 10  # the least that it takes
 CAPTIONS = {
     "red_01": "a red circle moving left", "red_02": "a red square moving right", "red_03": "a red cross moving up",
-    "blue_01": "a blue triangle moving down",
+    "blue_01": "a blue triangle moving down", "blue_02": "a blue cross moving up",
 }  # fmt: skip
 ARMS = [
     {"label": "video model alone", "options": {"sampler": "ddim", "steps": 1}},
@@ -83,7 +83,7 @@ def write_videos(folder: Path, names: Sequence[str], frames: int = 12, seed: int
 
 def write_description(path: Path, **changes: Any) -> Path:
     raw = {
-        "format": 1, "name": "small", "about": "Four captions.", "licence": "none needed",
+        "format": 1, "name": "small", "about": "Five captions.", "licence": "none needed",
         "prompts": {"file": {"source": "prompts.csv"}, "format": "table"}, "samples": 2,
         "layout": "{sample}/{id}.mp4", "distances": {"fvd_styleganv": PROTOCOL},
         "comparisons": ["parts", "tiled", "pooled"],

@@ -51,16 +51,16 @@ def benchmark(house, server, tmp_path_factory) -> Path:
     address, published = server
     rows = [f"{id},{LONG if id == 'red_01' else text},sub,main" for id, text in CAPTIONS.items()]
     (published / "captions.csv").write_text("\n".join(["videoid,name,sub_category,main_category", *rows]) + "\n")
-    torch.save(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), published / "gt.pt")
+    torch.save(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)), published / "gt.pt")
     torch.save(torch.randn(12, 6, generator=torch.Generator().manual_seed(1)), published / "pool.pt")
     folder = tmp_path_factory.mktemp("chronomagic")
     raw = {
-        "format": 1, "name": "chronomagic-4", "from": "chronomagic-150", "samples": 2,
-        "prompts": {"file": {"source": f"{address}/captions.csv"}, "format": "chronomagic", "count": 4},
+        "format": 1, "name": "chronomagic-5", "from": "chronomagic-150", "samples": 2,
+        "prompts": {"file": {"source": f"{address}/captions.csv"}, "format": "chronomagic", "count": 5},
         "reference": {"features": {UMT: {"source": f"{address}/gt.pt"}},
-                      "pool": {UMT: {"source": f"{address}/pool.pt"}}, "count": 5},
+                      "pool": {UMT: {"source": f"{address}/pool.pt"}}, "count": 6},
     }  # fmt: skip
-    (folder / "chronomagic-4.json").write_text(json.dumps(raw))
+    (folder / "chronomagic-5.json").write_text(json.dumps(raw))
     write_umt(folder / "umt")
     for k, row in enumerate(("ours", "theirs")):
         write_videos(folder / row, [f"{sample}/{id}.mp4" for sample in (1, 2) for id in CAPTIONS], seed=k)
@@ -72,7 +72,7 @@ def chronomagic(benchmark: Path, house, folder: Path, **changes: Any) -> Task:
         videos=(str(benchmark / "ours"), str(benchmark / "theirs")), extractors={UMT: str(benchmark / "umt")},
         vocabulary=str(house.folder / "vocab.txt"), batch_size=3,
     ), **changes)  # fmt: skip
-    return make_task(describe(benchmark / "chronomagic-4.json"), given, folder, None, (), torch.device("cpu"))
+    return make_task(describe(benchmark / "chronomagic-5.json"), given, folder, None, (), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_scores_are_of_each_clip_and_its_own_caption(benchmark, house, run):
         low_high = interval(by_hand, [*captions, *captions])
         assert row["scores"]["umt_score"]["interval"] == pytest.approx(low_high, rel=0.2)
         assert by_hand.std() > 0
-    assert raw["prompts"]["captions"] == 4
+    assert raw["prompts"]["captions"] == 5
     assert raw["prompts"]["captions cut for chronomagic-umt"] == 1
 
 
@@ -113,8 +113,8 @@ def test_a_report_is_read_beside_print_floor_and_doubts(run):
     text = (run / "report.md").read_text()
     for line in (
         "AnimateDiff IV-mixed", "paper, Table 1", "228.6 ± ", "## What is not said of the paper's runs",
-        "UMT-FVD of real clips from real ones: ", "over 3 draws of 4 against 5)", "permutation against 'ours'",
-        "4 clips for features of length 6: with fewer clips than that a Fréchet distance is mostly bias",
+        "UMT-FVD of real clips from real ones: ", "over 3 draws of 5 against 6)", "permutation against 'ours'",
+        "5 clips for features of length 6: with fewer clips than that a Fréchet distance is mostly bias",
         "subsets are drawn from each side's own range", "captions cut for chronomagic-umt: 1",
     ):  # fmt: skip
         assert line in text, line

@@ -75,7 +75,7 @@ MOMENTS: Mapping[str, Callable[[Path], bool]] = {
     "clips are drawn, not measured": lambda f: count(f, "parts/clips/[!.]*") > 1,
     "features are there": lambda f: count(f, f"parts/{PROTOCOL}/video-*") > 1,
     "half is there": lambda f: count(f, f"parts/{PROTOCOL}/two-*") > 1,
-    "all is drawn": lambda f: count(f, "parts/clips/[!.]*") == 8,
+    "all is drawn": lambda f: count(f, "parts/clips/[!.]*") == 12,
     "files are read again": lambda f: count(f, f"parts/{PROTOCOL}/*-files-*") > 1,
     "a report is written": lambda f: (f / "report.json").exists(),
 }
@@ -157,8 +157,8 @@ def test_other_weights_are_refused(pair, task_of, whole):
 
 def test_the_first_prompts_are_a_part_of_all_of_them_which_shares_make_whole(task_of, whole, tmp_path):
     few = report_of(task_of(tmp_path, clips=3))
-    assert few.complete == (6, 8)
-    assert "A part: 6 of its 8 clips a row" in (tmp_path / "report.md").read_text()
+    assert few.complete == (6, 10)
+    assert "A part: 6 of its 10 clips a row" in (tmp_path / "report.md").read_text()
     some, every = contents(tmp_path), contents(whole)
     parts = [name for name in some if name.startswith(("parts", "videos"))]
     assert set(parts) <= set(every)
@@ -186,9 +186,9 @@ def test_an_end_leaves_the_first_clips_of_all_rows_alike(task_of, whole, tmp_pat
         for path in (tmp_path / "run" / "parts").glob(f"*/{lost}.safetensors"):
             path.unlink()
     found = report_of(task_of(tmp_path / "run"), hours=1e-9)
-    assert found.complete == (2, 8)
+    assert found.complete == (2, 10)
     assert [result.main("fvd_styleganv").fake for result in found.results] == [(2,), (2,)]
-    assert report_of(task_of(tmp_path / "run")).complete == (8, 8)
+    assert report_of(task_of(tmp_path / "run")).complete == (10, 10)
     with pytest.raises(ValueError, match=r"hours=0: expected more than 0"):
         evaluate(task_of(whole), hours=0)
 
@@ -216,7 +216,7 @@ def test_files_that_are_gone_are_missed_by_name_and_nothing_else(task_of, whole,
     copy(whole, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "videos")
     found = report_of(task_of(tmp_path / "run"))
-    assert (found.written, found.complete) == (None, (8, 8))
+    assert (found.written, found.complete) == (None, (10, 10))
     assert f"not known: some of {tmp_path}/run/videos/{ROWS[0]} are gone" in found.warnings[-1]
 
 
@@ -255,18 +255,18 @@ def test_clips_that_were_forgotten_are_not_measured_otherwise_and_one_is_told_wh
         evaluate(task_of(tmp_path / "run"))
     assert count(tmp_path / "run", "parts/*/real-*") == 0
     files = str(said.value).partition("--videos ")[2].split()[0]
-    assert report_of(task_of(tmp_path / "files", videos=(files,))).complete == (8, 8)
+    assert report_of(task_of(tmp_path / "files", videos=(files,))).complete == (10, 10)
 
 
 # --- clips, files and features ----------------------------------------------------------------------------------------
 
 
 def test_clips_are_within_a_grey_level_whatever_the_batch(task_of, whole, tmp_path):
-    report_of(task_of(tmp_path, batch_size=4, samples=1, real=(), extractors={}))
-    parts = [f"parts/clips/{ROWS[1]}-1-00000{k}.safetensors" for k in (0, 2)]
+    report_of(task_of(tmp_path, batch_size=5, samples=1, real=(), extractors={}))
+    parts = [f"parts/clips/{ROWS[1]}-1-00000{k}.safetensors" for k in (0, 2, 4)]
     together = load_file(tmp_path / parts[0])["frames"].int()
     apart = torch.cat([load_file(whole / part)["frames"] for part in parts]).int()
-    assert together.shape == apart.shape == (4, 10, 16, 16, 3)
+    assert together.shape == apart.shape == (5, 10, 16, 16, 3)
     assert (together - apart).abs().max() <= 1
 
 

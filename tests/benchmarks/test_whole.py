@@ -88,7 +88,7 @@ def whole(folder: Path) -> Path:
 
 def test_distances_and_scores_are_of_clips_that_differ(whole):
     raw = json.loads((whole / "report.json").read_text())
-    assert raw["complete"] == [4, 4]
+    assert raw["complete"] == [5, 5]
     assert [row["label"] for row in raw["rows"]] == ["ddim", "zigzag"]
     for row in raw["rows"]:
         assert all(row["distances"][metric]["parts"]["value"] > 0 for metric in ("fvd_videogpt", "umt_fvd"))
@@ -97,7 +97,7 @@ def test_distances_and_scores_are_of_clips_that_differ(whole):
     assert raw["extractors"][I3D_BY]["bn_eps"] == 1e-5
     for protocol, length in ((I3D_BY, 400), (UMT_BY, 16)):
         features = FeatureSet.load(whole / "features" / protocol / "ddim-1.safetensors").features
-        assert features.shape == (4, length)
+        assert features.shape == (5, length)
         assert float(torch.pdist(features).min() / features.norm(dim=1).mean()) > 1e-3
     assert (whole / "distances.png").exists()
 

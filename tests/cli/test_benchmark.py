@@ -62,7 +62,7 @@ def test_two_folders_are_two_rows_whose_features_distance_reads(house, tmp_path,
     out = capsys.readouterr()
     assert "a/videos" in out.out
     assert f"wrote {tmp_path}/report.md" in out.err
-    assert "warning: 4 clips for features of length 9: with fewer clips" in out.err
+    assert "warning: 5 clips for features of length 9: with fewer clips" in out.err
     assert "warning: clips of 'a/videos' have 16 frames, the reference's 10: cmvq-styleganv takes all" in out.err
     raw = json.loads((tmp_path / "report.json").read_text())
     assert [row["label"] for row in raw["rows"]] == ["a/videos", "b/videos"]
@@ -122,7 +122,7 @@ def truncated(path: Path) -> None:
     [
         ("uneven", shorter(12), r"uneven: \w+ has 1[26] frames, \w+ 1[26]: cmvq-styleganv takes all of a clip"),
         ("short", shorter(8), r"short/1/red_02.mp4': the clip has 8 frames: expected 10 or more"),
-        ("lost", Path.unlink, r"1 of 8 videos are not in \S+lost: 1/red_02.mp4 \(looked for {sample}/{id}.mp4, ending"),
+        ("lost", Path.unlink, r"1 of 10 videos are not in \S+lost: 1/red_02.mp4 \(looked for {sample}/{id}.mp4, ending"),
         ("damaged", truncated, r"damaged/1/red_02.mp4"),
     ],
 )  # fmt: skip
@@ -150,7 +150,7 @@ BAD: dict[str, tuple[Callable[[House], list[str]], str]] = {
     "path as id": (lambda h: ["--prompts", prompts(h, "../x")], "id '../x' holds a / or a \\"),
     "control as id": (lambda h: ["--prompts", prompts(h, "a\x07b")], "control characters"),
     "ids by case": (lambda h: ["--prompts", prompts(h, "B_01")], "would lie where another does"),
-    "one prompt": (lambda h: ["--clips", "1"], "clips=1: expected 2 to 4"),
+    "one prompt": (lambda h: ["--clips", "1"], "clips=1: expected 2 to 5"),
     "no samples": (lambda h: ["--seeds", "0"], "samples=0: expected a whole number of 1 or more"),
     "no batch": (lambda h: ["--batch-size", "0"], "batch_size=0: expected 1 or more"),
     "no time": (lambda h: ["--hours", "0"], "hours=0.0: expected more than 0"),
