@@ -122,7 +122,7 @@ def truncated(path: Path) -> None:
     [
         ("uneven", shorter(12), r"uneven: \w+ has 1[26] frames, \w+ 1[26]: cmvq-styleganv takes all of a clip"),
         ("short", shorter(8), r"short/1/red_02.mp4': the clip has 8 frames: expected 10 or more"),
-        ("lost", Path.unlink, r"1 of 10 videos are not in \S+lost: 1/red_02.mp4 \(looked for {sample}/{id}.mp4, ending"),
+        ("lost", Path.unlink, r"1 of 10 videos are not in \S+lost: 1/red_02.mp4 \(looked for {sample}/{id}.mp4"),
         ("damaged", truncated, r"damaged/1/red_02.mp4"),
     ],
 )  # fmt: skip
