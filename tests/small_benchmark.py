@@ -23,6 +23,7 @@ from ivmix.pairs.description import EMBEDDED
 
 DRAWS = 3  # of a floor
 PROTOCOL = "cmvq-styleganv"
+REAL = 8  # videos
 FRAMES = 10  # the least that it takes
 CAPTIONS = {
     "red_01": "a red circle moving left", "red_02": "a red square moving right", "red_03": "a red cross moving up",
@@ -54,10 +55,10 @@ def write_script(path: Path, scale: float = 10.0) -> Path:
 
 
 def write_pair(folder: Path, frames: int = FRAMES) -> Path:
-    """The embedded pair, of clips of a quarter of its pixels."""
+    """The embedded pair, of clips of a sixteenth of its pixels."""
     shutil.copytree(EMBEDDED["sprites"], folder)
     raw = json.loads((folder / "pair.json").read_text())
-    (folder / "pair.json").write_text(json.dumps(raw | {"frames": frames, "height": 32, "width": 32}))
+    (folder / "pair.json").write_text(json.dumps(raw | {"frames": frames, "height": 16, "width": 16}))
     return folder
 
 
@@ -86,7 +87,7 @@ def write_description(path: Path, **changes: Any) -> Path:
         "prompts": {"file": {"source": "prompts.csv"}, "format": "table"}, "samples": 2,
         "layout": "{sample}/{id}.mp4", "distances": {"fvd_styleganv": PROTOCOL},
         "comparisons": ["parts", "tiled", "pooled"],
-        "reference": {"videos": "*.mp4", "clip": {"frames": FRAMES, "start": "random"}, "count": 12},
+        "reference": {"videos": "*.mp4", "clip": {"frames": FRAMES, "start": "random"}, "count": REAL},
     }  # fmt: skip
     path.write_text(json.dumps(raw | changes))
     return path
@@ -117,7 +118,7 @@ class House:
         write_pair(folder / "pair")
         write_prompts(folder / "prompts.csv")
         write_script(folder / "i3d_torchscript.pt")
-        write_videos(folder / "real", [f"v_{k:02}.mp4" for k in range(12)])
+        write_videos(folder / "real", [f"v_{k:02}.mp4" for k in range(REAL)])
         (folder / "arms.json").write_text(json.dumps(ARMS))
         (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
         write_description(folder / "small.json")

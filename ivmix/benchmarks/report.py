@@ -17,7 +17,7 @@ SCHEMA = 1
 SCORE = Column("", "{:.3f}")
 COMPARISONS = {
     "parts": "each sample of all prompts with the whole reference, and their mean",
-    "tiled": "all clips with the reference repeated as often as there are samples",
+    "tiled": "all clips with the reference repeated as often as there are samples; the MMD with it once",
     "pooled": "all clips with the reference",
 }
 

@@ -26,6 +26,7 @@ from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.jobs import model_settings
 from ivmix.evaluation.workers import ranks, turn
 from ivmix.media import write_text
+from ivmix.models.json_files import read_json
 from ivmix.progress import progress_bar
 from ivmix.typed import short
 
@@ -71,6 +72,7 @@ class Task:
         cannot be, or a folder of another evaluation."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file: expected a folder, a new one or that of the run to go on with")
+        check_folder(self.folder, self.benchmark.name)
         pairs: list[tuple[Clips, Batch, Sequence[Meter], int]] = []
         if self.real is not None:
             pairs = [(self.real, batch, self.real_meters, batch.turn) for batch in self.real_batches]
@@ -96,6 +98,13 @@ class Task:
     @property
     def real_meters(self) -> list[Meter]:
         return [meter for meter in self.meters if meter.name not in self.stored]
+
+
+def check_folder(folder: Path, benchmark: str) -> None:
+    """ValueError for a folder with the report of another benchmark, or of the sprite world's evaluation."""
+    there = folder / "report.json"
+    if there.is_file() and read_json(there, infinities=True).get("benchmark") != benchmark:
+        raise ValueError(f"{there} is of another evaluation than {benchmark!r}: give another folder with -o")
 
 
 def check_measured_by(meter: Meter, features: FeatureSet, what: str) -> None:
@@ -195,11 +204,11 @@ def report(task: Task, progress: bool = False, draws: int = DRAWS) -> Report:
     found = results(task.benchmark, rows, references, draws, progress)
     made = next((model_settings(row.model, row.weights) for row in task.rows if isinstance(row, Sampled)), {})
     there = sum(counted for _, counted in batches)
+    written = read_again(task.rows[0], rows[0], batches, task.meters, task.benchmark, references, task.folder)
     done = Report(
         task.benchmark, made, _prompts(task), {m.name: m.settings for m in task.meters},
         (there, len(task.plan.prompts) * task.benchmark.samples), tuple(found),
-        read_again(task.rows[0], rows[0], batches, task.meters, task.benchmark, references, task.folder),
-        tuple(_warnings(task, rows, real, references)),
+        written, tuple(_warnings(task, rows, real, references, written is None)),
     )  # fmt: skip
     write(done, task, rows, references)
     return done
@@ -237,7 +246,7 @@ def _prompts(task: Task) -> dict[str, Any]:
 
 
 def _warnings(
-    task: Task, rows: Sequence[Row], real: Mapping[str, Measured], references: References
+    task: Task, rows: Sequence[Row], real: Mapping[str, Measured], references: References, unread: bool
 ) -> Iterator[str]:
     measured = {meter.name for meter in task.meters}
     for protocol, row in ((protocol, row) for protocol in real for row in rows):
@@ -255,6 +264,8 @@ def _warnings(
             )  # fmt: skip
         elif (wanted := task.benchmark.reference.count) not in (None, len(references.features[protocol])):
             yield f"the reference has {len(references.features[protocol]):,} clips, the benchmark's {wanted:,}"
+    if unread and task.meters and isinstance(task.rows[0], Sampled):
+        yield f"what writing video files changes is not known: some of {task.rows[0].videos} are gone"
     for name in task.benchmark.scores:
         if not any(name in found.scores for row in rows for found in row.measured.values()):
             yield f"{name} is not measured: --extractor names its network, --vocabulary its words"

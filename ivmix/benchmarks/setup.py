@@ -135,13 +135,13 @@ def make_task(
         rows = [Sampled(arm, model, weights, folder, description.layout) for arm in drawn]
     stored = stored_references(description, given)
     lacking = [meter.name for meter in meters if meter.name not in stored]
+    real = real_files(description, given, plan)
+    if real is not None and not lacking:
+        raise ValueError("--real names a folder, but no --extractor is left to measure its videos: leave it out")
     pools = {name: FeatureSet.load(path) for name, path in by_protocol(given.pool, "--pool").items()}
     for name, file in description.reference.pool.items():
         if name not in pools and any(meter.name == name for meter in meters):
             pools[name] = FeatureSet.load(find(file, None, f"features of more real clips by {name}", "--pool"))
-    real = real_files(description, given, plan)
-    if real is not None and not lacking:
-        raise ValueError("--real names a folder, but no --extractor is left to measure its videos: leave it out")
     return Task(description, plan, rows, meters, folder, stored, pools, real, given.keep)
 
 

@@ -35,7 +35,7 @@ def read_again(
     clips: Clips, row: Row, batches: Sequence[tuple[Batch, int]], meters: Sequence[Meter], benchmark: Description,
     references: References, folder: Path,
 ) -> Written | None:  # fmt: skip
-    """Of the first clips of a row; None where they are files anyway, or nothing measures them."""
+    """Of the first clips of a row; None where they are files anyway, nothing measures them, or files are gone."""
     if not isinstance(clips, Sampled) or not meters:
         return None
     before = [0, *accumulate(counted for _, counted in batches)]
@@ -43,6 +43,8 @@ def read_again(
     count = sum(counted for _, counted in some)
     prompts, samples = zip(*((prompt, batch.sample) for batch, _ in some for prompt in batch.prompts), strict=True)
     paths = tuple(map(clips.video, prompts, samples))
+    if not all(path.exists() for path in paths):
+        return None
     files = Files(label(clips), tuple(prompt.id for prompt in prompts), samples, paths, ClipRule())
     for batch, _ in some:
         if missing := [meter for meter in meters if not is_read(meter, files, batch, folder)]:

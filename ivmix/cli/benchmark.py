@@ -107,7 +107,10 @@ def tell(found: "Report", folder: Path, options: argparse.Namespace) -> None:
 
     from ivmix.benchmarks.report import main_table
 
-    for warning in found.warnings:
+    caveats = [text for one in found.results for metric in one.distances for text in one.main(metric).warnings]
+    for warning in (*found.warnings, *caveats):
         warnings.warn(warning, stacklevel=1)
     sys.stdout.write(main_table(found) + "\n")
+    if found.complete[0] < found.complete[1]:
+        say("a part: {:,} of {:,} clips a row, the first of a fair order".format(*found.complete))
     say(f"wrote {folder / 'report.md'}, report.json, features and videos beside them")
