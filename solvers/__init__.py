@@ -30,6 +30,7 @@ from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_con
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.algebra.rescale import Rescaled
 from ivmix.solvers.methods.composite import Progress, composite
+from ivmix.solvers.methods.fdg import Coarse, fdg
 from ivmix.solvers.methods.freeinit import freeinit
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mixture import late, mixture
@@ -78,6 +79,7 @@ __all__ = [
     "Affine",
     "Atom",
     "BogackiShampine32",
+    "Coarse",
     "Composite",
     "DPMSolverPP1",
     "DPMSolverPP2M",
@@ -131,6 +133,7 @@ __all__ = [
     "churned",
     "composite",
     "enlarged",
+    "fdg",
     "few_step",
     "framewise",
     "freeinit",

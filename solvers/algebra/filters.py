@@ -77,6 +77,10 @@ class Filter:
     def __float__(self) -> float:
         raise TypeError("a weight that is a filter is no number: expected weights that are, or sum to one")
 
+    def __repr__(self) -> str:
+        written = " + ".join(_written(maps, number) for maps, number in self.terms)
+        return f"Filter({written.replace('+ -', '- ')})"
+
     def _apply(self, x: Tensor) -> Tensor:
         total: Tensor | None = None
         for maps, number in self.terms:
@@ -86,6 +90,12 @@ class Filter:
             total = number * y if total is None else total + number * y
         assert total is not None  # _collected
         return total
+
+
+def _written(maps: tuple[Linear, ...], number: Number) -> str:
+    shown = f"{number:g}" if isinstance(number, Real) else repr(number)
+    product = "·".join(map(repr, maps))
+    return product if product and shown == "1" else "·".join(filter(None, (shown, product)))
 
 
 def _is_factor(value: Any) -> bool:
