@@ -24,7 +24,7 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, level
 from ivmix.solvers.algebra.field import Composite, Field
-from ivmix.solvers.algebra.filters import Filter, GaussianLowPass, LowPass
+from ivmix.solvers.algebra.filters import Filter, GaussianLowPass, LowPass, PowerComplement
 from ivmix.solvers.algebra.guidance import Guidance, GuidanceRamp, Guided
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
@@ -32,6 +32,7 @@ from ivmix.solvers.algebra.rescale import Rescaled
 from ivmix.solvers.methods.composite import Progress, composite
 from ivmix.solvers.methods.fdg import Coarse, fdg
 from ivmix.solvers.methods.freeinit import freeinit
+from ivmix.solvers.methods.freqprior import freqprior
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
@@ -110,6 +111,7 @@ __all__ = [
     "NotFiniteError",
     "Official",
     "Output",
+    "PowerComplement",
     "Progress",
     "Record",
     "RecordedNoise",
@@ -137,6 +139,7 @@ __all__ = [
     "few_step",
     "framewise",
     "freeinit",
+    "freqprior",
     "initial_noise",
     "integrate",
     "invert",

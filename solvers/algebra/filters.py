@@ -115,13 +115,27 @@ def _collected(terms: Iterable[tuple[tuple[Linear, ...], Number]]) -> Filter | N
     return Filter(tuple(kept.items())) if any(kept) else kept.get((), 0.0)
 
 
-@dataclass(frozen=True)
 class FrequencyFilter(ABC):
     """Base of filters over frames, rows and columns, called as `low_pass(x)` on x `b c f h w`, periodic at the edges.
 
-    The Fourier coefficient at frequencies (u_f, u_h, u_w) is multiplied by `gain(d²)`, d² = (u_f/temporal)² +
-    (u_h/spatial)² + (u_w/spatial)². Frequencies and cut-offs are in units of Nyquist's, half a cycle a sample.
+    `response` is what each Fourier coefficient is multiplied by. Frequencies and cut-offs are in units of Nyquist's,
+    half a cycle a sample.
     """
+
+    @abstractmethod
+    def response(self, frames: int, height: int, width: int) -> Tensor:
+        """The factors (f, h, w), float64 on the CPU, in the order of `torch.fft.fftn`."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        size = x.shape[-3:]
+        spectrum = torch.fft.rfftn(x, dim=(-3, -2, -1))
+        return torch.fft.irfftn(self.response(*size).to(x)[..., : spectrum.shape[-1]] * spectrum, size, (-3, -2, -1))
+
+
+@dataclass(frozen=True)
+class CutOff(FrequencyFilter):
+    """Base of low-passes whose factor at frequencies (u_f, u_h, u_w) is `gain(d²)`, d² = (u_f/temporal)² +
+    (u_h/spatial)² + (u_w/spatial)²."""
 
     spatial: float = 0.25
     temporal: float = 0.25
@@ -134,23 +148,18 @@ class FrequencyFilter(ABC):
     def gain(self, square: Tensor) -> Tensor:
         """The factor at the squared distances d² from rest."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        size = x.shape[-3:]
-        spectrum = torch.fft.rfftn(x, dim=(-3, -2, -1))
-        return torch.fft.irfftn(self.response(*size).to(x)[..., : spectrum.shape[-1]] * spectrum, size, (-3, -2, -1))
-
     def response(self, frames: int, height: int, width: int) -> Tensor:
-        """The factors (f, h, w), float64 on the CPU, in the order of `torch.fft.fftn`."""
         u_f, u_h, u_w = (2 * torch.fft.fftfreq(n, dtype=torch.float64) for n in (frames, height, width))
         f, h, w = torch.meshgrid(u_f / self.temporal, u_h / self.spatial, u_w / self.spatial, indexing="ij")
         return self.gain(f**2 + h**2 + w**2)
 
 
 @dataclass(frozen=True)
-class LowPass(FrequencyFilter):
+class LowPass(CutOff):
     """Butterworth's filter, 1 / (1 + d^(2·order)): 1 at rest, one half at the cut-offs.
 
-    Defaults are FreeInit's (arXiv 2312.07537).
+    d² = (u_f/temporal)² + (u_h/spatial)² + (u_w/spatial)² with frequencies in units of Nyquist's. Defaults are
+    FreeInit's (arXiv 2312.07537).
 
     >>> LowPass().response(8, 16, 16)[0, [0, 2, 4], 0]  # at 0, 1/4 and 1/2
     tensor([1.0000, 0.5000, 0.0039], dtype=torch.float64)
@@ -167,8 +176,8 @@ class LowPass(FrequencyFilter):
 
 
 @dataclass(frozen=True)
-class GaussianLowPass(FrequencyFilter):
-    """exp(-d²/2): 1 at rest, 0.61 at the cut-offs, never negative, and no overshoot at an edge.
+class GaussianLowPass(CutOff):
+    """exp(-d²/2): 1 at rest, 0.61 at the cut-offs, and no overshoot at an edge; d as of `LowPass`.
 
     FreeInit's other filter (arXiv 2312.07537) and VideoElevator's.
 
@@ -178,3 +187,21 @@ class GaussianLowPass(FrequencyFilter):
 
     def gain(self, square: Tensor) -> Tensor:
         return (-square / 2).exp()
+
+
+@dataclass(frozen=True)
+class PowerComplement(FrequencyFilter):
+    """sqrt(1 - L²) of a filter L between 0 and 1: independent noises of one spectrum mix to that very spectrum.
+
+    >>> PowerComplement(LowPass()).response(8, 16, 16)[0, [0, 2, 4], 0]  # at 0, 1/4 and 1/2
+    tensor([0.0000, 0.8660, 1.0000], dtype=torch.float64)
+    """
+
+    low: FrequencyFilter
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.low, FrequencyFilter):
+            raise TypeError(f"low: got a {type(self.low).__name__}, expected a filter of frequencies, as LowPass() is")
+
+    def response(self, frames: int, height: int, width: int) -> Tensor:
+        return (1 - self.low.response(frames, height, width) ** 2).sqrt()

@@ -9,12 +9,13 @@ filters, the same in x0, eps, v and a flow's velocity, and composites and mixtur
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ivmix.solvers.algebra.affine import Affine, Weight
+from ivmix.solvers.algebra.affine import Affine, Factor, Weight
 from ivmix.solvers.algebra.filters import Filter
 from ivmix.solvers.algebra.guidance import Guided
 from ivmix.solvers.checks import check_number, in_range, whole
@@ -80,10 +81,10 @@ def fdg(guided: Guided, scales: Sequence[Weight]) -> Affine:
         raise TypeError(f"guided: got a {type(guided).__name__}, expected a Guided")
     if not isinstance(scales, Sequence) or isinstance(scales, str) or not scales:
         raise ValueError(f"scales: got {scales!r}, expected one or more, from the finest level to the coarsest")
-    parts = [1.0, *(Filter.of(Coarse(k)) for k in range(1, len(scales))), 0.0]  # P_0 to P_K
+    parts: list[Factor] = [1.0, *(Filter.of(Coarse(k)) for k in range(1, len(scales))), 0.0]  # P_0 to P_K
     field = guided.uncond
-    for k, scale in enumerate(scales):
+    for scale, (part, coarser) in zip(scales, pairwise(parts), strict=True):
         if not callable(scale):
             check_number("scales", scale, "numbers that float32 holds, or functions of sigma", in_range)
-        field += scale * ((parts[k] - parts[k + 1]) * guided.direction)
+        field += scale * ((part - coarser) * guided.direction)
     return field

@@ -13,6 +13,7 @@ from torch.func import debug_unwrap
 from ivmix.solvers.algebra.affine import Affine, Output, combine, count_rows, predict, value_at
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, cast, level, like
 from ivmix.solvers.algebra.field import Composite, Field
+from ivmix.solvers.algebra.filters import Linear
 from ivmix.solvers.algebra.guidance import guide
 from ivmix.solvers.algebra.noise import RecordedNoise, draw
 from ivmix.solvers.checks import check_legs
@@ -248,14 +249,15 @@ class _Player:
             return self._begin_again(leg, leg.keep, x, xi)
         return xi if math.isinf(leg.target) else x.add(xi, alpha=math.sqrt(leg.target**2 - leg.source**2))
 
-    def _begin_again(self, leg: Leg, keep: Callable[[Tensor], Tensor], x0: Tensor, xi: Tensor) -> Tensor:
-        """What `keep` passes of x0 under the run's first noise, and what it stops of a start from fresh noise."""
+    def _begin_again(self, leg: Leg, keep: Linear, x0: Tensor, xi: Tensor) -> Tensor:
+        """What `keep` passes of x0 under the run's first noise, and what it stops, or `fill` passes, of a start from
+        fresh noise."""
         assert self.schedule is not None  # _check
         self.memory.clear()
         x, sigma = self.start
         old = noised(x0, leg.target, self._scale(sigma) * x)
         new = self.schedule.start(xi, leg.target)
-        return new + keep(old - new)
+        return new + keep(old - new) if leg.fill is None else keep(old) + leg.fill(new)
 
     def _reread(self, x: Tensor, at: float, source: float) -> Tensor:
         """The same z, read at another level."""

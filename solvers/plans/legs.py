@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from ivmix.solvers.algebra.filters import Linear
 from ivmix.solvers.algebra.guidance import Guidance, scale_at
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
@@ -38,7 +39,8 @@ class Leg:
     other leg acts on z rather than x, which `integrate` does given the schedule that relates them.
 
     A leg of noise from 0 with `keep`, a linear filter of `b c f h w`, begins a run again: in z, what `keep` passes of
-    x0 with the noise the first run began with, and what it stops of fresh noise (see `freeinit`).
+    x0 with the noise the first run began with, and of fresh noise what it stops (see `freeinit`), or what the filter
+    `fill` passes (see `freqprior`).
     """
 
     network: str | None
@@ -50,7 +52,8 @@ class Leg:
     solver: Solver
     step: int
     view: View | None = None
-    keep: Callable[[Tensor], Tensor] | None = None
+    keep: Linear | None = None
+    fill: Linear | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, Solver):
@@ -60,6 +63,8 @@ class Leg:
                 f"keep: got {self.keep!r} for a leg of {self.network!r} from {self.source:g}; it is for a leg of noise "
                 "from 0"
             )
+        if self.fill is not None and self.keep is None:
+            raise ValueError(f"fill: got {self.fill!r} without keep, which it is to complete")
 
     def __str__(self) -> str:
         scale = "" if self.guidance is None else f" {self.guidance:+g}"

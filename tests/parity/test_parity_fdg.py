@@ -1,7 +1,7 @@
 """Frequency-decoupled guidance against diffusers' guider: the same predictions in, the same out, to rounding.
 
-Its pyramid is kornia's. Where neither side of a frame is a power of two, and where the levels do not fit, kornia mirrors
-the frame up to the next powers of two and diffusers leaves the prediction at that size.
+Its pyramid is kornia's. Where neither side of a frame is a power of two, and where the levels do not fit, kornia
+mirrors the frame up to the next powers of two and diffusers leaves the prediction at that size.
 """
 
 from collections.abc import Sequence

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -32,7 +34,7 @@ GUIDED = Guided(VIDEO(""), VIDEO("cat"))
 def bands(x, levels):
     """B_k·x by the equation, from the finest to the coarsest."""
     parts = [x, *(Coarse(k)(x) for k in range(1, levels)), torch.zeros_like(x)]
-    return [a - b for a, b in zip(parts, parts[1:], strict=False)]
+    return [a - b for a, b in pairwise(parts)]
 
 
 @pytest.mark.parametrize("level", [1, 2])
@@ -85,7 +87,7 @@ def test_a_part_of_the_pyramid_is_linear_keeps_constants_and_frames_apart(level)
 def test_the_levels_sum_to_the_whole(levels):
     torch.testing.assert_close(sum(bands(X, levels)), X, rtol=0, atol=1e-15)
     parts = [1.0, *(Filter.of(Coarse(k)) for k in range(1, levels)), 0.0]
-    assert sum(a - b for a, b in zip(parts, parts[1:], strict=False)) == 1.0  # and exactly so as weights
+    assert sum(a - b for a, b in pairwise(parts)) == 1.0  # and exactly so as weights
 
 
 @pytest.mark.parametrize("scales", [(3.0,), (10.0, 5.0), (4.0, 1.0, -2.0)])
