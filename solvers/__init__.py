@@ -36,6 +36,7 @@ from ivmix.solvers.methods.freqprior import freqprior
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
+from ivmix.solvers.methods.videoelevator import videoelevator
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
@@ -155,5 +156,6 @@ __all__ = [
     "repeat_rows",
     "restart",
     "tail",
+    "videoelevator",
     "zsampling",
 ]
