@@ -7,9 +7,14 @@ A new sampler is a new class beside the others and a line in `SAMPLERS`, and one
 from ivmix.samplers.alone import ImageAlone, VideoAlone
 from ivmix.samplers.base import Sampling as Sampling
 from ivmix.samplers.baselines import FreeInit, ZSampling
+from ivmix.samplers.filtered import FreqPrior, FrequencyDecoupled, VideoElevator
 from ivmix.samplers.mixed import Composite, Mixture, Zigzag
 from ivmix.samplers.official import Official
 
 SAMPLERS: dict[str, type[Sampling]] = {
-    s.name: s for s in (VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, ZSampling, Official)
-}
+    s.name: s
+    for s in (
+        VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, FreqPrior, FrequencyDecoupled, VideoElevator,
+        ZSampling, Official,
+    )
+}  # fmt: skip

@@ -44,9 +44,9 @@ def videoelevator(
     Step s·n, rounded down, is refined for each share s in `refined`; the default is the authors', steps 45, 35, 25 and
     15 of 50 counted from the end. `video_steps` are spread evenly over the grid's levels from there to 0, or all of
     them where they are fewer. `low_pass` is `GaussianLowPass(1.0, 0.5)` by default, which is mostly over frames.
-    Guidance is a number, a function of progress, or None for a denoiser. Steps that would ask a network for a level
-    outside of its `reach` are not refined; neither is one from inf (ValueError), where nothing is left of a clip. The
-    image network is taken as it is; the paper's is inflated, its frames not independent.
+    Guidance is a number, a function of progress, or None for a denoiser. Steps from inf, where noise leaves nothing of
+    a clip, are not refined, nor are those that would ask a network for a level outside of its `reach`. The image
+    network is taken as it is; the paper's is inflated, its frames not independent.
 
     >>> import torch
     >>> for leg in videoelevator(torch.tensor([8.0, 4.0, 2.0, 0.0]), refined=[0.5], video_steps=2):
@@ -69,10 +69,8 @@ def videoelevator(
     chosen = {math.floor(share * n + 1e-9) for share in refined}
     view, plan = View("low-pass", _entered, _Passed(low_pass or GaussianLowPass(1.0, 0.5))), []
     for step in plain(sigmas, image_guidance, network="image"):
-        if step.step in chosen:
+        if step.step in chosen and math.isfinite(step.source):
             u, below = progress(step.step, n), levels[step.step :]
-            if math.isinf(below[0]):
-                raise ValueError(f"refined: got step {step.step}, which begins at inf, expected shares of a later one")
             count = min(video_steps, len(below) - 1)
             spread = [below[round(k * (len(below) - 1) / count)] for k in range(count + 1)]
             video, inversion = scale_at(video_guidance, u), scale_at(inversion_guidance, u, "inversion_guidance")
