@@ -10,7 +10,6 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from ivmix.solvers.algebra.filters import Linear
 from ivmix.solvers.algebra.guidance import Guidance, scale_at
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
@@ -52,8 +51,8 @@ class Leg:
     solver: Solver
     step: int
     view: View | None = None
-    keep: Linear | None = None
-    fill: Linear | None = None
+    keep: Callable[[Tensor], Tensor] | None = None
+    fill: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, Solver):
