@@ -37,6 +37,7 @@ from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
 from ivmix.solvers.methods.videoelevator import videoelevator
+from ivmix.solvers.methods.videoguide import renewed
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
@@ -153,6 +154,7 @@ __all__ = [
     "parse_pattern",
     "plain",
     "planned_nfe",
+    "renewed",
     "repeat_rows",
     "restart",
     "tail",
