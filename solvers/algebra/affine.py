@@ -254,7 +254,7 @@ class _Opaque:
 
 def _accumulate(total: Tensor | None, weight: Factor, x0: Tensor) -> Tensor:
     """total + weight·x0, without a temporary where the weight is a plain number."""
-    if isinstance(weight, (Tensor, Filter)):
+    if not isinstance(weight, float) and isinstance(weight, Tensor | Filter):  # most are floats, which is asked fastest
         return weight * x0 if total is None else total + weight * x0
     if total is None:
         return x0 if weight == 1 else weight * x0
