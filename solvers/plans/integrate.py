@@ -249,13 +249,13 @@ class _Player:
             return self._mixed_with_fresh(leg, leg.keep, x, xi)
         return xi if math.isinf(leg.target) else x.add(xi, alpha=math.sqrt(leg.target**2 - leg.source**2))
 
-    def _mixed_with_fresh(self, leg: Leg, keep: Linear, x: Tensor, xi: Tensor) -> Tensor:
-        """What `keep` passes of x, from 0 under the run's first noise, and what it stops, or `fill` passes, of a start
-        from fresh noise."""
+    def _mixed_with_fresh(self, leg: Leg, keep: Linear, state: Tensor, xi: Tensor) -> Tensor:
+        """What `keep` passes of `state`, one at 0 under the run's first noise, and what it stops, or `fill` passes, of
+        a start from fresh noise."""
         assert self.schedule is not None  # _check
         self.memory.clear()
-        start, sigma = self.start
-        old = x if leg.source else noised(x, leg.target, self._scale(sigma) * start)
+        x, sigma = self.start
+        old = state if leg.source else noised(state, leg.target, self._scale(sigma) * x)
         new = self.schedule.start(xi, leg.target)
         return new + keep(old - new) if leg.fill is None else keep(old) + leg.fill(new)
 
