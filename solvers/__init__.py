@@ -25,6 +25,7 @@ from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser, AdaptiveGu
 from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, level
 from ivmix.solvers.algebra.field import Composite, Field
+from ivmix.solvers.algebra.filters import Filter, GaussianLowPass, LowPass, PowerComplement
 from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
@@ -34,13 +35,17 @@ from ivmix.solvers.methods.autoguidance import autoguidance
 from ivmix.solvers.methods.cfg_zero_star import CFGZeroStar
 from ivmix.solvers.methods.cfgpp import cfgpp
 from ivmix.solvers.methods.composite import Progress, composite
-from ivmix.solvers.methods.freeinit import LowPass, freeinit
+from ivmix.solvers.methods.fdg import Coarse, fdg
+from ivmix.solvers.methods.freeinit import freeinit
+from ivmix.solvers.methods.freqprior import freqprior
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mambo_g import MAMBOG
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
 from ivmix.solvers.methods.switch import forgetting, switch, switched
 from ivmix.solvers.methods.tcfg import TCFG
+from ivmix.solvers.methods.videoelevator import videoelevator
+from ivmix.solvers.methods.videoguide import renewed
 from ivmix.solvers.methods.w2sd import w2sd
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
@@ -92,6 +97,7 @@ __all__ = [
     "Atom",
     "BogackiShampine32",
     "CFGZeroStar",
+    "Coarse",
     "Composite",
     "DPMSolverPP1",
     "DPMSolverPP2M",
@@ -105,6 +111,8 @@ __all__ = [
     "Evaluation",
     "ExponentialAB2",
     "Field",
+    "Filter",
+    "GaussianLowPass",
     "Guidable",
     "Guidance",
     "GuidanceRamp",
@@ -121,6 +129,7 @@ __all__ = [
     "NotFiniteError",
     "Official",
     "Output",
+    "PowerComplement",
     "Progress",
     "Record",
     "RecordedNoise",
@@ -147,10 +156,12 @@ __all__ = [
     "churned",
     "composite",
     "enlarged",
+    "fdg",
     "few_step",
     "forgetting",
     "framewise",
     "freeinit",
+    "freqprior",
     "initial_noise",
     "integrate",
     "invert",
@@ -163,11 +174,13 @@ __all__ = [
     "parse_pattern",
     "plain",
     "planned_nfe",
+    "renewed",
     "repeat_rows",
     "restart",
     "switch",
     "switched",
     "tail",
+    "videoelevator",
     "w2sd",
     "zsampling",
 ]

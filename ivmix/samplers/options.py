@@ -80,7 +80,7 @@ OPTIONS = {
     "pattern": Option("letters R, I, V that go up, a dash, I, V that come down: IV-IV (zigzag, composite)", "UP-DOWN"),
     "image_guidance": Option(
         "scale of the image model's legs over the run (zigzag, composite, official), or its own (mixture, switch, "
-        "autoguidance, image)",
+        "autoguidance, videoelevator, image)",
         "BEGIN[:END[:RHO]]", "ramp",
     ),
     "video_guidance": Option(
@@ -103,18 +103,28 @@ OPTIONS = {
         "image model's share (mixture), 0 to 1", "M", "number", least=0, most=1, expected="a share from 0 to 1"
     ),
     "iterations": Option(
-        "runs of freeinit, each from the low frequencies of the last one's clip", "K", "whole", least=1, most=100
+        "runs, each from the low frequencies of the last one's clip (freeinit, freqprior)",
+        "K", "whole", least=1, most=100,
     ),
     "spatial_cutoff": Option(
-        "freeinit: what is low along rows and columns; 1 is Nyquist's frequency", "D", "number", above=0,
+        "what is low along rows and columns; 1 is Nyquist's frequency (freeinit, freqprior, videoelevator)",
+        "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
     "temporal_cutoff": Option(
-        "freeinit: what is low along frames; 1 is Nyquist's frequency", "D", "number", above=0,
+        "what is low along frames; 1 is Nyquist's frequency (freeinit, freqprior, videoelevator)",
+        "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
+    "detail_guidance": Option("fdg: guidance scale of the finest details, all else having `guidance`", "W", "number"),
+    "refinements": Option(
+        "videoelevator: how many steps of the image model the video model refines, from a tenth of the run to seven",
+        "K", "whole", least=1, most=100,
+    ),
+    "refining_steps": Option("videoelevator: the video model's steps in each", "N", "whole", least=1, most=1000),
     "inversion_guidance": Option(
-        "guidance scale at which a step is undone: the video model's (zsampling), or the image model's (w2sd)",
+        "guidance scale at which a step is undone, the video model's (zsampling) or the image model's (w2sd), or the "
+        "video model's clip (videoelevator)",
         "W", "number",
     ),
     "zigzags": Option(
@@ -146,6 +156,9 @@ def describe_samplers() -> dict[str, str]:
         "mixture": "a convex mixture of both models: two evaluations a step",
         "image": "the image model frame by frame",
         "freeinit": "the video model repeated, from its clip's low frequencies",
+        "freqprior": "freeinit, with noise that keeps its variance",
+        "fdg": "the video model, fine details guided by a scale of their own",
+        "videoelevator": "the image model, refined by the video model on its way",
         "zsampling": "the video model, its steps taken, undone and retaken",
         "w2sd": "the video model, its steps undone by the image model and retaken",
         "autoguidance": "the video model, pushed away from the image model",

@@ -14,6 +14,7 @@ from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser
 from ivmix.solvers.algebra.affine import Affine, Output, combine, count_rows, predict, value_at
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, cast, level, like
 from ivmix.solvers.algebra.field import Composite, Field
+from ivmix.solvers.algebra.filters import Linear
 from ivmix.solvers.algebra.guidance import guide
 from ivmix.solvers.algebra.noise import RecordedNoise, draw
 from ivmix.solvers.checks import check_legs
@@ -254,18 +255,19 @@ class _Player:
         assert noise is not None  # _check
         xi = draw(noise, x, level(leg.source), level(leg.target))
         if leg.keep is not None:
-            return self._begin_again(leg, leg.keep, x, xi)
+            return self._mixed_with_fresh(leg, leg.keep, x, xi)
         return xi if math.isinf(leg.target) else x.add(xi, alpha=math.sqrt(leg.target**2 - leg.source**2))
 
-    def _begin_again(self, leg: Leg, keep: Callable[[Tensor], Tensor], x0: Tensor, xi: Tensor) -> Tensor:
-        """What `keep` passes of x0 under the run's first noise, and what it stops of a start from fresh noise."""
+    def _mixed_with_fresh(self, leg: Leg, keep: Linear, state: Tensor, xi: Tensor) -> Tensor:
+        """What `keep` passes of `state`, one at 0 under the run's first noise, and what it stops, or `fill` passes, of
+        a start from fresh noise."""
         assert self.schedule is not None  # _check
         self.memory.clear()
         self.momenta.clear()
         x, sigma = self.start
-        old = noised(x0, leg.target, self._scale(sigma) * x)
+        old = state if leg.source else noised(state, leg.target, self._scale(sigma) * x)
         new = self.schedule.start(xi, leg.target)
-        return new + keep(old - new)
+        return new + keep(old - new) if leg.fill is None else keep(old) + leg.fill(new)
 
     def _reread(self, x: Tensor, at: float, source: float) -> Tensor:
         """The same z, read at another level."""
@@ -295,9 +297,10 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
     for leg, source in zip(legs, torch.tensor([leg.source for leg in legs], dtype=torch.float64), strict=True):
         if leg.source != at or leg.told != leg.source:
             _check_z(leg, at, play)
-        if leg.keep is not None and (play.schedule is None or not legs[0].source > at == 0):
+        if leg.keep is not None and (play.schedule is None or not (leg.source or legs[0].source > at == 0)):
+            what = "mixes z with fresh noise" if leg.source else "begins a run again"
             raise ValueError(
-                f"{_name(leg)} begins a run again: it needs schedule=..., and a run from above 0 to 0, got "
+                f"{_name(leg)} {what}: it needs schedule=..., and from 0 a run from above 0 to 0, got "
                 f"{legs[0].source:g} -> {at:g}"
             )
         at = leg.target

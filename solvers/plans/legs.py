@@ -39,7 +39,8 @@ class Leg:
     other leg acts on z rather than x, which `integrate` does given the schedule that relates them.
 
     A leg of noise from 0 with `keep`, a linear filter of `b c f h w`, begins a run again: in z, what `keep` passes of
-    x0 with the noise the first run began with, and what it stops of fresh noise (see `freeinit`).
+    x0 with the noise the first run began with, and of fresh noise what it stops (see `freeinit`), or what the filter
+    `fill` passes (see `freqprior`). One that stays at its level has what `keep` passes of z itself (see `renewed`).
     """
 
     network: str | None
@@ -52,15 +53,18 @@ class Leg:
     step: int
     view: View | None = None
     keep: Callable[[Tensor], Tensor] | None = None
+    fill: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, Solver):
             raise TypeError(f"solver: got {self.solver!r}, expected an instance of a solver, such as Euler()")
-        if self.keep is not None and (self.network is not None or self.source != 0):
+        if self.keep is not None and (self.network is not None or self.source not in (0, self.target)):
             raise ValueError(
                 f"keep: got {self.keep!r} for a leg of {self.network!r} from {self.source:g}; it is for a leg of noise "
-                "from 0"
+                "from 0, or to the level it is from"
             )
+        if self.fill is not None and self.keep is None:
+            raise ValueError(f"fill: got {self.fill!r} without keep, which it is to complete")
 
     def __str__(self) -> str:
         scale = "" if self.guidance is None else f" {self.guidance:+g}"

@@ -104,6 +104,9 @@ DEFAULTS = {
         "interval": [0.7, 1.0],
     },
     "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},
+    "freqprior": {"steps": 20, "guidance": 2.0, "iterations": 3},
+    "fdg": {"steps": 20, "guidance": 2.0, "detail_guidance": 4.0},
+    "videoelevator": {"steps": 20, "guidance": 2.0, "image_guidance": "3"},
     "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
     "w2sd": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
     "autoguidance": {
