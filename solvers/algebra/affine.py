@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ivmix.solvers.algebra.denoiser import Denoiser, cast, level, like
 from ivmix.solvers.algebra.filters import Filter
+from ivmix.solvers.algebra.filters import Number as Number
 
-Number = float | Tensor
 Weight = Number | Callable[[Tensor], Number]
 """A number, or a function of sigma."""
 
