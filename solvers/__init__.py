@@ -26,11 +26,13 @@ from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, level
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
+from ivmix.solvers.algebra.mixing import HERE, Mix
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.algebra.rescale import Rescaled
 from ivmix.solvers.methods.apg import APG
 from ivmix.solvers.methods.autoguidance import autoguidance
+from ivmix.solvers.methods.bivdiff import bivdiff
 from ivmix.solvers.methods.cfg_zero_star import CFGZeroStar
 from ivmix.solvers.methods.cfgpp import cfgpp
 from ivmix.solvers.methods.composite import Progress, composite
@@ -46,7 +48,7 @@ from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
 from ivmix.solvers.plans.integrate import Evaluation, NotFiniteError, Record, Run, integrate
-from ivmix.solvers.plans.legs import Leg, View, plain, planned_nfe
+from ivmix.solvers.plans.legs import Leg, View, keeping, mixing, plain, planned_nfe
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.schedules.schedule import Schedule
 from ivmix.solvers.steps.adaptive import BogackiShampine32, DormandPrince54, DPMSolverPP32
@@ -80,6 +82,7 @@ __all__ = [
     "ERSDE1",
     "ERSDE2",
     "ERSDE3",
+    "HERE",
     "MAMBOG",
     "RK4",
     "TCFG",
@@ -115,6 +118,7 @@ __all__ = [
     "Leg",
     "LowPass",
     "Midpoint",
+    "Mix",
     "Model",
     "Network",
     "Noise",
@@ -142,6 +146,7 @@ __all__ = [
     "ancestral",
     "as_affine",
     "autoguidance",
+    "bivdiff",
     "cfgpp",
     "check_grid",
     "churned",
@@ -155,8 +160,10 @@ __all__ = [
     "integrate",
     "invert",
     "join_conditions",
+    "keeping",
     "late",
     "level",
+    "mixing",
     "mixture",
     "noised",
     "normal_noise",

@@ -15,6 +15,7 @@ from ivmix.solvers.algebra.affine import Affine, Output, combine, count_rows, pr
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, cast, level, like
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.guidance import guide
+from ivmix.solvers.algebra.mixing import HERE, Mix
 from ivmix.solvers.algebra.noise import RecordedNoise, draw
 from ivmix.solvers.checks import check_legs
 from ivmix.solvers.plans.editing import noised
@@ -157,6 +158,7 @@ class _Player:
         self.memory: dict[tuple[str, str | None], Any] = {}
         self.momenta: dict[tuple[str, str | None], Tensor | None] = {}  # of adaptive guidance
         self.denoisers: dict[tuple[str, float | None], Denoiser] = {}
+        self.kept: dict[str, Tensor] = {}  # states that legs are to mix
         self.first: dict[tuple[str, ...], Tensor] = {}  # sums of a first evaluation's state and x0, by its networks
         self.start: tuple[Tensor, float]
 
@@ -166,7 +168,7 @@ class _Player:
         if leg.source != at:
             x = self._reread(x, at, leg.source)
         if leg.network is None:
-            return self._renoise(leg, x), (), {}
+            return (self._renoise(leg, x) if leg.mix is None else self._mixed(leg.mix, x)), (), {}
         told: list[float] = []
         forwards: dict[str, int] = {}
         denoise = self._counted(leg, told, forwards)
@@ -257,6 +259,12 @@ class _Player:
             return self._begin_again(leg, leg.keep, x, xi)
         return xi if math.isinf(leg.target) else x.add(xi, alpha=math.sqrt(leg.target**2 - leg.source**2))
 
+    def _mixed(self, mix: Mix, x: Tensor) -> Tensor:
+        y = mix(x, self.kept)
+        if mix.name is not None:
+            self.kept[mix.name] = y
+        return y
+
     def _begin_again(self, leg: Leg, keep: Callable[[Tensor], Tensor], x0: Tensor, xi: Tensor) -> Tensor:
         """What `keep` passes of x0 under the run's first noise, and what it stops of a start from fresh noise."""
         assert self.schedule is not None  # _check
@@ -291,7 +299,7 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
         raise TypeError(f"noise: got a {type(play.noise).__name__}, expected a function, as normal_noise makes it")
     if not x.is_floating_point():
         raise ValueError(f"x: got dtype {x.dtype}, expected floating point")
-    at = legs[0].source
+    at, kept = legs[0].source, dict[str, float]()
     for leg, source in zip(legs, torch.tensor([leg.source for leg in legs], dtype=torch.float64), strict=True):
         if leg.source != at or leg.told != leg.source:
             _check_z(leg, at, play)
@@ -301,6 +309,9 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
                 f"{legs[0].source:g} -> {at:g}"
             )
         at = leg.target
+        if leg.mix is not None:
+            _check_mix(leg, leg.mix, kept)
+            continue
         if leg.network is None:
             if play.noise is None:
                 raise ValueError(f"{_name(leg)} adds fresh noise: pass noise=normal_noise(seeds, shape)")
@@ -334,6 +345,16 @@ def _check_z(leg: Leg, at: float, play: _Player) -> None:
         )
     if leg.told != leg.source and not 0 < leg.told < math.inf:
         raise ValueError(f"{_name(leg)}: got told {leg.told:g}, expected its source or a level between 0 and inf")
+
+
+def _check_mix(leg: Leg, mix: Mix, kept: dict[str, float]) -> None:
+    """A leg that mixes states, of which `kept` are known, with their levels."""
+    try:
+        mix.check({HERE: leg.source, **kept}, leg.target)
+    except ValueError as error:
+        raise ValueError(f"{_name(leg)} {error}") from None
+    if mix.name is not None:
+        kept[mix.name] = leg.target
 
 
 def _name(leg: Leg) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.guidance import Guidance, guide, scale_at
+from ivmix.solvers.algebra.mixing import HERE, Mix, Share
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
 from ivmix.solvers.steps.solver import Solver
@@ -40,6 +41,8 @@ class Leg:
 
     A leg of noise from 0 with `keep`, a linear filter of `b c f h w`, begins a run again: in z, what `keep` passes of
     x0 with the noise the first run began with, and what it stops of fresh noise (see `freeinit`).
+
+    A leg with `mix` adds no noise: it goes to a sum of states that the run has kept (see `keeping` and `mixing`).
     """
 
     network: str | None
@@ -52,6 +55,7 @@ class Leg:
     step: int
     view: View | None = None
     keep: Callable[[Tensor], Tensor] | None = None
+    mix: Mix | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, Solver):
@@ -61,11 +65,15 @@ class Leg:
                 f"keep: got {self.keep!r} for a leg of {self.network!r} from {self.source:g}; it is for a leg of noise "
                 "from 0"
             )
+        if self.mix is not None and (self.network is not None or self.keep is not None):
+            raise ValueError(f"mix: got {self.mix!r} beside a network or keep; expected a leg that does nothing else")
 
     def __str__(self) -> str:
         scale = "" if self.guidance is None else f" {self.guidance:+g}"
         told = "" if self.told == self.source else f" (told {self.told:.4g})"
         move = f"{self.source:.4g} -> {self.target:.4g}"
+        if self.mix is not None:
+            return f"{self.step:3d} {self.label:9s} states {move} = {self.mix}"
         return f"{self.step:3d} {self.label:9s} {self.network or 'noise':6s} {move}{told}{scale}"
 
 
@@ -106,6 +114,25 @@ def plain(
 def suited(solver: Solver, levels: list[float]) -> Solver:
     """`solver` as a run on the grid `levels` plays it (`Solver.on`)."""
     return solver.on(levels) if isinstance(solver, Solver) else solver  # a Leg says what else it is
+
+
+def mixing(
+    source: float, target: float, weights: Mapping[str, Share], step: int, name: str | None = None, label: str = "mix"
+) -> Leg:
+    """The leg from `source` to the sum of weight·state at `target` (`Mix`), in the outer step `step`; no evaluation.
+
+    States are those that legs before it have kept, and `HERE`; what it goes to is kept under `name`, None: it is not.
+    `integrate` refuses a sum that is no state at `target`.
+
+    >>> print(mixing(8.0, 8.0, {"image": 0.25, HERE: 0.75}, step=3))
+      3 mix       states 8 -> 8 = 0.25·image + 0.75·here
+    """
+    return Leg(None, label, source, source, target, None, Euler(), step, mix=Mix(weights, name))
+
+
+def keeping(at: float, name: str, step: int) -> Leg:
+    """The leg that keeps the state at the level `at` under `name`, and leaves it as it is."""
+    return mixing(at, at, {HERE: 1.0}, step, name, "keep")
 
 
 def planned_nfe(legs: Iterable[Leg], fields: Field | Mapping[str, Field] | None = None) -> dict[str, int]:
