@@ -43,12 +43,14 @@ from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
 from ivmix.solvers.methods.switch import forgetting, switch, switched
 from ivmix.solvers.methods.tcfg import TCFG
+from ivmix.solvers.methods.videoguide import videoguide
 from ivmix.solvers.methods.w2sd import w2sd
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
 from ivmix.solvers.plans.integrate import Evaluation, NotFiniteError, Record, Run, integrate
 from ivmix.solvers.plans.legs import Leg, View, keeping, mixing, plain, planned_nfe
+from ivmix.solvers.plans.nested import Nested
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.schedules.schedule import Schedule
 from ivmix.solvers.steps.adaptive import BogackiShampine32, DormandPrince54, DPMSolverPP32
@@ -120,6 +122,7 @@ __all__ = [
     "Midpoint",
     "Mix",
     "Model",
+    "Nested",
     "Network",
     "Noise",
     "NotFiniteError",
@@ -175,6 +178,7 @@ __all__ = [
     "switch",
     "switched",
     "tail",
+    "videoguide",
     "w2sd",
     "zsampling",
 ]

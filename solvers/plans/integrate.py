@@ -229,6 +229,11 @@ class _Player:
                 x0, left = denoise.recall(y, heard, momentum)
                 if not told:  # of a leg's evaluations the first is on the trajectory
                     self.momenta[lane] = left
+            elif hasattr(denoise, "run"):  # as a Nested
+                run = denoise.run(y, heard)
+                x0, cost = run.x, run.forwards
+                for name, number in run.nfe.items():
+                    self.nfe[name] = self.nfe.get(name, 0) + number - 1
             else:
                 cost = denoise.cost(heard) if hasattr(denoise, "cost") else {str(leg.network): 1}  # as a Rescaled
                 x0 = denoise(y, heard)

@@ -139,20 +139,24 @@ def planned_nfe(legs: Iterable[Leg], fields: Field | Mapping[str, Field] | None 
     """Guided evaluations per network that solvers will make (`Solver.cost`).
 
     They are counted under the names that legs have, or, with `integrate`'s `fields`, of the networks that each leg's
-    field asks at the level it begins at: both of a composite's, one of a field that switches. Multistep solvers with a
-    `start` make more at first, and adaptive ones are counted as one attempt an interval.
+    field asks at the level it begins at: both of a composite's, one of a field that switches, all of a `Nested` plan's.
+    Multistep solvers with a `start` make more at first, and adaptive ones are counted as one attempt an interval.
     """
     counts: dict[str, int] = {}
     for leg in legs:
         if leg.network is None:
             continue
-        for name in (leg.network,) if fields is None else _asked(fields, leg):
-            counts[name] = counts.get(name, 0) + leg.solver.cost(leg.source, leg.target)
+        asked = {leg.network: 1} if fields is None else _asked(fields, leg)
+        for name, number in asked.items():
+            counts[name] = counts.get(name, 0) + number * leg.solver.cost(leg.source, leg.target)
     return counts
 
 
-def _asked(fields: Field | Mapping[str, Field], leg: Leg) -> Iterable[str]:
-    """The names of the networks that a leg's field asks where it begins."""
+def _asked(fields: Field | Mapping[str, Field], leg: Leg) -> Mapping[str, int]:
+    """How often an evaluation of a leg's field asks each network, where the leg begins."""
     field = fields[str(leg.network)] if isinstance(fields, Mapping) else fields
     field = guide(field.denoise if isinstance(field, Composite) else field, leg.guidance)
-    return field.cost(leg.told) if hasattr(field, "cost") else (str(leg.network),)
+    if hasattr(field, "planned"):  # as a Nested
+        found: Mapping[str, int] = field.planned(leg.told)
+        return found
+    return dict.fromkeys(field.cost(leg.told) if hasattr(field, "cost") else (str(leg.network),), 1)

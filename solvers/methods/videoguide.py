@@ -1,0 +1,119 @@
+"""VideoGuide (arXiv 2410.04364): early in a run, x0 is drawn towards what a teacher makes of it.
+
+    x0 = S + beta·(T - S),     T = some steps of the teacher's from S + sigma·eta, down to its x0
+    x' = x0 + sigma'·eps_S
+
+S and eps_S are what the student predicts at x, eta is fresh noise. So the push beta·(T - S) is as long in a short step
+as in a long one: this is CFG++ (`cfgpp`) at the scale beta, with the teacher in the place of the condition. As a grid
+is refined, beta and the number of guided steps staying what they are, these are all taken at the first level, where
+the teacher's steps become one evaluation, and the run converges at first order to
+
+    the student's flow from x_I,     x_(i+1) = x_i + beta·(D_T(y_i) - D_S(x_i)),   y_i = D_S(x_i) + sigma_0·eta_i
+
+With S's own noise, eta = eps_S, y_i is x_i: then a teacher that is the student changes nothing in the limit.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ivmix.solvers.algebra.guidance import Guidance, scale_at
+from ivmix.solvers.algebra.mixing import HERE
+from ivmix.solvers.checks import check_number, whole
+from ivmix.solvers.plans.legs import Leg, keeping, mixing, plain, progress
+from ivmix.solvers.schedules.grids import check_grid
+from ivmix.solvers.steps.onestep import Euler
+from ivmix.solvers.steps.solver import Solver
+
+
+def videoguide(
+    sigmas: Tensor,
+    guidance: Guidance = 7.5,
+    teacher_guidance: Guidance = 7.5,
+    weight: float = 0.2,
+    guided: int = 5,
+    teacher_steps: int = 10,
+    stride: int = 2,
+    solver: Solver | None = None,
+    *,
+    keep: Callable[[Tensor], Tensor] | None = None,
+    fresh: bool = True,
+    student: str = "video",
+    teacher: str = "video",
+) -> list[Leg]:
+    """The plan on the decreasing grid `sigmas` (n + 1,): n evaluations of the student, guided·teacher_steps of the
+    teacher, fewer where the grid ends before.
+
+    In the first `guided` steps beta is `weight`. The teacher, by itself another network or the student again, takes
+    `teacher_steps` steps of Euler's over every `stride`-th level of the grid, and x0 at the last: the authors' 10 of 25
+    where the run has 50. `solver` (Euler by default) plays the steps that are not guided.
+
+    With `keep`, a linear filter such as `LowPass()`, of the guided state what it stops is that of x0 under fresh noise:
+    keep(x') + (1 - keep)(x0 + sigma'·xi). With `fresh` False the teacher begins at x itself, and no noise is needed.
+
+    >>> import torch
+    >>> for leg in videoguide(torch.tensor([8.0, 4.0, 2.0, 0.0]), guided=1, teacher_steps=2, teacher="other"):
+    ...     print(leg)
+      0 keep      states 8 -> 8 = here as x
+      0 student   video  8 -> 0 +7.5
+      0 keep      states 0 -> 0 = here as x0
+      0 noise     noise  0 -> 8
+      0 teacher   other  8 -> 2 +7.5
+      0 teacher   other  2 -> 0 +7.5
+      0 mix       states 0 -> 4 = 0.5·x + 0.3·x0 + 0.2·here
+      1 step      video  4 -> 2 +7.5
+      2 step      video  2 -> 0 +7.5
+    """
+    check_number("weight", weight, "a finite number")
+    whole("teacher_steps", teacher_steps, 1)
+    whole("stride", stride, 1)
+    steps = plain(check_grid(sigmas), guidance, solver, student)
+    n = len(steps)
+    whole("guided", guided, 0, n)
+    plan: list[Leg] = []
+    for step in steps[:guided]:
+        i, at, to = step.step, step.source, step.target
+        levels = [leg.source for leg in steps[i::stride]][:teacher_steps]
+        scale = scale_at(teacher_guidance, progress(i, n), "teacher_guidance")
+        lessons = plain(sigmas.new_tensor([*levels, 0.0]), scale, network=teacher)
+        plan += [
+            keeping(at, "x", i),
+            replace(step, label="student", target=0.0, solver=Euler()),
+            keeping(0.0, "x0", i),
+            _noise(at, i) if fresh else mixing(0.0, at, {"x": 1.0}, i, label="back"),
+            *(replace(leg, label="teacher", step=i) for leg in lessons),
+            *_guided(at, to, weight, i, keep),
+        ]
+    return plan + steps[guided:]
+
+
+def _guided(at: float, to: float, beta: float, i: int, keep: Callable[[Tensor], Tensor] | None) -> list[Leg]:
+    """From the teacher's x0, where the run is, to x'."""
+    share, kept = (to, 0.0) if math.isinf(at) else (to / at, to / at)  # of x, and what it has of x0
+    weights = {"x": share, "x0": 1 - kept - beta, HERE: beta}
+    end = mixing(0.0, to, {name: weight for name, weight in weights.items() if weight}, i, "guided" if keep else None)
+    if keep is None or to == 0:
+        return [end]
+    return [
+        keeping(0.0, "lesson", i),
+        end,
+        mixing(to, 0.0, {"x0": 1 - beta, "lesson": beta}, i, label="clean"),
+        _noise(to, i, "afresh"),
+        mixing(to, to, {"guided": keep, HERE: Stopped(keep)}, i, label="filter"),
+    ]
+
+
+def _noise(target: float, i: int, label: str = "noise") -> Leg:
+    return Leg(None, label, 0.0, 0.0, target, None, Euler(), i)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What the linear filter `keep` does not pass."""
+
+    keep: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x - self.keep(x)
