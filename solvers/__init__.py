@@ -36,7 +36,9 @@ from ivmix.solvers.methods.bivdiff import bivdiff
 from ivmix.solvers.methods.cfg_zero_star import CFGZeroStar
 from ivmix.solvers.methods.cfgpp import cfgpp
 from ivmix.solvers.methods.composite import Progress, composite
+from ivmix.solvers.methods.evs import evs
 from ivmix.solvers.methods.freeinit import LowPass, freeinit
+from ivmix.solvers.methods.i4vgen import i4vgen
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mambo_g import MAMBOG
 from ivmix.solvers.methods.mixture import late, mixture
@@ -49,7 +51,7 @@ from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
 from ivmix.solvers.plans.integrate import Evaluation, NotFiniteError, Record, Run, integrate
-from ivmix.solvers.plans.legs import Leg, View, keeping, mixing, plain, planned_nfe
+from ivmix.solvers.plans.legs import Leg, View, keeping, mixing, noising, plain, planned_nfe
 from ivmix.solvers.plans.nested import Nested
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.schedules.schedule import Schedule
@@ -155,10 +157,12 @@ __all__ = [
     "churned",
     "composite",
     "enlarged",
+    "evs",
     "few_step",
     "forgetting",
     "framewise",
     "freeinit",
+    "i4vgen",
     "initial_noise",
     "integrate",
     "invert",
@@ -169,6 +173,7 @@ __all__ = [
     "mixing",
     "mixture",
     "noised",
+    "noising",
     "normal_noise",
     "parse_pattern",
     "plain",

@@ -22,7 +22,7 @@ from torch import Tensor
 from ivmix.solvers.algebra.guidance import Guidance, scale_at
 from ivmix.solvers.algebra.mixing import HERE
 from ivmix.solvers.checks import check_number, whole
-from ivmix.solvers.plans.legs import Leg, keeping, mixing, plain, progress
+from ivmix.solvers.plans.legs import Leg, keeping, mixing, noising, plain, progress
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
 from ivmix.solvers.steps.solver import Solver
@@ -82,7 +82,7 @@ def videoguide(
             keeping(at, "x", i),
             replace(step, label="student", target=0.0, solver=Euler()),
             keeping(0.0, "x0", i),
-            _noise(at, i) if fresh else mixing(0.0, at, {"x": 1.0}, i, label="back"),
+            noising(0.0, at, i) if fresh else mixing(0.0, at, {"x": 1.0}, i, label="back"),
             *(replace(leg, label="teacher", step=i) for leg in lessons),
             *_guided(at, to, weight, i, keep),
         ]
@@ -100,13 +100,9 @@ def _guided(at: float, to: float, beta: float, i: int, keep: Callable[[Tensor], 
         keeping(0.0, "lesson", i),
         end,
         mixing(to, 0.0, {"x0": 1 - beta, "lesson": beta}, i, label="clean"),
-        _noise(to, i, "afresh"),
+        noising(0.0, to, i, "afresh"),
         mixing(to, to, {"guided": keep, HERE: Stopped(keep)}, i, label="filter"),
     ]
-
-
-def _noise(target: float, i: int, label: str = "noise") -> Leg:
-    return Leg(None, label, 0.0, 0.0, target, None, Euler(), i)
 
 
 @dataclass(frozen=True)

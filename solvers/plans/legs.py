@@ -116,6 +116,11 @@ def suited(solver: Solver, levels: list[float]) -> Solver:
     return solver.on(levels) if isinstance(solver, Solver) else solver  # a Leg says what else it is
 
 
+def noising(source: float, target: float, step: int, label: str = "noise") -> Leg:
+    """The leg of fresh noise from `source` up to `target`, in the outer step `step`."""
+    return Leg(None, label, source, source, target, None, Euler(), step)
+
+
 def mixing(
     source: float, target: float, weights: Mapping[str, Share], step: int, name: str | None = None, label: str = "mix"
 ) -> Leg:
