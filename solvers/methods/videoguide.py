@@ -22,6 +22,7 @@ from torch import Tensor
 from ivmix.solvers.algebra.guidance import Guidance, scale_at
 from ivmix.solvers.algebra.mixing import HERE
 from ivmix.solvers.checks import check_number, whole
+from ivmix.solvers.methods.ivmixed import check_interval, inside
 from ivmix.solvers.plans.legs import Leg, keeping, mixing, noising, plain, progress
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.onestep import Euler
@@ -33,7 +34,7 @@ def videoguide(
     guidance: Guidance = 7.5,
     teacher_guidance: Guidance = 7.5,
     weight: float = 0.2,
-    guided: int = 5,
+    interval: tuple[float, float] = (0.0, 0.1),
     teacher_steps: int = 10,
     stride: int = 2,
     solver: Solver | None = None,
@@ -43,18 +44,19 @@ def videoguide(
     student: str = "video",
     teacher: str = "video",
 ) -> list[Leg]:
-    """The plan on the decreasing grid `sigmas` (n + 1,): n evaluations of the student, guided·teacher_steps of the
-    teacher, fewer where the grid ends before.
+    """The plan on the decreasing grid `sigmas` (n + 1,): n evaluations of the student and `teacher_steps` of the
+    teacher in each guided step, fewer where the grid ends before.
 
-    In the first `guided` steps beta is `weight`. The teacher, by itself another network or the student again, takes
-    `teacher_steps` steps of Euler's over every `stride`-th level of the grid, and x0 at the last: the authors' 10 of 25
-    where the run has 50. `solver` (Euler by default) plays the steps that are not guided.
+    Steps of progress u in `interval` [a, b) are guided by beta = `weight`: the first 5 of 50, as the authors', by
+    itself. The teacher, another network or the student again, takes `teacher_steps` steps of Euler's over every
+    `stride`-th level of the grid, and x0 at the last: the authors' 10 of 25 where the run has 50. `solver` (Euler by
+    default) plays the steps that are not guided.
 
     With `keep`, a linear filter such as `LowPass()`, of the guided state what it stops is that of x0 under fresh noise:
     keep(x') + (1 - keep)(x0 + sigma'·xi). With `fresh` False the teacher begins at x itself, and no noise is needed.
 
     >>> import torch
-    >>> for leg in videoguide(torch.tensor([8.0, 4.0, 2.0, 0.0]), guided=1, teacher_steps=2, teacher="other"):
+    >>> for leg in videoguide(torch.tensor([8.0, 4.0, 2.0, 0.0]), teacher_steps=2, teacher="other"):
     ...     print(leg)
       0 keep      states 8 -> 8 = here as x
       0 student   video  8 -> 0 +7.5
@@ -70,13 +72,15 @@ def videoguide(
     whole("teacher_steps", teacher_steps, 1)
     whole("stride", stride, 1)
     steps = plain(check_grid(sigmas), guidance, solver, student)
-    n = len(steps)
-    whole("guided", guided, 0, n)
+    check_interval(interval)
     plan: list[Leg] = []
-    for step in steps[:guided]:
-        i, at, to = step.step, step.source, step.target
+    for step in steps:
+        i, at, to, u = step.step, step.source, step.target, progress(step.step, len(steps))
+        if not inside(u, interval):
+            plan.append(step)
+            continue
         levels = [leg.source for leg in steps[i::stride]][:teacher_steps]
-        scale = scale_at(teacher_guidance, progress(i, n), "teacher_guidance")
+        scale = scale_at(teacher_guidance, u, "teacher_guidance")
         lessons = plain(sigmas.new_tensor([*levels, 0.0]), scale, network=teacher)
         plan += [
             keeping(at, "x", i),
@@ -86,7 +90,7 @@ def videoguide(
             *(replace(leg, label="teacher", step=i) for leg in lessons),
             *_guided(at, to, weight, i, keep),
         ]
-    return plan + steps[guided:]
+    return plan
 
 
 def _guided(at: float, to: float, beta: float, i: int, keep: Callable[[Tensor], Tensor] | None) -> list[Leg]:

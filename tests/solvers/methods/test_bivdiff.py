@@ -111,6 +111,28 @@ def test_from_pure_noise_too(pair, x):
     assert torch.equal(run.x, integrate(pair, plain(sigmas, 2.0), mixed.x).x)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_an_image_model_of_fewer_levels_plays_between_its_own_on_the_same_z(weight, pair, x):
+    """From unit noise, which is what it knows of levels above its own, and back to it."""
+    own = torch.cat([SIGMAS[1:5], SIGMAS[-1:]])
+    legs = bivdiff(SIGMAS, 2.0, 1.5, weight, reach={"image": (own[3].item(), own[0].item())})
+    assert {leg.told for leg in legs if leg.network == "image" and leg.source > 0} == set(own[:-1].tolist())
+    run = integrate(pair, legs, SCHEDULE.start(x, legs[0].source), schedule=SCHEDULE, trace=True)
+    assert run.nfe == planned_nfe(legs)
+    frames = integrate(pair["image"], plain(own, 1.5), SCHEDULE.start(x, own[0])).x
+    torch.testing.assert_close(run.trace[3].x, frames, rtol=0, atol=1e-12)
+    if weight == 0.3:
+        inverted = integrate(pair["image"], plain(own.flip(0), 0.0), frames).x
+        (kept,) = (record.x for record in run.trace if record.leg.mix and record.leg.mix.name == "image")
+        z, expected = SCHEDULE.alpha_at(SIGMAS[0]) * kept, SCHEDULE.alpha_at(own[0]) * inverted
+        torch.testing.assert_close(z, expected, rtol=0, atol=1e-12)
+
+
+def test_an_image_model_of_no_level_of_the_grid_is_refused():
+    with pytest.raises(ValueError, match=r"reach: got 0.5 to 0.6 of the image model"):
+        bivdiff(SIGMAS, reach={"image": (0.5, 0.6)})
+
+
 @pytest.mark.parametrize("weight", [-0.1, 1.5, math.nan, "0.3"])
 def test_shares_that_are_none_are_refused(weight):
     with pytest.raises(ValueError, match="image_weight"):

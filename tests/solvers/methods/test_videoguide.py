@@ -25,9 +25,14 @@ SIGMAS = SCHEDULE.grid(8)
 HIGH, LOW = 8.0, 0.2
 
 
-def noise(x, seed=0):
+def noise(x):
     """The same draws every time."""
-    return normal_noise([seed + k for k in range(len(x))], tuple(x.shape[1:]))
+    return normal_noise(range(len(x)), tuple(x.shape[1:]))
+
+
+def first(k, n=8):
+    """The interval of the first k of n steps."""
+    return (0.0, k / (n - 1)) if k < n else (0.0, 1.0)
 
 
 def test_the_papers_loop_in_its_own_symbols(pair, x):
@@ -54,7 +59,7 @@ def test_the_papers_loop_in_its_own_symbols(pair, x):
                 y = join(lesson, e_teacher, j + 2) if j < i + 4 else y
             x0 = x0 + 0.2 * (lesson - x0)
         z = join(x0, e, i + 1)
-    legs = videoguide(SIGMAS, 2.0, 1.5, 0.2, 3, 3, teacher="image")
+    legs = videoguide(SIGMAS, 2.0, 1.5, 0.2, first(3), 3, teacher="image")
     run = integrate(pair, legs, SCHEDULE.start(x, SIGMAS[0]), noise=noise(x))
     torch.testing.assert_close(run.x, z, rtol=0, atol=1e-12)
     assert run.nfe == planned_nfe(legs) == {"video": 8, "image": 9}
@@ -63,10 +68,11 @@ def test_the_papers_loop_in_its_own_symbols(pair, x):
 @pytest.mark.parametrize(
     ("options", "nfe"),
     [
-        ({}, {"video": 8 + 4 + 4 + 3 + 3 + 2}),  # two of the run's steps long, to the end of the grid
-        ({"teacher_steps": 3, "guided": 2}, {"video": 8 + 6}),
-        ({"guided": 0}, {"video": 8}),
-        ({"teacher": "image", "stride": 1, "guided": 8}, {"video": 8, "image": 36}),
+        ({"interval": first(5)}, {"video": 8 + 4 + 4 + 3 + 3 + 2}),  # two of the run's long, to the end of the grid
+        ({"teacher_steps": 3, "interval": first(2)}, {"video": 8 + 6}),
+        ({"interval": (0.1, 0.12)}, {"video": 8}),
+        ({"interval": (0.7, 0.8), "stride": 1}, {"video": 8 + 3}),
+        ({"teacher": "image", "stride": 1, "interval": first(8)}, {"video": 8, "image": 36}),
     ],
 )
 def test_every_step_of_the_teachers_is_counted_where_the_grid_has_it(options, nfe, pair, x):
@@ -82,13 +88,13 @@ def test_without_fresh_noise_it_is_cfgpp_whose_condition_is_the_teacher(sigmas, 
 
     field = Guided(pair["video"].at(2.0), as_affine(Nested(pair, lessons), "teacher"))
     expected = integrate(field, cfgpp(sigmas, 0.2)[:4], x).x
-    legs = [leg for leg in videoguide(sigmas, 2.0, 1.5, 0.2, 4, 3, fresh=False, teacher="image") if leg.step < 4]
+    legs = [leg for leg in videoguide(sigmas, 2.0, 1.5, 0.2, first(4), 3, fresh=False, teacher="image") if leg.step < 4]
     torch.testing.assert_close(integrate(pair, legs, x).x, expected, rtol=0, atol=1e-12)
 
 
 def end(pair, n, x, source=None, **options):
     sigmas = Schedule.ve(LOW, HIGH).grid(n + 1, "uniform-lam")[:-1]
-    return integrate(pair, videoguide(sigmas, 2.0, 1.5, 0.2, 3, 4, **options), HIGH * x, noise=source).x
+    return integrate(pair, videoguide(sigmas, 2.0, 1.5, 0.2, first(3, n), 4, **options), HIGH * x, noise=source).x
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -114,11 +120,17 @@ def test_a_teacher_that_is_the_student_changes_nothing_in_the_limit_but_by_its_n
 
     def error(n, fresh):
         sigmas = Schedule.ve(LOW, HIGH).grid(n + 1, "uniform-lam")[:-1]
-        legs = videoguide(sigmas, None, None, 0.2, 3, 4, fresh=fresh)
+        legs = videoguide(sigmas, None, None, 0.2, first(3, n), 4, fresh=fresh)
         return (integrate(same, legs, HIGH * x, noise=noise(x)).x - alone).norm()
 
     assert slopes(lambda n: error(n, False), [160, 320]) == pytest.approx([1.0], abs=0.1)
     assert error(640, True) > 0.6 * error(160, True)  # a quarter, if it vanished
+
+
+def test_by_itself_it_guides_the_first_5_of_50_steps_as_the_authors_do():
+    legs = videoguide(SCHEDULE.grid(50))
+    assert {leg.step for leg in legs if leg.label == "student"} == set(range(5))
+    assert planned_nfe(legs) == {"video": 100}
 
 
 def test_at_weight_0_it_is_the_student_alone(pair, x):
@@ -128,7 +140,7 @@ def test_at_weight_0_it_is_the_student_alone(pair, x):
 
 def test_a_filter_keeps_what_it_passes_and_puts_x0_under_fresh_noise_for_the_rest(pair, x):
     def after_one(keep=None):
-        legs = [leg for leg in videoguide(SIGMAS, 2.0, 1.5, 0.2, 1, 2, keep=keep) if leg.step == 0]
+        legs = [leg for leg in videoguide(SIGMAS, 2.0, 1.5, 0.2, first(1), 2, keep=keep) if leg.step == 0]
         return integrate(pair, legs, 14 * x, noise=noise(x), trace=True)
 
     plainly, all_passed, none = after_one(), after_one(lambda y: y), after_one(torch.zeros_like)
@@ -142,7 +154,7 @@ def test_a_filter_keeps_what_it_passes_and_puts_x0_under_fresh_noise_for_the_res
 
 
 def test_a_last_step_that_is_guided_ends_at_x0(pair, x):
-    legs = videoguide(SIGMAS, 2.0, 1.5, 0.2, 8, 2, keep=LowPass())
+    legs = videoguide(SIGMAS, 2.0, 1.5, 0.2, first(8), 2, keep=LowPass())
     run = integrate(pair, legs, 14 * x, noise=noise(x), trace=True)
     x0, lesson = ([r.x for r in run.trace if r.leg.label == label][-1] for label in ("student", "teacher"))
     torch.testing.assert_close(run.x, 0.8 * x0 + 0.2 * lesson, rtol=0, atol=1e-12)
@@ -152,7 +164,7 @@ def test_a_last_step_that_is_guided_ends_at_x0(pair, x):
     ("options", "message"),
     [
         ({"weight": math.nan}, "weight: got nan"),
-        ({"guided": 9}, "guided: got 9, expected a whole number from 0 to 8"),
+        ({"interval": (0.5, 0.2)}, "interval: got"),
         ({"teacher_steps": 0}, "teacher_steps: got 0"),
         ({"stride": 0}, "stride: got 0"),
         ({"teacher_guidance": "7"}, "teacher_guidance: got '7'"),
