@@ -10,11 +10,13 @@ from ivmix.samplers.baselines import CFGPP, FreeInit, ZSampling
 from ivmix.samplers.contrast import W2SD, Autoguidance
 from ivmix.samplers.mixed import Composite, Mixture, Switch, Zigzag
 from ivmix.samplers.official import Official
+from ivmix.samplers.stages import BIVDiff, VideoGuide
 
 SAMPLERS: dict[str, type[Sampling]] = {
     s.name: s
     for s in (
         VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, ZSampling, W2SD, Autoguidance, Switch, CFGPP,
+        VideoGuide, BIVDiff,
         Official,
     )
 }  # fmt: skip

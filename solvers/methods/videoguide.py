@@ -59,7 +59,7 @@ def videoguide(
     >>> for leg in videoguide(torch.tensor([8.0, 4.0, 2.0, 0.0]), teacher_steps=2, teacher="other"):
     ...     print(leg)
       0 keep      states 8 -> 8 = here as x
-      0 student   video  8 -> 0 +7.5
+      0 step      video  8 -> 0 +7.5
       0 keep      states 0 -> 0 = here as x0
       0 noise     noise  0 -> 8
       0 teacher   other  8 -> 2 +7.5
@@ -84,7 +84,7 @@ def videoguide(
         lessons = plain(sigmas.new_tensor([*levels, 0.0]), scale, network=teacher)
         plan += [
             keeping(at, "x", i),
-            replace(step, label="student", target=0.0, solver=Euler()),
+            replace(step, target=0.0, solver=Euler()),
             keeping(0.0, "x0", i),
             noising(0.0, at, i) if fresh else mixing(0.0, at, {"x": 1.0}, i, label="back"),
             *(replace(leg, label="teacher", step=i) for leg in lessons),

@@ -129,7 +129,7 @@ def test_a_teacher_that_is_the_student_changes_nothing_in_the_limit_but_by_its_n
 
 def test_by_itself_it_guides_the_first_5_of_50_steps_as_the_authors_do():
     legs = videoguide(SCHEDULE.grid(50))
-    assert {leg.step for leg in legs if leg.label == "student"} == set(range(5))
+    assert {leg.step for leg in legs if leg.label == "teacher"} == set(range(5))
     assert planned_nfe(legs) == {"video": 100}
 
 
@@ -156,7 +156,7 @@ def test_a_filter_keeps_what_it_passes_and_puts_x0_under_fresh_noise_for_the_res
 def test_a_last_step_that_is_guided_ends_at_x0(pair, x):
     legs = videoguide(SIGMAS, 2.0, 1.5, 0.2, first(8), 2, keep=LowPass())
     run = integrate(pair, legs, 14 * x, noise=noise(x), trace=True)
-    x0, lesson = ([r.x for r in run.trace if r.leg.label == label][-1] for label in ("student", "teacher"))
+    x0, lesson = ([r.x for r in run.trace if r.leg.label == label][-1] for label in ("step", "teacher"))
     torch.testing.assert_close(run.x, 0.8 * x0 + 0.2 * lesson, rtol=0, atol=1e-12)
 
 
