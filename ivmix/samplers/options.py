@@ -108,11 +108,11 @@ OPTIONS = {
         "runs of freeinit, each from the low frequencies of the last one's clip", "K", "whole", least=1, most=100
     ),
     "spatial_cutoff": Option(
-        "what is low along rows and columns (freeinit, videoguide); 1 is Nyquist's frequency", "D", "number", above=0,
+        "freeinit: what is low along rows and columns; 1 is Nyquist's frequency", "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
     "temporal_cutoff": Option(
-        "what is low along frames (freeinit, videoguide); 1 is Nyquist's frequency", "D", "number", above=0,
+        "freeinit: what is low along frames; 1 is Nyquist's frequency", "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
     "inversion_guidance": Option(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ivmix.samplers.alone import VideoAlone
 from ivmix.samplers.base import Plan, Role
-from ivmix.solvers import GuidanceRamp, Guided, LowPass, bivdiff, videoguide
+from ivmix.solvers import GuidanceRamp, Guided, bivdiff, videoguide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,21 +15,18 @@ class VideoGuide(VideoAlone):
     """The video model as its own teacher (VideoGuide, arXiv 2410.04364).
 
     In the part `interval` of the run, x0 is drawn by `teacher_weight` towards what `teacher_steps` steps of twice the
-    length make of it, noised again; what a low-pass of these cut-offs stops is then noised afresh. steps evaluations,
-    and up to teacher_steps more in each guided step.
+    length make of it, noised again; steps evaluations, and up to teacher_steps more in each guided step.
     """
 
     name: ClassVar[str] = "videoguide"
     interval: tuple[float, float] = (0.0, 0.1)
     teacher_weight: float = 0.2
     teacher_steps: int = 10
-    spatial_cutoff: float = 0.25
-    temporal_cutoff: float = 0.25
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
         legs = videoguide(
             sigmas, self.guidance, self.guidance, self.teacher_weight, self.interval, self.teacher_steps,
-            solver=self.rule, keep=LowPass(self.spatial_cutoff, self.temporal_cutoff),
+            solver=self.rule,
         )  # fmt: skip
         return {"video": video}, legs
 

@@ -14,8 +14,7 @@ With S's own noise, eta = eps_S, y_i is x_i: then a teacher that is the student 
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -39,7 +38,6 @@ def videoguide(
     stride: int = 2,
     solver: Solver | None = None,
     *,
-    keep: Callable[[Tensor], Tensor] | None = None,
     fresh: bool = True,
     student: str = "video",
     teacher: str = "video",
@@ -50,10 +48,7 @@ def videoguide(
     Steps of progress u in `interval` [a, b) are guided by beta = `weight`: the first 5 of 50, as the authors', by
     itself. The teacher, another network or the student again, takes `teacher_steps` steps of Euler's over every
     `stride`-th level of the grid, and x0 at the last: the authors' 10 of 25 where the run has 50. `solver` (Euler by
-    default) plays the steps that are not guided.
-
-    With `keep`, a linear filter such as `LowPass()`, of the guided state what it stops is that of x0 under fresh noise:
-    keep(x') + (1 - keep)(x0 + sigma'·xi). With `fresh` False the teacher begins at x itself, and no noise is needed.
+    default) plays the steps that are not guided. With `fresh` False the teacher begins at x itself, and no noise is needed.
 
     >>> import torch
     >>> for leg in videoguide(torch.tensor([8.0, 4.0, 2.0, 0.0]), teacher_steps=2, teacher="other"):
@@ -71,7 +66,8 @@ def videoguide(
     check_number("weight", weight, "a finite number")
     whole("teacher_steps", teacher_steps, 1)
     whole("stride", stride, 1)
-    steps = plain(check_grid(sigmas), guidance, solver, student)
+    grid = check_grid(sigmas)
+    steps = plain(grid, guidance, solver, student)
     check_interval(interval)
     plan: list[Leg] = []
     for step in steps:
@@ -81,39 +77,20 @@ def videoguide(
             continue
         levels = [leg.source for leg in steps[i::stride]][:teacher_steps]
         scale = scale_at(teacher_guidance, u, "teacher_guidance")
-        lessons = plain(sigmas.new_tensor([*levels, 0.0]), scale, network=teacher)
+        lessons = plain(grid.new_tensor([*levels, 0.0]), scale, network=teacher)
         plan += [
             keeping(at, "x", i),
             replace(step, target=0.0, solver=Euler()),
             keeping(0.0, "x0", i),
             noising(0.0, at, i) if fresh else mixing(0.0, at, {"x": 1.0}, i, label="back"),
             *(replace(leg, label="teacher", step=i) for leg in lessons),
-            *_guided(at, to, weight, i, keep),
+            mixing(0.0, to, _weights(at, to, weight), i),
         ]
     return plan
 
 
-def _guided(at: float, to: float, beta: float, i: int, keep: Callable[[Tensor], Tensor] | None) -> list[Leg]:
-    """From the teacher's x0, where the run is, to x'."""
-    share, kept = (to, 0.0) if math.isinf(at) else (to / at, to / at)  # of x, and what it has of x0
-    weights = {"x": share, "x0": 1 - kept - beta, HERE: beta}
-    end = mixing(0.0, to, {name: weight for name, weight in weights.items() if weight}, i, "guided" if keep else None)
-    if keep is None or to == 0:
-        return [end]
-    return [
-        keeping(0.0, "lesson", i),
-        end,
-        mixing(to, 0.0, {"x0": 1 - beta, "lesson": beta}, i, label="clean"),
-        noising(0.0, to, i, "afresh"),
-        mixing(to, to, {"guided": keep, HERE: Stopped(keep)}, i, label="filter"),
-    ]
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """What the linear filter `keep` does not pass."""
-
-    keep: Callable[[Tensor], Tensor]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x - self.keep(x)
+def _weights(at: float, to: float, beta: float) -> dict[str, float]:
+    """What x' at the level `to` is of x, x0 and the teacher's x0, where the run is."""
+    share, of_x0 = (to, 0.0) if math.isinf(at) else (to / at, to / at)  # of x, and what that has of x0
+    weights = {"x": share, "x0": 1 - of_x0 - beta, HERE: beta}
+    return {name: weight for name, weight in weights.items() if weight}

@@ -7,7 +7,6 @@ import torch
 
 from ivmix.solvers import (
     Guided,
-    LowPass,
     Nested,
     Schedule,
     as_affine,
@@ -138,23 +137,8 @@ def test_at_weight_0_it_is_the_student_alone(pair, x):
     torch.testing.assert_close(run.x, integrate(pair, plain(SIGMAS, 2.0), 8 * x).x, rtol=0, atol=1e-12)
 
 
-def test_a_filter_keeps_what_it_passes_and_puts_x0_under_fresh_noise_for_the_rest(pair, x):
-    def after_one(keep=None):
-        legs = [leg for leg in videoguide(SIGMAS, 2.0, 1.5, 0.2, first(1), 2, keep=keep) if leg.step == 0]
-        return integrate(pair, legs, 14 * x, noise=noise(x), trace=True)
-
-    plainly, all_passed, none = after_one(), after_one(lambda y: y), after_one(torch.zeros_like)
-    torch.testing.assert_close(all_passed.x, plainly.x, rtol=0, atol=1e-12)
-    (clean,) = (record.x for record in none.trace if record.leg.label == "clean")
-    draws = noise(x)
-    draws(None, None)
-    torch.testing.assert_close(none.x, clean + SIGMAS[1] * draws(None, None).to(x), rtol=0, atol=1e-12)
-    low = LowPass()
-    torch.testing.assert_close(after_one(low).x, low(plainly.x) + none.x - low(none.x), rtol=0, atol=1e-11)
-
-
 def test_a_last_step_that_is_guided_ends_at_x0(pair, x):
-    legs = videoguide(SIGMAS, 2.0, 1.5, 0.2, first(8), 2, keep=LowPass())
+    legs = videoguide(SIGMAS, 2.0, 1.5, 0.2, first(8), 2)
     run = integrate(pair, legs, 14 * x, noise=noise(x), trace=True)
     x0, lesson = ([r.x for r in run.trace if r.leg.label == label][-1] for label in ("step", "teacher"))
     torch.testing.assert_close(run.x, 0.8 * x0 + 0.2 * lesson, rtol=0, atol=1e-12)
