@@ -47,8 +47,8 @@ def videoguide(
 
     Steps of progress u in `interval` [a, b) are guided by beta = `weight`: the first 5 of 50, as the authors', by
     itself. The teacher, another network or the student again, takes `teacher_steps` steps of Euler's over every
-    `stride`-th level of the grid, and x0 at the last: the authors' 10 of 25 where the run has 50. `solver` (Euler by
-    default) plays the steps that are not guided. With `fresh` False the teacher begins at x itself, and no noise is needed.
+    `stride`-th level of the grid, and x0 at the last: the authors' 10 of 25 where the run has 50. With `fresh` False it
+    begins at x itself, and no noise is needed. `solver` (Euler by default) plays the steps that are not guided.
 
     >>> import torch
     >>> for leg in videoguide(torch.tensor([8.0, 4.0, 2.0, 0.0]), teacher_steps=2, teacher="other"):
