@@ -16,6 +16,7 @@ from ivmix.solvers.algebra.denoiser import Denoiser, Noise, cast, level, like
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.filters import Linear
 from ivmix.solvers.algebra.guidance import guide
+from ivmix.solvers.algebra.mixing import HERE, Mix
 from ivmix.solvers.algebra.noise import RecordedNoise, draw
 from ivmix.solvers.checks import check_legs
 from ivmix.solvers.plans.editing import noised
@@ -158,6 +159,7 @@ class _Player:
         self.memory: dict[tuple[str, str | None], Any] = {}
         self.momenta: dict[tuple[str, str | None], Tensor | None] = {}  # of adaptive guidance
         self.denoisers: dict[tuple[str, float | None], Denoiser] = {}
+        self.kept: dict[str, Tensor] = {}  # states that legs are to mix
         self.first: dict[tuple[str, ...], Tensor] = {}  # sums of a first evaluation's state and x0, by its networks
         self.start: tuple[Tensor, float]
 
@@ -167,7 +169,7 @@ class _Player:
         if leg.source != at:
             x = self._reread(x, at, leg.source)
         if leg.network is None:
-            return self._renoise(leg, x), (), {}
+            return (self._renoise(leg, x) if leg.mix is None else self._mixed(leg.mix, x)), (), {}
         told: list[float] = []
         forwards: dict[str, int] = {}
         denoise = self._counted(leg, told, forwards)
@@ -228,6 +230,11 @@ class _Player:
                 x0, left = denoise.recall(y, heard, momentum)
                 if not told:  # of a leg's evaluations the first is on the trajectory
                     self.momenta[lane] = left
+            elif hasattr(denoise, "run"):  # as a Nested
+                run = denoise.run(y, heard)
+                x0, cost = run.x, run.forwards
+                for name, number in run.nfe.items():
+                    self.nfe[name] = self.nfe.get(name, 0) + number - 1
             else:
                 cost = denoise.cost(heard) if hasattr(denoise, "cost") else {str(leg.network): 1}  # as a Rescaled
                 x0 = denoise(y, heard)
@@ -257,6 +264,12 @@ class _Player:
         if leg.keep is not None:
             return self._mixed_with_fresh(leg, leg.keep, x, xi)
         return xi if math.isinf(leg.target) else x.add(xi, alpha=math.sqrt(leg.target**2 - leg.source**2))
+
+    def _mixed(self, mix: Mix, x: Tensor) -> Tensor:
+        y = mix(x, self.kept)
+        if mix.name is not None:
+            self.kept[mix.name] = y
+        return y
 
     def _mixed_with_fresh(self, leg: Leg, keep: Linear, state: Tensor, xi: Tensor) -> Tensor:
         """What `keep` passes of `state`, one at 0 under the run's first noise, and what it stops, or `fill` passes, of
@@ -293,7 +306,7 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
         raise TypeError(f"noise: got a {type(play.noise).__name__}, expected a function, as normal_noise makes it")
     if not x.is_floating_point():
         raise ValueError(f"x: got dtype {x.dtype}, expected floating point")
-    at = legs[0].source
+    at, kept = legs[0].source, dict[str, float]()
     for leg, source in zip(legs, torch.tensor([leg.source for leg in legs], dtype=torch.float64), strict=True):
         if leg.source != at or leg.told != leg.source:
             _check_z(leg, at, play)
@@ -304,6 +317,9 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
                 f"{legs[0].source:g} -> {at:g}"
             )
         at = leg.target
+        if leg.mix is not None:
+            _check_mix(leg, leg.mix, kept)
+            continue
         if leg.network is None:
             if play.noise is None:
                 raise ValueError(f"{_name(leg)} adds fresh noise: pass noise=normal_noise(seeds, shape)")
@@ -337,6 +353,16 @@ def _check_z(leg: Leg, at: float, play: _Player) -> None:
         )
     if leg.told != leg.source and not 0 < leg.told < math.inf:
         raise ValueError(f"{_name(leg)}: got told {leg.told:g}, expected its source or a level between 0 and inf")
+
+
+def _check_mix(leg: Leg, mix: Mix, kept: dict[str, float]) -> None:
+    """A leg that mixes states, of which `kept` are known, with their levels."""
+    try:
+        mix.check({HERE: leg.source, **kept}, leg.target)
+    except ValueError as error:
+        raise ValueError(f"{_name(leg)} {error}") from None
+    if mix.name is not None:
+        kept[mix.name] = leg.target
 
 
 def _name(leg: Leg) -> str:

@@ -116,6 +116,12 @@ DEFAULTS = {
         "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "3", "switch_at": 0.7,
     },
     "cfgpp": {"steps": 20, "x0_guidance": 0.6},
+    "videoguide": {
+        "steps": 20, "guidance": 2.0, "interval": [0.0, 0.1], "teacher_weight": 0.2, "teacher_steps": 10,
+    },
+    "bivdiff": {
+        "steps": 20, "guidance": 2.0, "image_guidance": "3", "image_weight": 0.25, "inversion_guidance": 0.0,
+    },
     "official": {
         "steps": 50, "variant": "animatediff", "guidance": 2.0, "image_guidance": "1", "video_guidance": "1",
     },
