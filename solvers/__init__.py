@@ -25,29 +25,40 @@ from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser, AdaptiveGu
 from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, Recalling, level
 from ivmix.solvers.algebra.field import Composite, Field
+from ivmix.solvers.algebra.filters import Filter, GaussianLowPass, LowPass, PowerComplement
 from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
+from ivmix.solvers.algebra.mixing import HERE, Mix
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.algebra.rescale import Rescaled
 from ivmix.solvers.methods.apg import APG
 from ivmix.solvers.methods.autoguidance import autoguidance
+from ivmix.solvers.methods.bivdiff import bivdiff
 from ivmix.solvers.methods.cfg_zero_star import CFGZeroStar
 from ivmix.solvers.methods.cfgpp import cfgpp
 from ivmix.solvers.methods.composite import Progress, composite
-from ivmix.solvers.methods.freeinit import LowPass, freeinit
+from ivmix.solvers.methods.evs import evs
+from ivmix.solvers.methods.fdg import Coarse, fdg
+from ivmix.solvers.methods.freeinit import freeinit
+from ivmix.solvers.methods.freqprior import freqprior
+from ivmix.solvers.methods.i4vgen import i4vgen
 from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mambo_g import MAMBOG
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
+from ivmix.solvers.methods.renewed import renewed
 from ivmix.solvers.methods.superdiff import SuperDiffAnd, SuperDiffOr, ito_log_density
 from ivmix.solvers.methods.switch import forgetting, switch, switched
 from ivmix.solvers.methods.tcfg import TCFG
+from ivmix.solvers.methods.videoelevator import videoelevator
+from ivmix.solvers.methods.videoguide import videoguide
 from ivmix.solvers.methods.w2sd import w2sd
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
 from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
 from ivmix.solvers.plans.integrate import Evaluation, NotFiniteError, Record, Run, integrate
-from ivmix.solvers.plans.legs import Leg, View, plain, planned_nfe
+from ivmix.solvers.plans.legs import Leg, View, keeping, mixing, noising, plain, planned_nfe
+from ivmix.solvers.plans.nested import Nested
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.schedules.schedule import Schedule
 from ivmix.solvers.steps.adaptive import BogackiShampine32, DormandPrince54, DPMSolverPP32
@@ -81,6 +92,7 @@ __all__ = [
     "ERSDE1",
     "ERSDE2",
     "ERSDE3",
+    "HERE",
     "MAMBOG",
     "RK4",
     "TCFG",
@@ -93,6 +105,7 @@ __all__ = [
     "Atom",
     "BogackiShampine32",
     "CFGZeroStar",
+    "Coarse",
     "Composite",
     "DPMSolverPP1",
     "DPMSolverPP2M",
@@ -106,6 +119,8 @@ __all__ = [
     "Evaluation",
     "ExponentialAB2",
     "Field",
+    "Filter",
+    "GaussianLowPass",
     "Guidable",
     "Guidance",
     "GuidanceRamp",
@@ -116,12 +131,15 @@ __all__ = [
     "Leg",
     "LowPass",
     "Midpoint",
+    "Mix",
     "Model",
+    "Nested",
     "Network",
     "Noise",
     "NotFiniteError",
     "Official",
     "Output",
+    "PowerComplement",
     "Progress",
     "Recalling",
     "Record",
@@ -146,33 +164,44 @@ __all__ = [
     "ancestral",
     "as_affine",
     "autoguidance",
+    "bivdiff",
     "cfgpp",
     "check_grid",
     "churned",
     "composite",
     "enlarged",
+    "evs",
+    "fdg",
     "few_step",
     "forgetting",
     "framewise",
     "freeinit",
+    "freqprior",
+    "i4vgen",
     "initial_noise",
     "integrate",
     "invert",
     "ito_log_density",
     "join_conditions",
+    "keeping",
     "late",
     "level",
+    "mixing",
     "mixture",
     "noised",
+    "noising",
     "normal_noise",
     "parse_pattern",
     "plain",
     "planned_nfe",
+    "renewed",
     "repeat_rows",
     "restart",
     "switch",
     "switched",
     "tail",
+    "videoelevator",
+    "videoguide",
     "w2sd",
     "zsampling",
 ]

@@ -29,7 +29,8 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
     del os.environ[name]
 os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{PORT}", "HF_HOME": HOME, "HF_HUB_DISABLE_XET": "1",
-               "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
+               "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+               "IVMIX_CACHE": os.path.join(HOME, "ivmix")}  # fmt: skip
 
 # Tests compare bits, batches and memory of the CPU: a GPU is not seen, unless those that need one are asked for.
 if not os.environ.get("IVMIX_TEST_GPU"):

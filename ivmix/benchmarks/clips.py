@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from ivmix.benchmarks.layouts import path_of
 from ivmix.benchmarks.plan import Batch
+from ivmix.benchmarks.prompts import Prompt
 from ivmix.evaluation.arms import Arm, slug
 from ivmix.evaluation.jobs import model_settings
 from ivmix.evaluation.parts import is_there, read_metadata, write_part
@@ -67,8 +68,12 @@ class Sampled:
     def path(self, batch: Batch) -> Path:
         return self.folder / "parts" / "clips" / f"{slug(self.label)}-{batch.name}.safetensors"
 
-    def video(self, id: str, sample: int) -> Path:
-        return self.folder / "videos" / slug(self.label) / path_of(self.layout, id, sample)
+    @property
+    def videos(self) -> Path:
+        return self.folder / "videos" / slug(self.label)
+
+    def video(self, prompt: Prompt, sample: int) -> Path:
+        return self.videos / path_of(self.layout, prompt.id, sample, prompt.texts[0])
 
     def is_drawn(self, batch: Batch) -> bool:
         """ValueError where there are clips of other settings."""
@@ -77,8 +82,8 @@ class Sampled:
     def draw(self, batch: Batch) -> None:
         """The videos first: where the part is, they are. Brackets of captions are text, no weights."""
         drawn = self.arm.draw(self.model, batch.captions, batch.seeds, raw_prompts=True)
-        for frames, id in zip(drawn.frames, batch.ids, strict=True):
-            path = self.video(id, batch.sample)
+        for frames, prompt in zip(drawn.frames, batch.prompts, strict=True):
+            path = self.video(prompt, batch.sample)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_video(frames, path, self.model.pair.fps)
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
@@ -87,27 +92,31 @@ class Sampled:
     def forget(self, batch: Batch) -> None:
         """Leaves of a batch what it was drawn with and what it cost, not its clips."""
         cost = self.cost(batch)
-        if cost is not None and FRAMES in self._names(batch):
+        if cost is not None and self.holds(batch):
             self._write(batch, None, cost)
 
     def _write(self, batch: Batch, frames: torch.Tensor | None, cost: Mapping[str, Any]) -> None:
         metadata = {"settings": json.dumps(self.settings(batch)), "cost": json.dumps(cost)}
         write_part(save({} if frames is None else {FRAMES: frames}, metadata), self.path(batch))
 
-    def _names(self, batch: Batch) -> list[str]:
+    def holds(self, batch: Batch) -> bool:
+        """Whether the clips of a batch that is drawn were not forgotten."""
         with safe_open(self.path(batch), "pt") as file:
-            return list(file.keys())
+            return FRAMES in file.keys()  # noqa: SIM118
 
     def cost(self, batch: Batch) -> Mapping[str, Any] | None:
         """{"nfe", "forwards", "seconds"} of a batch that is drawn."""
         found = read_metadata(self.path(batch))
         return None if found is None else found["cost"]
 
-    def frames(self, batch: Batch, shown: Preprocessing | None = None) -> Iterator[Frames]:
-        if FRAMES not in self._names(batch):
+    def check_holds(self, batch: Batch) -> None:
+        """ValueError, with what to do, for a batch that was drawn and forgotten."""
+        if not self.holds(batch):
             raise ValueError(
                 f"{self.path(batch)} holds no clips any more, as --keep features said: measure the files with --videos "
-                f"{self.folder / 'videos' / slug(self.label)}, or draw again into another folder with -o"
+                f"{self.videos} and another -o, or draw again into another folder"
             )
+
+    def frames(self, batch: Batch, shown: Preprocessing | None = None) -> Iterator[Frames]:
         with safe_open(self.path(batch), "pt") as file:
             yield from file.get_tensor(FRAMES).numpy()

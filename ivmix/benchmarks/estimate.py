@@ -1,5 +1,6 @@
 """What a benchmark will take, before anything is computed: what is missing, how long, how much disk."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class Cost:
     @property
     def text(self) -> str:
         paper = ""
+        if not self.clips:
+            return f"{self.label}: as many clips as there are prompts"
         if self.paper is not None:
             paper = f"; at the paper's {self.paper:g} s on an RTX 4090 {self.clips * self.paper / 3600:.1f} h"
         if self.seconds is None:
@@ -155,7 +158,8 @@ def _network(protocol: str, source: str | None) -> State:
 
 def cost(arm: Arm, pair: Mapping[str, Any], clips: int, folder: Path) -> Cost:
     """Of one row, measured of what is drawn in the folder."""
-    parts = [read_metadata(path) for path in sorted(folder.glob(f"parts/clips/{slug(arm.label)}-[0-9]*-*.safetensors"))]
+    name = re.compile(rf"{slug(arm.label)}-\d+-\d{{6}}\.safetensors")
+    parts = (read_metadata(path) for path in sorted(folder.glob("parts/clips/*")) if name.fullmatch(path.name))
     known = [part for part in parts if part is not None]
     drawn = sum(len(part["settings"]["ids"]) for part in known)
     seconds = sum(part["cost"]["seconds"] for part in known) / drawn if drawn else None

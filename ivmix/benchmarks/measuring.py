@@ -15,13 +15,22 @@ from ivmix.benchmarks.clips import Clips, digest
 from ivmix.benchmarks.plan import Batch
 from ivmix.evaluation.arms import slug
 from ivmix.evaluation.features import FeatureSet
-from ivmix.evaluation.parts import is_there, write_part
+from ivmix.evaluation.parts import is_there, read_metadata, write_part
 from ivmix.evaluation.preprocessing import Preprocessing
 from ivmix.media import Frames
 
 FORMAT = 1  # of a part's file
 FEATURES, LENGTH = "features", "length"  # in a part
 SCORE = "score."  # before the name of a score
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """What gives a clip scores by its caption. `settings` are all that they depend on beside the extractor's."""
+
+    scores: Callable[[np.ndarray, Sequence[str]], Mapping[str, np.ndarray]]  # (1 f h w c), one caption: (1,) each
+    settings: Mapping[str, Any]
+    cut: Callable[[Sequence[str]], int]  # of how many captions the end is not read
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +45,7 @@ class Meter:
     name: str  # of the protocol
     features: Callable[[np.ndarray], Tensor]  # (1 f h w c) uint8 -> (1, d)
     settings: Mapping[str, Any]
-    scores: Callable[[np.ndarray, Sequence[str]], Mapping[str, np.ndarray]] | None = None  # with captions: (1,) each
+    scorer: Scorer | None = None
     shown: Preprocessing | None = None
 
     @property
@@ -47,19 +56,28 @@ class Meter:
         return folder / "parts" / self.name / f"{slug(clips.label)}-{batch.name}.safetensors"
 
     def part_settings(self, clips: Clips, batch: Batch, captions: bool) -> dict[str, Any]:
-        of = clips.settings(batch)
-        shown = {"files": of["files"]} if "files" in of else {}  # what an error about them names
-        return {"format": FORMAT, "of": digest(of), **shown, "extractor": dict(self.settings), "captions": captions}
+        raw = {"format": FORMAT, "of": clips.settings(batch), "extractor": dict(self.settings)}
+        return raw | ({"scorer": dict(self.scorer.settings)} if captions and self.scorer is not None else {})
+
+    @property
+    def signature(self) -> tuple[str, str]:
+        """Extractor and weights, as files of features name them."""
+        return self.name, digest(self.settings)
 
     def is_done(self, clips: Clips, batch: Batch, captions: bool, folder: Path) -> bool:
         """ValueError where there are features of other clips, or by another extractor."""
-        return is_there(self.path(clips, batch, folder), self.part_settings(clips, batch, captions), folder)
+        path, settings = self.path(clips, batch, folder), self.part_settings(clips, batch, captions)
+        there = read_metadata(path)
+        if there is not None and "scorer" in settings and "scorer" not in there["settings"]:
+            return False  # measured before there was a vocabulary
+        return is_there(path, settings, folder)
 
     def of(self, clip: Frames, caption: str | None) -> dict[str, Tensor]:
         """What is kept of one clip (f h w c): a row of each."""
         rows = {FEATURES: self.features(clip[None])}
-        if caption is not None and self.scores is not None:
-            rows |= {SCORE + name: torch.from_numpy(v) for name, v in self.scores(clip[None], [caption]).items()}
+        if caption is not None and self.scorer is not None:
+            scores = self.scorer.scores(clip[None], [caption])
+            rows |= {SCORE + name: torch.from_numpy(values) for name, values in scores.items()}
         return rows | ({LENGTH: torch.tensor([len(clip)])} if self.alike else {})
 
 
@@ -82,10 +100,12 @@ def measure(meters: Sequence[Meter], clips: Clips, batch: Batch, captions: bool,
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a meter found of one set of clips, in order: features of each sample, and scores (n,) of all."""
+    """What a meter found of one set of clips, in order: features of each sample, and scores (n,) of all; how many
+    frames every clip has, where the protocol takes them all."""
 
     samples: tuple[FeatureSet, ...]
     scores: Mapping[str, np.ndarray]
+    frames: int | None = None
 
     @property
     def pooled(self) -> FeatureSet:
@@ -113,12 +133,12 @@ def collect(meter: Meter, clips: Clips, batches: Sequence[tuple[Batch, int]], fo
                     f"{clips.label}: {first[0]} has {first[1]} frames, {id} {length}: {meter.name} takes all of a "
                     "clip, and compares clips of one length alone"
                 )
-        known = meter.name, digest(meter.settings)
         sets.setdefault(batch.sample, []).append(
-            FeatureSet(part[FEATURES][:counted], tuple(batch.ids[:counted]), *known)
+            FeatureSet(part[FEATURES][:counted], tuple(batch.ids[:counted]), *meter.signature)
         )
         for name, values in part.items():
             if name.startswith(SCORE):
                 scores.setdefault(name.removeprefix(SCORE), []).append(values[:counted].numpy())
     samples = tuple(FeatureSet.merge(parts) for _, parts in sorted(sets.items()))
-    return Measured(samples, {name: np.concatenate(values) for name, values in scores.items()})
+    joined = {name: np.concatenate(values) for name, values in scores.items()}
+    return Measured(samples, joined, None if first is None else first[1])

@@ -45,6 +45,8 @@ class Plan:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
+        if len(self.prompts) < 2:
+            raise ValueError("there is one prompt: expected two or more")
         if not 2 <= self.clips <= len(self.prompts):
             raise ValueError(f"clips={self.clips}: expected 2 to {len(self.prompts)}, the prompts there are")
         for name, value, least in (("samples (--seeds)", self.samples, 1), ("batch_size", self.batch_size, 1),

@@ -17,7 +17,7 @@ SCHEMA = 1
 SCORE = Column("", "{:.3f}")
 COMPARISONS = {
     "parts": "each sample of all prompts with the whole reference, and their mean",
-    "tiled": "all clips with the reference repeated as often as there are samples",
+    "tiled": "all clips with the reference repeated as often as there are samples; the MMD with it once",
     "pooled": "all clips with the reference",
 }
 
@@ -36,7 +36,7 @@ class Written:
 class Report:
     benchmark: Description
     made: Mapping[str, Any]  # pair, weights, versions, device: what drew the clips, or nothing
-    prompts: Mapping[str, Any]  # "sha256", "there", "taken", "samples", "seed", "cut" captions by UMTScore
+    prompts: Mapping[str, Any]  # "sha256", how many, of which seed, how many captions are cut
     extractors: Mapping[str, Mapping[str, Any]]  # settings by protocol
     complete: tuple[int, int]  # clips of a row that are measured, and that the benchmark has
     results: tuple[Result, ...]
@@ -158,19 +158,22 @@ def published_table(tables: Sequence[Table], names: Sequence[str]) -> str:
 
 
 def doubts(tables: Sequence[Table], names: Sequence[str]) -> list[str]:
-    """What is doubtful of the numbers shown, each once."""
-    found = (
-        doubt for table in tables for row in table.rows for name in names
-        if name in row.numbers for doubt in row.numbers[name].doubts
-    )  # fmt: skip
-    return list(dict.fromkeys(found))
+    """What is doubtful of the numbers shown, each once, with the rows it is of where it is not of all."""
+    of: dict[str, list[str]] = {}
+    rows = [(table, row) for table in tables for row in table.rows if any(name in row.numbers for name in names)]
+    for table, row in rows:
+        said = (doubt for name in names if name in row.numbers for doubt in row.numbers[name].doubts)
+        for doubt in dict.fromkeys(said):
+            of.setdefault(doubt, []).append(f"{row.model} {row.method}".strip() if row.method else table.name)
+    whole = {doubt for doubt, shown in of.items() if len(shown) == len(rows)}
+    return [doubt if doubt in whole else f"{', '.join(dict.fromkeys(shown))}: {doubt}" for doubt, shown in of.items()]
 
 
 def markdown(report: Report) -> str:
     """The whole of it, to read."""
     benchmark, (there, wanted) = report.benchmark, report.complete
     of = f": {report.made['pair']}" if "pair" in report.made else ""
-    part = "" if there == wanted else f" A part: {there:,} of its {wanted:,} clips a row, the first of a fair order."
+    part = "" if there >= wanted else f" A part: {there:,} of its {wanted:,} clips a row, the first of a fair order."
     lines = [f"# {benchmark.name}{of}", "", benchmark.about + part, "", main_table(report), ""]
     lines += [line for warning in report.warnings for line in (f"**Warning**: {warning}.", "")]
     names = [*report.results[0].distances, *report.results[0].scores]

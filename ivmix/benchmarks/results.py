@@ -57,13 +57,16 @@ def compare(
     how: str, protocol: str, real: FeatureSet, measured: Measured, name: str, pool: FeatureSet | None, draws: int
 ) -> Distance:
     """By one comparison: "parts", every sample with the whole reference, and their mean; "tiled", all clips with the
-    reference repeated as often as there are samples; "pooled", all clips with the reference."""
+    reference repeated as often as there are samples, the MMD with it once, as that of clips that are there twice is
+    biased; "pooled", all clips with the reference."""
     samples = measured.samples if how == "parts" else (measured.pooled,)
     names = ["the reference", *(f"{name}, sample {k + 1}" if how == "parts" else name for k in range(len(samples)))]
-    if how == "tiled":
-        times = len(measured.samples)
-        real, pool, draws = replace(real, features=real.features.repeat(times, 1), ids=()), None, 0
-    return measure_distance(PROTOCOLS[protocol], real, samples, pool, names, draws)
+    if how != "tiled":
+        return measure_distance(PROTOCOLS[protocol], real, samples, pool, names, draws, clusters(measured))
+    once = measure_distance(PROTOCOLS[protocol], real, samples, None, names, 0, clusters(measured))
+    real = replace(real, features=real.features.repeat(len(measured.samples), 1), ids=())
+    tiled = measure_distance(PROTOCOLS[protocol], real, samples, None, names, 0, clusters(measured))
+    return replace(tiled, mmd=once.mmd, mmd_error=once.mmd_error)
 
 
 def results(

@@ -11,22 +11,24 @@ from typing import Any, Literal
 
 from ivmix.benchmarks.clips import Clips, Sampled
 from ivmix.benchmarks.description import Description
-from ivmix.benchmarks.exporters import leaderboard
-from ivmix.benchmarks.measuring import Meter, collect, measure
+from ivmix.benchmarks.exporters import LEADERBOARD, leaderboard
+from ivmix.benchmarks.measuring import Measured, Meter, collect, measure
 from ivmix.benchmarks.plan import Batch, Plan, files_plan
 from ivmix.benchmarks.plots import plot_distances
 from ivmix.benchmarks.prompts import prompts_hash
 from ivmix.benchmarks.report import Report, markdown
 from ivmix.benchmarks.results import References, Row, results
 from ivmix.benchmarks.videos import Files
-from ivmix.benchmarks.written import read_again
+from ivmix.benchmarks.written import label, read_again
 from ivmix.evaluation.arms import check_labels, slug
 from ivmix.evaluation.distance import DRAWS
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.jobs import model_settings
 from ivmix.evaluation.workers import ranks, turn
 from ivmix.media import write_text
+from ivmix.models.json_files import read_json
 from ivmix.progress import progress_bar
+from ivmix.typed import short
 
 REAL = "real"  # label of the reference's clips
 
@@ -54,15 +56,23 @@ class Task:
     keep: Literal["clips", "features"] = "clips"
 
     def __post_init__(self) -> None:
-        check_labels([REAL, *(row.label for row in self.rows)])
-        if self.keep == "features" and not self.meters:
+        drawn = [label(row) for row in self.rows[:1] if isinstance(row, Sampled)]
+        check_labels([REAL, *(row.label for row in self.rows), *drawn])
+        if not self.meters and self.keep == "features":
             raise ValueError("keep='features', but nothing measures clips: name an extractor, or keep the clips")
+        if not self.meters and not drawn:
+            raise ValueError("nothing measures these videos: name an extractor of the benchmark's")
+        for meter in self.meters:
+            for option, sets in (("real", self.stored), ("pool", self.pools)):
+                if meter.name in sets:
+                    check_measured_by(meter, sets[meter.name], option)
 
     def check(self) -> list["Job"]:
         """What is missing: the reference first, then every row's first batch, then the next. ValueError for rows that
         cannot be, or a folder of another evaluation."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file: expected a folder, a new one or that of the run to go on with")
+        check_folder(self.folder, self.benchmark.name)
         pairs: list[tuple[Clips, Batch, Sequence[Meter], int]] = []
         if self.real is not None:
             pairs = [(self.real, batch, self.real_meters, batch.turn) for batch in self.real_batches]
@@ -74,7 +84,12 @@ class Task:
         draws = isinstance(clips, Sampled) and not clips.is_drawn(batch)
         captions = clips is not self.real
         missing = tuple(meter for meter in meters if not meter.is_done(clips, batch, captions, self.folder))
-        return Job(clips, batch, turn, draws, missing, captions) if draws or missing else None
+        forgets = False
+        if isinstance(clips, Sampled) and not draws:
+            if missing:
+                clips.check_holds(batch)
+            forgets = self.keep == "features" and clips.holds(batch)
+        return Job(clips, batch, turn, draws, missing, captions) if draws or missing or forgets else None
 
     @property
     def real_batches(self) -> list[Batch]:
@@ -83,6 +98,24 @@ class Task:
     @property
     def real_meters(self) -> list[Meter]:
         return [meter for meter in self.meters if meter.name not in self.stored]
+
+
+def check_folder(folder: Path, benchmark: str) -> None:
+    """ValueError for a folder with the report of another benchmark, or of the sprite world's evaluation."""
+    there = folder / "report.json"
+    if there.is_file() and read_json(there, infinities=True).get("benchmark") != benchmark:
+        raise ValueError(f"{there} is of another evaluation than {benchmark!r}: give another folder with -o")
+
+
+def check_measured_by(meter: Meter, features: FeatureSet, what: str) -> None:
+    """ValueError for features that name another extractor, or other weights, before clips are drawn to be compared."""
+    for name, theirs, ours in zip(("extractor", "weights"), (features.extractor, features.weights), meter.signature,
+                                  strict=True):  # fmt: skip
+        if theirs and theirs != ours:
+            raise ValueError(
+                f"{what} {meter.name}: its features name {name} {short(theirs)}, clips are measured by {short(ours)}: "
+                "expected one for both"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,23 +199,30 @@ def report(task: Task, progress: bool = False, draws: int = DRAWS) -> Report:
     if sum(counted for _, counted in batches) < 2:
         raise NothingYet(f"{task.folder} holds no batch of all rows yet: give more hours, or none")
     rows = [_row(task, row, batches) for row in task.rows]
-    meters = {meter.name: meter for meter in task.meters}
-    real = {
-        name: collect(meters[name], task.real, [(b, len(b.prompts)) for b in task.real_batches], task.folder).pooled
-        for name in (m.name for m in task.real_meters) if task.real is not None
-    }  # fmt: skip
-    references = References({**task.stored, **real}, task.pools)
+    real = measured_reference(task)
+    references = References({**task.stored, **{name: found.pooled for name, found in real.items()}}, task.pools)
     found = results(task.benchmark, rows, references, draws, progress)
     made = next((model_settings(row.model, row.weights) for row in task.rows if isinstance(row, Sampled)), {})
     there = sum(counted for _, counted in batches)
+    written = read_again(task.rows[0], rows[0], batches, task.meters, task.benchmark, references, task.folder)
     done = Report(
         task.benchmark, made, _prompts(task), {m.name: m.settings for m in task.meters},
         (there, len(task.plan.prompts) * task.benchmark.samples), tuple(found),
-        read_again(task.rows[0], rows[0], batches, task.meters, task.benchmark, references, task.folder),
-        tuple(_warnings(task, references)),
+        written, tuple(_warnings(task, rows, real, references, written is None)),
     )  # fmt: skip
     write(done, task, rows, references)
     return done
+
+
+def measured_reference(task: Task) -> dict[str, Measured]:
+    """The real clips by every meter that has seen all of them."""
+    if task.real is None:
+        return {}
+    batches = [(batch, len(batch.prompts)) for batch in task.real_batches]
+    return {
+        meter.name: collect(meter, task.real, batches, task.folder) for meter in task.real_meters
+        if all(meter.is_done(task.real, batch, False, task.folder) for batch, _ in batches)
+    }  # fmt: skip
 
 
 def _row(task: Task, row: Sampled | Files, batches: Sequence[tuple[Batch, int]]) -> Row:
@@ -196,21 +236,39 @@ def _row(task: Task, row: Sampled | Files, batches: Sequence[tuple[Batch, int]])
 
 def _prompts(task: Task) -> dict[str, Any]:
     plan = task.plan
+    taken = {prompt.text(k) for prompt in plan.prompts[: plan.clips] for k in range(1, plan.samples + 1)}
+    cut = {f"captions cut for {m.name}": m.scorer.cut(sorted(taken)) for m in task.meters if m.scorer is not None}
     return {
         "prompts sha256": prompts_hash(plan.prompts), "prompts": len(plan.prompts), "prompts taken": plan.clips,
         "samples": plan.samples, "seed": plan.seed, "batch_size": plan.batch_size,
+        "captions": len(taken), **cut,
     }  # fmt: skip
 
 
-def _warnings(task: Task, references: References) -> Iterator[str]:
+def _warnings(
+    task: Task, rows: Sequence[Row], real: Mapping[str, Measured], references: References, unread: bool
+) -> Iterator[str]:
     measured = {meter.name for meter in task.meters}
+    for protocol, row in ((protocol, row) for protocol in real for row in rows):
+        theirs, ours = real[protocol].frames, row.measured[protocol].frames
+        if theirs != ours:
+            yield f"clips of {row.label!r} have {ours} frames, the reference's {theirs}: {protocol} takes all of both"
     for metric, protocol in task.benchmark.distances.items():
         if protocol not in measured:
             yield f"{metric} is not measured: --extractor {protocol}=FILE names its network"
         elif protocol not in references.features:
-            yield f"{metric} is not measured: --real names real clips, or their features by {protocol}"
+            part = task.real is not None and protocol not in task.stored
+            yield f"{metric} is not measured: " + (
+                "the reference is not complete yet" if part else
+                f"--real names real clips, or their features by {protocol}"
+            )  # fmt: skip
         elif (wanted := task.benchmark.reference.count) not in (None, len(references.features[protocol])):
             yield f"the reference has {len(references.features[protocol]):,} clips, the benchmark's {wanted:,}"
+    if unread and task.meters and isinstance(task.rows[0], Sampled):
+        yield f"what writing video files changes is not known: some of {task.rows[0].videos} are gone"
+    for name in task.benchmark.scores:
+        if not any(name in found.scores for row in rows for found in row.measured.values()):
+            yield f"{name} is not measured: --extractor names its network, --vocabulary its words"
 
 
 def write(done: Report, task: Task, rows: Sequence[Row], references: References) -> None:
@@ -238,5 +296,5 @@ def write_leaderboards(done: Report, folder: Path) -> None:
     for result in done.results:
         known = {metric: result.main(metric).value for metric in result.distances}
         known |= {name: score.mean for name, score in result.scores.items()}
-        if known:
+        if known := {name: value for name, value in known.items() if name in LEADERBOARD}:
             write_text(leaderboard(result.label, known), folder / f"{slug(result.label)}.json")

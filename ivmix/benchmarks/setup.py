@@ -12,20 +12,20 @@ from ivmix.benchmarks.description import Description
 from ivmix.benchmarks.files import find
 from ivmix.benchmarks.layouts import check_names
 from ivmix.benchmarks.layouts import find as find_videos
-from ivmix.benchmarks.measuring import Meter
+from ivmix.benchmarks.measuring import Meter, Scorer
 from ivmix.benchmarks.plan import Plan
 from ivmix.benchmarks.prompts import Prompt, nested, read_prompts
 from ivmix.benchmarks.rules import ClipRule
 from ivmix.benchmarks.run import REAL, Task
 from ivmix.benchmarks.videos import Files
-from ivmix.evaluation.arms import ARMS, Arm, check_arms
-from ivmix.evaluation.extractors import UMTScore, load_extractor
+from ivmix.evaluation.arms import ARMS, Arm, check_arms, slug
+from ivmix.evaluation.extractors import UMTScore, extraction_of, load_extractor
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.protocols import PROTOCOLS
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.models import load_wordpiece
-from ivmix.pairs.pair import fingerprint
-from ivmix.typed import short
+from ivmix.pairs.pair import Pair, fingerprint
+from ivmix.typed import short, whole
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,34 @@ def entries(prompts: Sequence[Prompt]) -> list[tuple[str, str]]:
 def make_meters(description: Description, given: Given, device: torch.device) -> list[Meter]:
     """Loads every network that is given. ValueError for one that the benchmark measures nothing by."""
     wanted = tuple(dict.fromkeys(description.distances.values()))
+    for option, names in (
+        ("extractor", given.extractors), ("real", by_protocol(_files(given.real), "--real")),
+        ("pool", by_protocol(given.pool, "--pool")),
+    ):  # fmt: skip
+        if strange := [name for name in names if name not in wanted]:
+            raise ValueError(f"--{option} {strange[0]}: {description.name} is measured by {', '.join(wanted)}")
+    with_eps = [name for name in given.extractors if extraction_of(name).bn_eps is not None]
+    with_texts = [name for name in given.extractors if extraction_of(name).network == "umt"]
+    if given.bn_eps is not None and not with_eps:
+        raise ValueError(f"--bn-eps {given.bn_eps:g}: no --extractor is an I3D that has it")
+    if given.vocabulary is not None and not (with_texts and description.scores):
+        raise ValueError(f"--vocabulary {given.vocabulary}: no --extractor reads captions for a score")
     found = []
     for name, source in given.extractors.items():
-        if name not in wanted:
-            raise ValueError(f"--extractor {name}: {description.name} is measured by {', '.join(wanted)}")
-        eps = given.bn_eps if name in ("cmvq-videogpt", "cd-fvd-i3d") else None
+        eps = given.bn_eps if name in with_eps else None
         extractor = load_extractor(name, source, bn_eps=eps, device=device)
-        settings, scores = extractor.settings, None
-        if given.vocabulary is not None and extractor.extraction.network == "umt":
-            texts = load_wordpiece(given.vocabulary)
-            scores = UMTScore(extractor, texts)
-            settings |= {"vocabulary": texts.size}
-        measured = None if scores is None else (lambda clip, captions, of=scores: of(clip, captions, 0.0))
-        found.append(Meter(name, extractor, settings, measured, extractor.extraction.preprocessing))
+        scorer = None
+        if given.vocabulary is not None and name in with_texts:
+            scorer = make_scorer(UMTScore(extractor, load_wordpiece(given.vocabulary)))
+        found.append(Meter(name, extractor, extractor.settings, scorer, extractor.extraction.preprocessing))
     return found
+
+
+def make_scorer(score: UMTScore) -> Scorer:
+    return Scorer(
+        lambda clip, captions: score(clip, captions, 0.0), {"vocabulary": score.texts.sha256},
+        lambda captions: score.texts(captions).cut,
+    )  # fmt: skip
 
 
 def make_task(
@@ -107,23 +121,27 @@ def make_task(
     """All that is needed, loaded and checked, before anything is drawn; videos need neither `model` nor `arms`.
     FileNotFoundError and ValueError for what is missing or does not fit."""
     plan = make_plan(description, given)
+    meters = make_meters(description, given, device)
     rows: list[Sampled | Files] = []
     if given.videos:
-        rows = [files_of(description, plan, Path(folder)) for folder in given.videos]
+        rows = [files_of(description, plan, *one) for one in labelled(given.videos).items()]
     else:
         assert model is not None
         check_arms(arms)
         drawn = [with_frames(arm, given.frames) for arm in arms]
+        for arm in drawn:
+            check_frames(arm, model.pair, meters)
         weights = fingerprint(model.pair)
         rows = [Sampled(arm, model, weights, folder, description.layout) for arm in drawn]
-    meters = make_meters(description, given, device)
     stored = stored_references(description, given)
     lacking = [meter.name for meter in meters if meter.name not in stored]
+    real = real_files(description, given, plan)
+    if real is not None and not lacking:
+        raise ValueError("--real names a folder, but no --extractor is left to measure its videos: leave it out")
     pools = {name: FeatureSet.load(path) for name, path in by_protocol(given.pool, "--pool").items()}
     for name, file in description.reference.pool.items():
         if name not in pools and any(meter.name == name for meter in meters):
             pools[name] = FeatureSet.load(find(file, None, f"features of more real clips by {name}", "--pool"))
-    real = real_files(description, given, plan) if lacking else None
     return Task(description, plan, rows, meters, folder, stored, pools, real, given.keep)
 
 
@@ -137,10 +155,36 @@ def with_frames(arm: Arm, frames: int | None) -> Arm:
     return arm if frames is None else replace(arm, options={"frames": frames, **arm.options})
 
 
-def files_of(description: Description, plan: Plan, folder: Path) -> Files:
+def check_frames(arm: Arm, pair: Pair, meters: Sequence[Meter]) -> None:
+    """ValueError for clips longer than the pair draws, or shorter than what measures them is shown."""
+    frames = whole("frames", arm.options.get("frames", pair.frames), 1)
+    try:
+        pair.latent_shape(frames, pair.height, pair.width)
+        for meter in meters:
+            if meter.shown is not None:
+                meter.shown.indices(frames)
+    except ValueError as error:
+        raise ValueError(f"arm {short(arm.label)}: {error} (--frames)") from None
+
+
+def labelled(folders: Sequence[str]) -> dict[str, Path]:
+    """Folders by their names, after those of as many folders above as tell them apart.
+
+    >>> list(labelled(["a/videos", "b/videos"]))
+    ['a/videos', 'b/videos']
+    """
+    paths = [Path(folder).resolve() for folder in folders]
+    for names in range(1, max(len(path.parts) for path in paths)):
+        found = {"/".join(path.parts[-names:]): path for path in paths}
+        if len({slug(REAL), *map(slug, found)}) > len(paths):
+            return found
+    raise ValueError(f"--videos {', '.join(folders)}: expected folders whose paths differ by letters or digits")
+
+
+def files_of(description: Description, plan: Plan, label: str, folder: Path) -> Files:
     """Anybody's clips of the benchmark's prompts. FileNotFoundError naming the first that are missing."""
     prompts = plan.prompts[: plan.clips + -plan.clips % plan.batch_size]  # whole batches are measured
-    return named(folder.resolve().name, folder, description.layout, prompts, plan.samples, description.clip)
+    return named(label, folder, description.layout, prompts, plan.samples, description.clip)
 
 
 def named(
@@ -153,13 +197,20 @@ def named(
 
 def stored_references(description: Description, given: Given) -> dict[str, FeatureSet]:
     """Features of real clips: those given, and those that the benchmark itself publishes of networks that are used."""
-    named = by_protocol([entry for entry in given.real if not Path(entry).is_dir()], "--real")
+    named = by_protocol(_files(given.real), "--real")
     found = {name: FeatureSet.load(path) for name, path in named.items()}
     folder = any(Path(entry).is_dir() for entry in given.real)
     for name, file in description.reference.features.items():
         if name not in found and name in given.extractors and not folder:
             found[name] = FeatureSet.load(find(file, None, f"features of the reference by {name}", "--real"))
     return found
+
+
+def _files(entries: Sequence[str]) -> list[str]:
+    """Those of --real that are no folder."""
+    if missing := [entry for entry in entries if "=" not in entry and not Path(entry).is_dir()]:
+        raise FileNotFoundError(f"--real {missing[0]}: no such folder; expected one of videos, or PROTOCOL=FILE")
+    return [entry for entry in entries if not Path(entry).is_dir()]
 
 
 def real_files(description: Description, given: Given, plan: Plan) -> Files | None:
@@ -170,6 +221,8 @@ def real_files(description: Description, given: Given, plan: Plan) -> Files | No
     if len(folders) > 1:
         raise ValueError(f"--real names {len(folders)} folders: expected one")
     reference, pattern = description.reference, description.reference.videos
+    if not pattern:
+        raise ValueError(f"--real {folders[0]}: {description.name} names no real videos: give --real PROTOCOL=FILE")
     if "{id}" in pattern:
         return named(REAL, folders[0], pattern, plan.prompts, 1, reference.clip)
     return Files.of_pattern(REAL, folders[0], pattern, reference.clip)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ivmix.cli.options import MODEL, given_arms, load_model, output_folder, say
+from ivmix.cli.options import MODEL, flag, given_arms, load_model, output_folder, say
 
 if TYPE_CHECKING:
     from ivmix.benchmarks.description import Description
@@ -44,6 +44,8 @@ OWN = (
     "dry_run", "prompts", "real", "pool", "extractor", "vocabulary", "bn_eps", "videos", "frames", "hours", "keep",
 )  # fmt: skip
 
+DRAWING = ("pair", "arms", "full", "frames", "keep")  # options that files which are there already have no use for
+
 
 def run(options: argparse.Namespace, share: tuple[int, int] | None) -> None:
     import torch
@@ -55,6 +57,8 @@ def run(options: argparse.Namespace, share: tuple[int, int] | None) -> None:
 
     if options.references is not None:
         raise ValueError("--references is of the sprite world: real clips are named by --real")
+    if options.videos and (unused := [name for name in DRAWING if getattr(options, name) not in (None, False)]):
+        raise ValueError(f"--videos measures files and draws nothing: leave {flag(unused[0])} out")
     description, given, folder = describe(options.benchmark), given_of(options), output_folder(options.output)
     if options.dry_run:
         sys.stdout.write(estimated(description, given, options, folder))
@@ -67,7 +71,8 @@ def run(options: argparse.Namespace, share: tuple[int, int] | None) -> None:
     task = make_task(description, given, folder, model, arms, torch.device(device))
     found = evaluate(task, share=share, hours=options.hours, progress=not options.quiet)
     if found is None:
-        say(f"share {options.shard} of {folder} is complete" if share else "this rank is done")
+        if share is not None:
+            say(f"share {options.shard} of {folder} is done")
         return
     tell(found, folder, options)
 
@@ -107,7 +112,10 @@ def tell(found: "Report", folder: Path, options: argparse.Namespace) -> None:
 
     from ivmix.benchmarks.report import main_table
 
-    for warning in found.warnings:
+    caveats = [text for one in found.results for metric in one.distances for text in one.main(metric).warnings]
+    for warning in (*found.warnings, *caveats):
         warnings.warn(warning, stacklevel=1)
     sys.stdout.write(main_table(found) + "\n")
+    if found.complete[0] < found.complete[1]:
+        say("a part: {:,} of {:,} clips a row, the first of a fair order".format(*found.complete))
     say(f"wrote {folder / 'report.md'}, report.json, features and videos beside them")

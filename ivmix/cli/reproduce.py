@@ -40,7 +40,8 @@ def add(commands: Any) -> None:
     command.add_argument("-o", "--output", required=True, metavar="FOLDER", help="of a folder for each benchmark")
     group = command.add_argument_group("what is measured")
     group.add_argument("--dry-run", action="store_true", help="what is missing, how long it will take, how much disk")
-    group.add_argument("--benchmarks", metavar="NAMES", help="these alone, with commas between (default: all four)")
+    group.add_argument("--benchmarks", metavar="NAMES", help="these alone, or JSON files, with commas between "
+                       "(default: all four)")  # fmt: skip
     group.add_argument("--arms", metavar="JSON", help="these samplers, the first of them the baseline (default: the "
                        "paper's rows)")  # fmt: skip
     group.add_argument("--full", action="store_true", help="every pattern, interval and baseline")
@@ -100,12 +101,14 @@ def named(options: argparse.Namespace) -> list[tuple["Description", "Given"]]:
     from ivmix.benchmarks.description import NAMES, describe
     from ivmix.benchmarks.setup import Given, by_protocol
 
-    names = NAMES if options.benchmarks is None else tuple(options.benchmarks.split(","))
+    descriptions = [describe(name) for name in (options.benchmarks or ",".join(NAMES)).split(",")]
+    names = [description.name for description in descriptions]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--benchmarks {options.benchmarks}: expected each once")
     prompts, real = (by_benchmark(getattr(options, what) or (), f"--{what}", names) for what in ("prompts", "real"))
     extractors = by_protocol(options.extractor or (), "--extractor")
     found = []
-    for name in names:
-        description = describe(name)
+    for description in descriptions:
         own = {one: path for one, path in extractors.items() if one in description.distances.values()}
         given = Given(
             prompts=prompts.get(description.name), real=(real[description.name],) if description.name in real else (),

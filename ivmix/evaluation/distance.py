@@ -66,13 +66,15 @@ def measure_distance(
     pool: FeatureSet | None = None,
     names: Sequence[str] = (),
     draws: int = DRAWS,
+    clusters: Sequence[str] = (),
 ) -> Distance:
     """How far each of `fakes` is from `real` by `protocol`, and the mean.
 
     The floor is of as many clips as the first of `fakes` has: drawn of `pool`, other real clips, against `real`, or
     drawn of `real` against its rest where that is as large; there is none of 0 `draws`. Errors are of full sets, from
-    leaving out a clip of every part at a time (or one of at most 150 groups), by their ids where all parts have them.
-    ValueError for features that cannot be compared, naming them by `names` (of `real` and each fake).
+    leaving out a clip of every part at a time (or one of at most 150 groups), by their ids where all parts have them,
+    or all of a name of `clusters`, one for each row of all parts. ValueError for features that cannot be compared,
+    naming them by `names` (of `real` and each fake).
     """
     names = names or ("real", *(f"part {k + 1}" for k in range(len(fakes))))
     for fake, name in zip(fakes, names[1:], strict=True):
@@ -87,11 +89,11 @@ def measure_distance(
     parts = tuple(protocol.distance(x, y) for y in ys)
     fulls = parts if _is_full(protocol) else [frechet_of_features(x, y, protocol.ddof) for y in ys]
     mmds = [mmd_of_kept(x, y) for y in ys]
-    clusters = _clusters(fakes)
+    groups = _groups(clusters or _ids(fakes))
     return Distance(
         protocol, _mean(parts), parts,
-        _mean(fulls), _error([frechet_of_kept(x, y, protocol.ddof) for y in ys], ys, clusters),
-        _mean([mmd(np.arange(len(y))) for mmd, y in zip(mmds, ys, strict=True)]), _error(mmds, ys, clusters),
+        _mean(fulls), _error([frechet_of_kept(x, y, protocol.ddof) for y in ys], ys, groups),
+        _mean([mmd(np.arange(len(y))) for mmd, y in zip(mmds, ys, strict=True)]), _error(mmds, ys, groups),
         *floor(protocol, x, len(ys[0]), None if pool is None else pool.features.double(), draws),
         len(x), tuple(map(len, ys)), x.shape[1], _known("extractor", real, *fakes), _known("weights", real, *fakes),
         tuple(caveats(protocol, len(x), list(map(len, ys)), x.shape[1])),
@@ -155,12 +157,15 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _clusters(fakes: Sequence[FeatureSet]) -> list[str]:
-    """The group of every row of all parts: clips of one id in one."""
+def _ids(fakes: Sequence[FeatureSet]) -> list[str]:
+    """Of every row of all parts."""
     if all(fake.ids for fake in fakes):
-        names = [name for fake in fakes for name in fake.ids]
-    else:
-        names = [f"{part} {row}" for part, fake in enumerate(fakes) for row in range(len(fake))]
+        return [name for fake in fakes for name in fake.ids]
+    return [f"{part} {row}" for part, fake in enumerate(fakes) for row in range(len(fake))]
+
+
+def _groups(names: Sequence[str]) -> list[str]:
+    """The group of every row: those of one name in one."""
     number = {name: str(k % GROUPS) for k, name in enumerate(dict.fromkeys(names))}
     return [number[name] for name in names]
 

@@ -17,6 +17,8 @@ def announcements(job: Job) -> Iterator[str]:
     if name == "zigzag" and all(leg.label == "step" for leg in job.legs):
         yield f"none of {len(levels)} steps mixes, as the first or last ones of a zigzag never do: take more"
         return
+    if name == "videoelevator" and all(leg.label == "step" for leg in job.legs):
+        yield f"none of {len(levels)} steps is refined: the video model has no part in the run"
     begin, end = getattr(job.sampling, "interval", (0.0, 1.0))
     if (begin, end) != (0.0, 1.0) and not any(inside(progress(i, n), (begin, end)) for i in levels):
         yield f"none of {len(levels)} steps begins in the interval {begin:g}:{end:g}: none mixes"

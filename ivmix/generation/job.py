@@ -119,7 +119,7 @@ def make_job(
     shown: Input | None = None
     if video is not None:
         strength = STRENGTH if strength is None else read_strength(strength)
-        if any(leg.keep for leg in legs):
+        if any(leg.keep or (leg.network and leg.source == 0) for leg in legs):  # or inverts frames of its own
             raise ValueError(f"sampler {sampling.name!r} begins again from noise: it cannot start from a video")
         legs = tail(legs, strength)
         clip, shown, changes = read_video(video, frames, height, width, pair.fps)

@@ -1,5 +1,7 @@
 """One model against the other. The video model is the strong one of both and the image model the weak one: what comes
-out has to be a video, and of the two the image model is the one that lacks something for that, time."""
+out has to be a video, and of the two the image model is the one that lacks something for that, time. What it has that
+the video model lacks, sharp frames, is pushed away too: a reason to take it at a low scale.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -80,14 +80,15 @@ OPTIONS = {
     "pattern": Option("letters R, I, V that go up, a dash, I, V that come down: IV-IV (zigzag, composite)", "UP-DOWN"),
     "image_guidance": Option(
         "scale of the image model's legs over the run (zigzag, composite, official), or its own (mixture, switch, "
-        "autoguidance, image)",
+        "autoguidance, videoelevator, bivdiff, image)",
         "BEGIN[:END[:RHO]]", "ramp",
     ),
     "video_guidance": Option(
         "scale of the video model's legs over the run (zigzag, composite, official)", "BEGIN[:END[:RHO]]", "ramp"
     ),
     "interval": Option(
-        "part of the run in which the image model takes part: 0:1 is all of it (zigzag, composite, mixture; official: "
+        "part of the run in which the image model, or the teacher (videoguide), takes part: 0:1 is all of it (zigzag, "
+        "composite, mixture; official: "
         "the authors' first and last step, a and b of n, are a/n:(b+1)/n)",
         "A:B", "part",
     ),
@@ -100,21 +101,32 @@ OPTIONS = {
         "NAME", choices=("down-first", "up-first"),
     ),
     "image_weight": Option(
-        "image model's share (mixture), 0 to 1", "M", "number", least=0, most=1, expected="a share from 0 to 1"
+        "image model's share (mixture), or that of its noise (bivdiff), 0 to 1", "M", "number", least=0, most=1,
+        expected="a share from 0 to 1",
     ),
     "iterations": Option(
-        "runs of freeinit, each from the low frequencies of the last one's clip", "K", "whole", least=1, most=100
+        "runs, each from the low frequencies of the last one's clip (freeinit, freqprior)",
+        "K", "whole", least=1, most=100,
     ),
     "spatial_cutoff": Option(
-        "freeinit: what is low along rows and columns; 1 is Nyquist's frequency", "D", "number", above=0,
+        "what is low along rows and columns; 1 is Nyquist's frequency (freeinit, freqprior, videoelevator)",
+        "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
     "temporal_cutoff": Option(
-        "freeinit: what is low along frames; 1 is Nyquist's frequency", "D", "number", above=0,
+        "what is low along frames; 1 is Nyquist's frequency (freeinit, freqprior, videoelevator)",
+        "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
+    "detail_guidance": Option("fdg: guidance scale of the finest details, all else having `guidance`", "W", "number"),
+    "refinements": Option(
+        "videoelevator: how many steps of the image model the video model refines, from a tenth of the run to seven",
+        "K", "whole", least=1, most=100,
+    ),
+    "refining_steps": Option("videoelevator: the video model's steps in each", "N", "whole", least=1, most=1000),
     "inversion_guidance": Option(
-        "guidance scale at which a step is undone: the video model's (zsampling), or the image model's (w2sd)",
+        "guidance scale at which a step is undone, the video model's (zsampling) or the image model's (w2sd); of the "
+        "video model's clip (videoelevator); or at which both models invert frames (bivdiff)",
         "W", "number",
     ),
     "zigzags": Option(
@@ -130,6 +142,12 @@ OPTIONS = {
         "number", above=0, expected="a level above 0, such as 1",
     ),
     "x0_guidance": Option("cfgpp: scale at which x0 alone is guided, mostly 0 to 1", "W", "number"),
+    "teacher_weight": Option(
+        "videoguide: how far x0 is drawn towards the teacher's; 0 is not at all", "W", "number"
+    ),
+    "teacher_steps": Option(
+        "videoguide: steps that the teacher takes in each of the guided ones", "N", "whole", least=1, most=1000
+    ),
     "variant": Option(
         "which of the authors' loops (official)", "NAME", choices=("animatediff", "modelscope", "videocrafter")
     ),
@@ -146,10 +164,15 @@ def describe_samplers() -> dict[str, str]:
         "mixture": "a convex mixture of both models: two evaluations a step",
         "image": "the image model frame by frame",
         "freeinit": "the video model repeated, from its clip's low frequencies",
+        "freqprior": "freeinit, with noise that keeps its variance",
+        "fdg": "the video model, fine details guided by a scale of their own",
+        "videoelevator": "the image model, refined by the video model on its way",
         "zsampling": "the video model, its steps taken, undone and retaken",
         "w2sd": "the video model, its steps undone by the image model and retaken",
         "autoguidance": "the video model, pushed away from the image model",
         "switch": "the video model, then the image model: one evaluation a step",
         "cfgpp": "the video model, guided in x0 alone (CFG++)",
+        "videoguide": "the video model, drawn early on to where its own steps lead",
+        "bivdiff": "image frames, inverted and drawn again by the video model",
         "official": "the authors' own loops, quirks included",
     }

@@ -8,13 +8,15 @@ from ivmix.samplers.alone import ImageAlone, VideoAlone
 from ivmix.samplers.base import Sampling as Sampling
 from ivmix.samplers.baselines import CFGPP, FreeInit, ZSampling
 from ivmix.samplers.contrast import W2SD, Autoguidance
+from ivmix.samplers.filtered import FreqPrior, FrequencyDecoupled, VideoElevator
 from ivmix.samplers.mixed import Composite, Mixture, Switch, Zigzag
 from ivmix.samplers.official import Official
+from ivmix.samplers.stages import BIVDiff, VideoGuide
 
 SAMPLERS: dict[str, type[Sampling]] = {
     s.name: s
     for s in (
-        VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, ZSampling, W2SD, Autoguidance, Switch, CFGPP,
-        Official,
+        VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, FreqPrior, FrequencyDecoupled, VideoElevator,
+        VideoGuide, BIVDiff, ZSampling, W2SD, Autoguidance, Switch, CFGPP, Official,
     )
 }  # fmt: skip

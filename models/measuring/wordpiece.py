@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,7 @@ class WordPiece:
         if lacking := [piece for piece in (PAD, UNKNOWN, BEGIN, END) if piece not in numbers]:
             raise ValueError(f"{path} is no vocabulary of BERT's: it has no line {lacking[0]}")
         self.size = len(pieces)
+        self.sha256 = sha256(path.read_bytes()).hexdigest()
         self.pad, self.begin, self.end = (numbers[piece] for piece in (PAD, BEGIN, END))
         self.backend = Backend(models.WordPiece(numbers, unk_token=UNKNOWN, max_input_chars_per_word=100))
         self.backend.normalizer = normalizers.BertNormalizer()

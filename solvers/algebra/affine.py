@@ -10,16 +10,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
 
 from ivmix.solvers.algebra.denoiser import Denoiser, cast, level, like
+from ivmix.solvers.algebra.filters import Filter
+from ivmix.solvers.algebra.filters import Number as Number
 
-Number = float | Tensor
 Weight = Number | Callable[[Tensor], Number]
 """A number, or a function of sigma."""
+
+Factor = Number | Filter
+"""What a prediction is multiplied by: a number, or a linear filter."""
+
+AnyWeight = Factor | Callable[[Tensor], Factor]
+"""A factor, or a function of sigma that gives one."""
 
 
 class Model(Protocol):
@@ -61,7 +68,7 @@ class Batch:
 
     model: Model
     atoms: tuple[Atom, ...]
-    weights: tuple[Number, ...]
+    weights: tuple[Factor, ...]
 
     @cached_property
     def conditions(self) -> list[Any]:
@@ -72,7 +79,7 @@ class Output(NamedTuple):
     """What one atom predicted, x0 of the state's shape and dtype, and its weight in the combination."""
 
     atom: Atom
-    weight: Number
+    weight: Factor
     x0: Tensor
 
     def __repr__(self) -> str:
@@ -83,9 +90,9 @@ class Output(NamedTuple):
 class Affine:
     """A weighted sum of atoms, called as `affine(x, sigma) -> x0` with x `b c f h w` and sigma 0-d.
 
-    Built from `network(condition)`, combined with +, -, and * or / by a number or a function of sigma (0-d float64 CPU
-    tensor in, number out). Weights given as tensors are 0-d and on the CPU; an atom whose weight a derivative is asked
-    of is evaluated at weight zero too.
+    Built from `network(condition)`, combined with +, -, and * or / by a number, a `Filter` or a function of sigma (0-d
+    float64 CPU tensor in, number or `Filter` out). Weights given as tensors are 0-d and on the CPU; an atom whose
+    weight a derivative is asked of is evaluated at weight zero too.
 
     >>> from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
     >>> video = GaussianNetwork("video", {"": Gaussian(0.0, 1.0), "cat": Gaussian(1.0, 1.0)})
@@ -97,18 +104,18 @@ class Affine:
     ({'video': 2}, {'video': 1})
     """
 
-    terms: tuple[tuple[Atom, Weight], ...]
+    terms: tuple[tuple[Atom, AnyWeight], ...]
 
     def __add__(self, other: "Affine") -> "Affine":
         if not isinstance(other, Affine):
             return NotImplemented
-        merged: dict[Atom, Weight] = {}
+        merged: dict[Atom, AnyWeight] = {}
         for atom, weight in (*self.terms, *other.terms):
             merged[atom] = _plus(merged[atom], weight) if atom in merged else weight
         return Affine(tuple(merged.items()))
 
-    def __mul__(self, scale: Weight) -> "Affine":
-        if isinstance(scale, Affine) or not (callable(scale) or isinstance(scale, Real | Tensor)):
+    def __mul__(self, scale: AnyWeight) -> "Affine":
+        if isinstance(scale, Affine) or not (callable(scale) or isinstance(scale, Real | Tensor | Filter)):
             return NotImplemented
         return Affine(tuple((atom, _times(scale, weight)) for atom, weight in self.terms))
 
@@ -128,12 +135,12 @@ class Affine:
         sigma = level(sigma)
         return combine(predict(self.batches(sigma), x, sigma), x)
 
-    def weights(self, sigma: float | Tensor) -> list[Number]:
+    def weights(self, sigma: float | Tensor) -> list[Factor]:
         """The weight of every atom at `sigma`, in the order of `terms`."""
         sigma = level(sigma)
         return [value_at(weight, sigma) for _, weight in self.terms]
 
-    def total(self, sigma: float | Tensor) -> Number:
+    def total(self, sigma: float | Tensor) -> Factor:
         """The sum of the weights at `sigma`: 1 for a denoiser, 0 for a direction."""
         return sum(self.weights(sigma))
 
@@ -163,8 +170,8 @@ class Affine:
         return _grouped(numbers) if len(numbers) == len(self.terms) else None
 
 
-def _grouped(terms: Iterable[tuple[Atom, Number]]) -> tuple[Batch, ...]:
-    groups: dict[int, list[tuple[Atom, Number]]] = {}
+def _grouped(terms: Iterable[tuple[Atom, Factor]]) -> tuple[Batch, ...]:
+    groups: dict[int, list[tuple[Atom, Factor]]] = {}
     for atom, weight in terms:
         if not _absent(weight):
             groups.setdefault(id(atom.model), []).append((atom, weight))
@@ -174,7 +181,7 @@ def _grouped(terms: Iterable[tuple[Atom, Number]]) -> tuple[Batch, ...]:
     )
 
 
-def _absent(weight: Number) -> bool:
+def _absent(weight: Factor) -> bool:
     """Whether a weight is exactly zero and no derivative is asked for: that of a weight at zero need not be zero."""
     moving = isinstance(weight, Tensor) and (weight.requires_grad or torch.func.debug_unwrap(weight) is not weight)
     return not moving and bool(weight == 0)
@@ -245,27 +252,31 @@ class _Opaque:
         return [cast(like(x, self.denoise(x, sigma), self.name), x.dtype) for _ in conditions]
 
 
-def _accumulate(total: Tensor | None, weight: Number, x0: Tensor) -> Tensor:
+def _accumulate(total: Tensor | None, weight: Factor, x0: Tensor) -> Tensor:
     """total + weight·x0, without a temporary where the weight is a plain number."""
-    if isinstance(weight, Tensor):
+    if not isinstance(weight, float) and isinstance(weight, Tensor | Filter):  # most are floats, which is asked fastest
         return weight * x0 if total is None else total + weight * x0
     if total is None:
         return x0 if weight == 1 else weight * x0
     return total.add(x0, alpha=weight)
 
 
-def _plus(a: Weight, b: Weight) -> Weight:
+def _plus(a: AnyWeight, b: AnyWeight) -> AnyWeight:
     if not callable(a) and not callable(b):
         return a + b
     return lambda sigma: value_at(a, sigma) + value_at(b, sigma)
 
 
-def _times(a: Weight, b: Weight) -> Weight:
+def _times(a: AnyWeight, b: AnyWeight) -> AnyWeight:
     if not callable(a) and not callable(b):
         return a * b
     return lambda sigma: value_at(a, sigma) * value_at(b, sigma)
 
 
-def value_at(weight: Weight, sigma: Tensor) -> Number:
-    """The number that `weight` is at `sigma`."""
+@overload
+def value_at(weight: Weight, sigma: Tensor) -> Number: ...
+@overload
+def value_at(weight: AnyWeight, sigma: Tensor) -> Factor: ...
+def value_at(weight: AnyWeight, sigma: Tensor) -> Factor:
+    """The factor that `weight` is at `sigma`."""
     return weight(sigma) if callable(weight) else weight

@@ -4,13 +4,11 @@ Between two runs the result x0 is diffused to the first level with the very nois
 the high frequencies of that state are replaced by those of fresh noise.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from ivmix.solvers.checks import check_number, whole
+from ivmix.solvers.algebra.filters import Linear, LowPass
+from ivmix.solvers.checks import whole
 from ivmix.solvers.methods.catalogue import Method
 from ivmix.solvers.plans.legs import Leg
 from ivmix.solvers.steps.onestep import Euler
@@ -26,40 +24,7 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class LowPass:
-    """Butterworth's filter over frames, rows and columns, called as `low_pass(x)` on x `b c f h w`.
-
-    The Fourier coefficient at frequencies (u_f, u_h, u_w) is multiplied by 1 / (1 + d^(2·order)), d² = (u_f/temporal)²
-    + (u_h/spatial)² + (u_w/spatial)²: 1 at rest, one half at the cut-offs. Frequencies and cut-offs are in units of
-    Nyquist's, half a cycle a sample. Defaults are the authors'.
-
-    >>> LowPass().response(8, 16, 16)[0, [0, 2, 4], 0]  # at 0, 1/4 and 1/2
-    tensor([1.0000, 0.5000, 0.0039], dtype=torch.float64)
-    """
-
-    spatial: float = 0.25
-    temporal: float = 0.25
-    order: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("spatial", "temporal"):
-            check_number(name, getattr(self, name), "a cut-off above 0, such as 0.25", lambda value: value > 0)
-        whole("order", self.order, 1)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        size = x.shape[-3:]
-        spectrum = torch.fft.rfftn(x, dim=(-3, -2, -1))
-        return torch.fft.irfftn(self.response(*size).to(x)[..., : spectrum.shape[-1]] * spectrum, size, (-3, -2, -1))
-
-    def response(self, frames: int, height: int, width: int) -> Tensor:
-        """The factors (f, h, w), float64 on the CPU, in the order of `torch.fft.fftn`."""
-        u_f, u_h, u_w = (2 * torch.fft.fftfreq(n, dtype=torch.float64) for n in (frames, height, width))
-        f, h, w = torch.meshgrid(u_f / self.temporal, u_h / self.spatial, u_w / self.spatial, indexing="ij")
-        return 1 / (1 + (f**2 + h**2 + w**2) ** self.order)
-
-
-def freeinit(legs: Sequence[Leg], iterations: int = 5, keep: Callable[[Tensor], Tensor] | None = None) -> list[Leg]:
+def freeinit(legs: Sequence[Leg], iterations: int = 5, keep: Linear | None = None) -> list[Leg]:
     """The plan that plays `legs` `iterations` times; 1 is `legs` themselves.
 
     Before every run but the first, z_T = L(alpha·x0 + sigma_vp·eps) + (1 - L)(eta) at the first level, with x0 the last
@@ -70,6 +35,7 @@ def freeinit(legs: Sequence[Leg], iterations: int = 5, keep: Callable[[Tensor], 
 
     `legs` go from above 0 to 0, as `plain` and `IVMixed` plan them. Pass `noise` and `schedule` to `integrate`.
 
+    >>> import torch
     >>> from ivmix.solvers.plans.legs import plain
     >>> for leg in freeinit(plain(torch.tensor([10.0, 1.0, 0.0]), guidance=7.5), iterations=2):
     ...     print(leg)

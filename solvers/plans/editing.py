@@ -21,7 +21,7 @@ def invert(legs: Sequence[Leg]) -> list[Leg]:
 
     A leg to 0 becomes one from 0, the level of a clean clip: nothing is evaluated there (`HigherOrder` evaluates at the
     leg's other end, `Euler` not at all). Exact for the ODE, of the solvers' order for a plan; zigzags are undone leg by
-    leg. ValueError for legs that add noise, for solvers that draw it, and for legs that act on z.
+    leg. ValueError for legs that add noise or mix states, for solvers that draw it, and for legs that act on z.
 
     >>> import torch
     >>> from ivmix.solvers.plans.legs import plain
@@ -34,6 +34,8 @@ def invert(legs: Sequence[Leg]) -> list[Leg]:
     at = legs[0].source if legs else 0.0
     for leg in legs:
         name = f"legs: {leg.label!r} of step {leg.step}"
+        if leg.mix is not None:
+            raise ValueError(f"{name} mixes states and has no inverse; use a plan of solver steps alone")
         if leg.network is None or leg.solver.churn_at(level(leg.source)) > 0:
             raise ValueError(f"{name} adds noise and has no inverse; use a deterministic plan")
         if leg.told != leg.source or leg.source != at:

@@ -22,7 +22,7 @@ from torch import Tensor
 from ivmix.solvers.algebra.denoiser import level
 from ivmix.solvers.algebra.guidance import Guidance
 from ivmix.solvers.checks import check_legs, check_number, whole, within
-from ivmix.solvers.plans.legs import Leg, plain
+from ivmix.solvers.plans.legs import Leg, noising, plain
 from ivmix.solvers.schedules.grids import check_grid
 from ivmix.solvers.steps.higher_order import HigherOrder
 from ivmix.solvers.steps.multistep import Multistep
@@ -65,7 +65,7 @@ def ancestral(
                 "level holds; take more steps"
             )
         down = step.target * math.sqrt(kept)
-        plan += [replace(_between_noises(step), target=down), _noise(step, down, step.target)]
+        plan += [replace(_between_noises(step), target=down), noising(down, step.target, step.step)]
     return plan
 
 
@@ -106,7 +106,7 @@ def churned(
     for step in map(_between_noises, steps):
         if step.step in noisy:
             high = (1 + gamma) * step.source
-            plan.append(_noise(step, step.source, high))
+            plan.append(noising(step.source, high, step.step))
             step = replace(step, told=high, source=high)
         plan.append(step)
     return plan
@@ -130,7 +130,7 @@ def few_step(sigmas: Tensor, guidance: Guidance = None, network: str = "video") 
     for step in plain(check_grid(sigmas), guidance, Euler(), network):
         plan.append(replace(step, target=0.0))
         if step.target > 0:
-            plan.append(_noise(step, 0.0, step.target))
+            plan.append(noising(0.0, step.target, step.step))
     return plan
 
 
@@ -178,18 +178,13 @@ def restart(legs: Sequence[Leg], intervals: Iterable[tuple[float, float, int]]) 
         played.append((descent, step))
         for first, *others in repeated.get(i, []):
             descent += 1
-            noise = _noise(first[0], step[-1].target, first[0].source)
+            noise = noising(step[-1].target, first[0].source, first[0].step)
             played += [(descent, again) for again in ([noise, *first], *others)]
     return [
         replace(leg, label=f"{leg.label} #{descent}" if descent else leg.label, step=count)
         for count, (descent, step) in enumerate(played)
         for leg in step
     ]
-
-
-def _noise(step: Leg, source: float, target: float) -> Leg:
-    """Fresh noise in the outer step of `step`."""
-    return Leg(None, "noise", source, source, target, None, Euler(), step.step)
 
 
 def _between_noises(step: Leg) -> Leg:

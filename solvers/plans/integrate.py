@@ -13,7 +13,9 @@ from torch.func import debug_unwrap
 from ivmix.solvers.algebra.affine import Affine, Output, combine, count_rows, predict, value_at
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, Recalling, cast, level, like
 from ivmix.solvers.algebra.field import Composite, Field
+from ivmix.solvers.algebra.filters import Linear
 from ivmix.solvers.algebra.guidance import guide
+from ivmix.solvers.algebra.mixing import HERE, Mix
 from ivmix.solvers.algebra.noise import RecordedNoise, draw
 from ivmix.solvers.checks import check_legs
 from ivmix.solvers.plans.editing import noised
@@ -156,6 +158,7 @@ class _Player:
         self.memory: dict[tuple[str, str | None], Any] = {}
         self.recalled: dict[tuple[str, str | None], Any] = {}  # memory of fields
         self.denoisers: dict[tuple[str, float | None], Denoiser] = {}
+        self.kept: dict[str, Tensor] = {}  # states that legs are to mix
         self.first: dict[tuple[str, ...], Tensor] = {}  # sums of a first evaluation's state and x0, by its networks
         self.start: tuple[Tensor, float]
 
@@ -165,7 +168,7 @@ class _Player:
         if leg.source != at:
             x = self._reread(x, at, leg.source)
         if leg.network is None:
-            return self._renoise(leg, x), (), {}
+            return (self._renoise(leg, x) if leg.mix is None else self._mixed(leg.mix, x)), (), {}
         told: list[float] = []
         forwards: dict[str, int] = {}
         denoise = self._counted(leg, told, forwards)
@@ -226,6 +229,11 @@ class _Player:
                 x0, left = denoise.recall(y, heard, memory)
                 if not told:  # of a leg's evaluations the first is on the trajectory
                     self.recalled[lane] = left
+            elif hasattr(denoise, "run"):  # as a Nested
+                run = denoise.run(y, heard)
+                x0, cost = run.x, run.forwards
+                for name, number in run.nfe.items():
+                    self.nfe[name] = self.nfe.get(name, 0) + number - 1
             else:
                 cost = denoise.cost(heard) if hasattr(denoise, "cost") else {str(leg.network): 1}  # as a Rescaled
                 x0 = denoise(y, heard)
@@ -253,18 +261,25 @@ class _Player:
         assert noise is not None  # _check
         xi = draw(noise, x, level(leg.source), level(leg.target))
         if leg.keep is not None:
-            return self._begin_again(leg, leg.keep, x, xi)
+            return self._mixed_with_fresh(leg, leg.keep, x, xi)
         return xi if math.isinf(leg.target) else x.add(xi, alpha=math.sqrt(leg.target**2 - leg.source**2))
 
-    def _begin_again(self, leg: Leg, keep: Callable[[Tensor], Tensor], x0: Tensor, xi: Tensor) -> Tensor:
-        """What `keep` passes of x0 under the run's first noise, and what it stops of a start from fresh noise."""
+    def _mixed(self, mix: Mix, x: Tensor) -> Tensor:
+        y = mix(x, self.kept)
+        if mix.name is not None:
+            self.kept[mix.name] = y
+        return y
+
+    def _mixed_with_fresh(self, leg: Leg, keep: Linear, state: Tensor, xi: Tensor) -> Tensor:
+        """What `keep` passes of `state`, one at 0 under the run's first noise, and what it stops, or `fill` passes, of
+        a start from fresh noise."""
         assert self.schedule is not None  # _check
         self.memory.clear()
         self.recalled.clear()
         x, sigma = self.start
-        old = noised(x0, leg.target, self._scale(sigma) * x)
+        old = state if leg.source else noised(state, leg.target, self._scale(sigma) * x)
         new = self.schedule.start(xi, leg.target)
-        return new + keep(old - new)
+        return new + keep(old - new) if leg.fill is None else keep(old) + leg.fill(new)
 
     def _reread(self, x: Tensor, at: float, source: float) -> Tensor:
         """The same z, read at another level."""
@@ -290,16 +305,20 @@ def _check(legs: Sequence[Leg], play: _Player, x: Tensor) -> None:
         raise TypeError(f"noise: got a {type(play.noise).__name__}, expected a function, as normal_noise makes it")
     if not x.is_floating_point():
         raise ValueError(f"x: got dtype {x.dtype}, expected floating point")
-    at = legs[0].source
+    at, kept = legs[0].source, dict[str, float]()
     for leg, source in zip(legs, torch.tensor([leg.source for leg in legs], dtype=torch.float64), strict=True):
         if leg.source != at or leg.told != leg.source:
             _check_z(leg, at, play)
-        if leg.keep is not None and (play.schedule is None or not legs[0].source > at == 0):
+        if leg.keep is not None and (play.schedule is None or not (leg.source or legs[0].source > at == 0)):
+            what = "mixes z with fresh noise" if leg.source else "begins a run again"
             raise ValueError(
-                f"{_name(leg)} begins a run again: it needs schedule=..., and a run from above 0 to 0, got "
+                f"{_name(leg)} {what}: it needs schedule=..., and from 0 a run from above 0 to 0, got "
                 f"{legs[0].source:g} -> {at:g}"
             )
         at = leg.target
+        if leg.mix is not None:
+            _check_mix(leg, leg.mix, kept)
+            continue
         if leg.network is None:
             if play.noise is None:
                 raise ValueError(f"{_name(leg)} adds fresh noise: pass noise=normal_noise(seeds, shape)")
@@ -333,6 +352,16 @@ def _check_z(leg: Leg, at: float, play: _Player) -> None:
         )
     if leg.told != leg.source and not 0 < leg.told < math.inf:
         raise ValueError(f"{_name(leg)}: got told {leg.told:g}, expected its source or a level between 0 and inf")
+
+
+def _check_mix(leg: Leg, mix: Mix, kept: dict[str, float]) -> None:
+    """A leg that mixes states, of which `kept` are known, with their levels."""
+    try:
+        mix.check({HERE: leg.source, **kept}, leg.target)
+    except ValueError as error:
+        raise ValueError(f"{_name(leg)} {error}") from None
+    if mix.name is not None:
+        kept[mix.name] = leg.target
 
 
 def _name(leg: Leg) -> str:

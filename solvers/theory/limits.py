@@ -8,10 +8,12 @@ begins nor which of its levels its network is told plays a part:
     dx/dsigma = sum of c_i·E_i                                                    no noise
     dx = (1 + k)·eps·dsigma + sqrt(2·k·sigma·|dsigma|)·xi,   (1 + k)·eps = sum of c_i·E_i over the networks' legs
 
-where legs of fresh noise go up, over shares that sum to -k. So a plan converges at first order, and with other told
-levels, orders of legs or solvers only its error's constant is another (`ivmix.solvers.theory.analysis` has that of
-Euler's). Lie and Trotter's splitting, with steps back (Hairer, Lubich and Wanner, Geometric Numerical Integration,
-II.5). Its cases:
+where legs of fresh noise go up, over shares that sum to -k. A sum of states adds up what led to each: of two steps from
+one state, by E_1 and by E_2, w·x_1 + (1 - w)·x_2 is a step of w·E_1 + (1 - w)·E_2. So a plan converges at first order,
+and with other told levels, orders of legs or solvers only its error's constant is another
+(`ivmix.solvers.theory.analysis` has that of Euler's). Lie and Trotter's splitting, with steps back (Hairer, Lubich and
+Wanner, Geometric Numerical Integration, II.5).
+Its cases:
 
     "I-I", "V-V", "IV-IV" of IV-Mixed           E_V(w) + sum over letters of 2·gamma·d            `composite`
     Z-Sampling                                  E(gamma_1 + (gamma_1 - gamma_2))                  `zsampling`
@@ -19,10 +21,12 @@ II.5). Its cases:
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 from ivmix.solvers.algebra.affine import Affine
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.guidance import Guided, guide
+from ivmix.solvers.algebra.mixing import HERE, Mix
 from ivmix.solvers.checks import check_legs
 from ivmix.solvers.plans.legs import Leg
 
@@ -33,7 +37,8 @@ def limit(fields: Mapping[str, Field], legs: Sequence[Leg]) -> Composite:
     `legs` are the outer steps of one period, mostly one, on a grid of even steps in sigma, as `plan(torch.arange(9, 0,
     -1))` has them: lengths are then the shares that they are in the limit, on every grid. `fields` are `integrate`'s, a
     `Guided` or an `Affine` for each network. ValueError for legs that do not lead down as a whole, or whose shares do
-    not sum to 1.
+    not sum to 1; for legs to or from 0, which do not shrink with the grid, or through a view; and for states mixed by
+    other weights than numbers, or beside fresh noise.
 
     >>> import torch
     >>> from ivmix.solvers.methods.zsampling import zsampling
@@ -50,16 +55,38 @@ def limit(fields: Mapping[str, Field], legs: Sequence[Leg]) -> Composite:
     if abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"legs: got lengths that sum to {sum(shares):g} of their period's way, expected 1")
     drift, churn = Affine(()), 0.0
+    ways, levels = dict[str, Affine](), dict[str, float]()  # of states that the period keeps
     for leg, share in zip(legs, shares, strict=True):
-        if leg.network is None:
+        if 0 in (leg.source, leg.target):
+            raise ValueError(f"legs: got {leg.label!r} to or from 0, which no grid makes short")
+        if leg.mix is not None:
+            leg.mix.check({HERE: leg.source, **levels}, leg.target)
+            drift = _mixed(leg.mix, {HERE: drift, **ways})
+            if leg.mix.name is not None:
+                ways[leg.mix.name], levels[leg.mix.name] = drift, leg.target
+        elif leg.network is None:
             churn -= share
         else:
             drift += share * _linear(fields, leg)
+    if churn and any(leg.mix for leg in legs):
+        raise ValueError("legs: got states mixed beside fresh noise, whose variance no share of a way tells")
     return Composite(drift / (1 + churn) if churn else drift, churn)
+
+
+def _mixed(mix: Mix, ways: Mapping[str, Affine]) -> Affine:
+    """What leads to a sum of states, of what led to each."""
+    total = Affine(())
+    for name, weight in mix.weights.items():
+        if not isinstance(weight, Real):
+            raise ValueError(f"legs: got {mix}, whose weight of {name!r} is no number")
+        total += float(weight) * ways[name]
+    return total
 
 
 def _linear(fields: Mapping[str, Field], leg: Leg) -> Affine:
     """The leg's field under its guidance."""
+    if leg.view is not None:
+        raise ValueError(f"legs: got the view {leg.view.name!r} of {leg.label!r}, which is no part of a field")
     field = fields.get(str(leg.network))
     if not isinstance(field, Guided | Affine):
         kind = type(field).__name__

@@ -145,6 +145,7 @@ def test_arguments_that_cannot_be_are_refused_by_name(model, call, message):
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "strength": float("nan")}, "strength"),
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "strength": 0.01}, "less than one"),
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "sampler": "freeinit"}, "begins again from noise"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "sampler": "bivdiff"}, "begins again from noise"),
         ({"video": "no-such.mp4"}, "no-such.mp4"),
         ({"latents": torch.zeros(1)}, r"latents is torch.float32 of shape \(1,\): expected .* \(1, 4, 8, 16, 16\)"),
         ({"video": torch.zeros(2, 64, 64, 3)}, "video is a Tensor: expected a file, or frames"),

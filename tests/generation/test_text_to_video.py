@@ -106,6 +106,21 @@ def test_one_iteration_of_freeinit_and_no_zigzag_are_the_video_model_alone_bit_f
     assert not torch.equal(alone, twice)
 
 
+def test_one_iteration_of_freqprior_and_one_scale_of_fdg_are_the_video_model_alone_bit_for_bit(model):
+    alone, once, plain, sharp = (
+        model(PROMPTS[0], steps=3, **SMALL, **options).latents
+        for options in (
+            {"sampler": "ddim"},
+            {"sampler": "freqprior", "iterations": 1},
+            {"sampler": "fdg", "guidance": 2.0, "detail_guidance": 2.0},
+            {"sampler": "fdg", "guidance": 2.0, "detail_guidance": 4.0},
+        )
+    )
+    assert torch.equal(alone, once)
+    assert torch.equal(alone, plain)
+    assert not torch.equal(alone, sharp)
+
+
 def test_tiles_of_the_decoder_change_the_frames_a_little_and_the_latents_not_at_all(model):
     call = {"sampler": "ddim", "steps": 3, "frames": 2}
     plain, tiled, whole = (model(PROMPTS[0], vae_tile=tile, **call) for tile in (None, 12, 16))  # of 16 latents a side
@@ -226,7 +241,7 @@ def soft(model) -> np.ndarray:
     return to_frames(degrade(render(scene)))[0]
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "freeinit"])
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("freeinit", "freqprior", "bivdiff")])
 def test_every_sampler_may_begin_from_a_video_and_keeps_more_of_it_with_less_strength(model, soft, sampler):
     call = {"sampler": sampler, "steps": 6, "video": soft[:2]}
     gentle, strong = (model(PROMPTS[0], strength=s, **call) for s in (0.17, 1.0))

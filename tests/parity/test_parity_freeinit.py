@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ivmix.solvers import LowPass, Schedule, freeinit, integrate, plain
+from ivmix.solvers import GaussianLowPass, LowPass, Schedule, freeinit, integrate, plain
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +46,12 @@ def test_the_filter_and_the_mix(
     exact = peer._apply_freq_filter(old, new, torch.fft.fftshift(low_pass.response(*size)).to(dtype))
     agree(new + low_pass(old - new), exact)
     assert (mixed - exact).abs().max() < 1e-5  # what the float32 filter costs
+
+
+@pytest.mark.parametrize("cut_offs", [(0.25, 0.25), (1.0, 0.5)], ids=["default", "VideoElevator's"])
+def test_the_gaussian_filter(peer: Any, cut_offs: tuple[float, float], agree: Agree) -> None:
+    theirs = peer._get_free_init_freq_filter((1, 8, 16, 16), "cpu", "gaussian", 4, *cut_offs)
+    agree(torch.fft.fftshift(GaussianLowPass(*cut_offs).response(8, 16, 16)).float(), theirs[0])
 
 
 def test_for_odd_sizes_their_filter_is_not_centred_on_rest(peer: Any) -> None:

@@ -20,9 +20,11 @@ from ivmix.solvers import (
     LowPass,
     Official,
     Schedule,
+    bivdiff,
     integrate,
     normal_noise,
     planned_nfe,
+    videoguide,
     zsampling,
 )
 from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
@@ -134,15 +136,18 @@ def test_a_pair_whose_defaults_lack_an_option_says_which():
         ("zsampling", {"video": 28}),  # 10 + 2·9
         ("w2sd", {"image": 9, "video": 19}),
         ("autoguidance", {"image": 10, "video": 10}),
-        ("switch", {"image": 3, "video": 7}),  # three levels of the grid are at 1 and below
+        ("switch", {"image": 3, "video": 7}),  # three levels of the grid are below 0.9
         ("cfgpp", {"video": 10}),
+        ("videoguide", {"video": 15}),  # the first step alone, whose teacher comes to the grid's end in 5
+        ("bivdiff", {"image": 19, "video": 19}),  # 2n - 1
     ],
 )
 def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
     schedule = Schedule.scaled_linear()
     sigmas = schedule.grid(10)
     interval = {"mixture": "0.5:1", "zigzag": "0:1", "composite": "0:1"}.get(name)
-    chosen = sampling(DEFAULTS, {"sampler": name, "steps": 10, "solver": "euler", "interval": interval})
+    given = {"sampler": name, "steps": 10, "solver": "euler", "interval": interval}
+    chosen = sampling(DEFAULTS, given | ({"switch_at": 0.9} if name == "switch" else {}))
     fields, legs = chosen.plan(guided("image"), guided("video"), sigmas)
     x = torch.randn(1, 1, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * sigmas[0]
     seen = []
@@ -166,6 +171,17 @@ def test_the_options_of_the_baselines_reach_their_plans():
     assert [leg.keep for leg in begun] == [LowPass(0.5, 0.2)] * 2
     chosen = {"guidance": 2.0, "inversion_guidance": 0.5, "zigzags": 1, "solver": "heun"}
     assert legs(sampler="zsampling", **chosen) == zsampling(sigmas, 2.0, 0.5, 1, Heun())
+
+
+def test_the_options_of_runs_in_stages_reach_their_plans():
+    def legs(**options):
+        return sampling(DEFAULTS, {"steps": 6, **options}).plan(guided("image"), guided("video"), sigmas)[1]
+
+    sigmas = Schedule.scaled_linear().grid(6)
+    chosen = {"guidance": 3.0, "interval": "0.2:0.5", "teacher_weight": 0.4, "teacher_steps": 2, "solver": "heun"}
+    assert legs(sampler="videoguide", **chosen) == videoguide(sigmas, 3.0, 3.0, 0.4, (0.2, 0.5), 2, solver=Heun())
+    chosen = {"guidance": 3.0, "image_guidance": "2", "image_weight": 0.4, "inversion_guidance": 0.5, "solver": "heun"}
+    assert legs(sampler="bivdiff", **chosen) == bivdiff(sigmas, 3.0, GuidanceRamp(2.0), 0.4, 0.5, Heun())
 
 
 def test_where_the_image_model_cannot_reach_it_takes_no_part():

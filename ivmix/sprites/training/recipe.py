@@ -104,15 +104,24 @@ DEFAULTS = {
         "interval": [0.7, 1.0],
     },
     "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},
+    "freqprior": {"steps": 20, "guidance": 2.0, "iterations": 3},
+    "fdg": {"steps": 20, "guidance": 2.0, "detail_guidance": 4.0},
+    "videoelevator": {"steps": 20, "guidance": 2.0, "image_guidance": "3"},
     "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
-    "w2sd": {"steps": 20, "guidance": 2.0, "inversion_guidance": 1.0},
+    "w2sd": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
     "autoguidance": {
-        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "1", "contrast": 2.0,
+        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "0", "contrast": 2.0,
     },
     "switch": {
-        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "3", "switch_at": 1.0,
+        "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "3", "switch_at": 0.7,
     },
     "cfgpp": {"steps": 20, "x0_guidance": 0.6},
+    "videoguide": {
+        "steps": 20, "guidance": 2.0, "interval": [0.0, 0.1], "teacher_weight": 0.2, "teacher_steps": 10,
+    },
+    "bivdiff": {
+        "steps": 20, "guidance": 2.0, "image_guidance": "3", "image_weight": 0.25, "inversion_guidance": 0.0,
+    },
     "official": {
         "steps": 50, "variant": "animatediff", "guidance": 2.0, "image_guidance": "1", "video_guidance": "1",
     },

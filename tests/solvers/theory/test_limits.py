@@ -1,20 +1,25 @@
 """The one statement about plans of legs: what any pattern of them converges to, at first order."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ivmix.solvers import (
+    HERE,
     Affine,
     Euler,
     Heun,
     IVMixed,
     Leg,
     Schedule,
+    View,
     autoguidance,
     composite,
     integrate,
+    keeping,
+    mixing,
     plain,
     w2sd,
     zsampling,
@@ -127,6 +132,36 @@ def test_w2sd_is_a_case(pair):
     same(found.denoise, autoguidance(pair["video"].at(2.0), pair["image"].at(0.5), 2.0))
     assert isinstance(found.denoise, Affine)
     assert found.churn == 0
+
+
+def forked(weight, i=0, source=8.0, target=7.0):
+    """A step of each network from one state, and a weighted sum of where they lead."""
+    image, video = (Leg(n, n, source, source, target, s, Euler(), i) for n, s in (("image", 0.6), ("video", 2.0)))
+    back = mixing(target, source, {"begin": 1.0}, i)
+    mix = mixing(target, target, {"image": weight, HERE: 1 - weight}, i)
+    return [keeping(source, "begin", i), image, keeping(target, "image", i), back, video, mix]
+
+
+def test_mixed_states_are_a_case(pair):
+    same(limit(pair, forked(0.3)).denoise, 0.3 * pair["image"].at(0.6) + 0.7 * pair["video"].at(2.0))
+
+
+def test_mixed_states_that_have_no_limit_are_refused(pair):
+    with pytest.raises(ValueError, match="mixes 'image', which no leg before it keeps"):
+        limit(pair, [*forked(0.3)[:2], *forked(0.3)[3:]])
+    with pytest.raises(ValueError, match="weight of 'image' is no number"):
+        limit(pair, forked(torch.tensor([0.3, 0.4])))
+    noise = Leg(None, "noise", 7.0, 7.0, 8.0, None, Euler(), 0)
+    with pytest.raises(ValueError, match="mixed beside fresh noise"):
+        limit(pair, [*forked(0.3), noise, forked(0.3)[1]])
+
+
+def test_a_leg_that_no_grid_makes_short_or_that_has_a_view_is_refused(pair):
+    with pytest.raises(ValueError, match="'step' to or from 0"):
+        limit(pair, plain(torch.tensor([1.0, 0.0]), 2.0))
+    (leg,) = plain(torch.tensor([8.0, 7.0]), 2.0)
+    with pytest.raises(ValueError, match="the view 'twice' of 'step'"):
+        limit(pair, [replace(leg, view=View("twice", lambda x: x, lambda y, x: y))])
 
 
 def test_what_has_no_limit_of_this_kind_is_refused(pair):
