@@ -26,7 +26,7 @@ from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, level
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
-from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
+from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows, seen
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.algebra.rescale import Rescaled
 from ivmix.solvers.methods.apg import APG
@@ -39,6 +39,8 @@ from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mambo_g import MAMBOG
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
+from ivmix.solvers.methods.pag import pag
+from ivmix.solvers.methods.stg import stg
 from ivmix.solvers.methods.switch import forgetting, switch, switched
 from ivmix.solvers.methods.tcfg import TCFG
 from ivmix.solvers.methods.w2sd import w2sd
@@ -160,11 +162,14 @@ __all__ = [
     "mixture",
     "noised",
     "normal_noise",
+    "pag",
     "parse_pattern",
     "plain",
     "planned_nfe",
     "repeat_rows",
     "restart",
+    "seen",
+    "stg",
     "switch",
     "switched",
     "tail",

@@ -130,6 +130,15 @@ OPTIONS = {
         "number", above=0, expected="a level above 0, such as 1",
     ),
     "x0_guidance": Option("cfgpp: scale at which x0 alone is guided, mostly 0 to 1", "W", "number"),
+    "perturbed_layers": Option(
+        "layers of the video model's UNet by name, or by a part of their names, and with commas between several: what "
+        "has identity attention (pag), or is skipped (stg)",
+        "NAMES",
+    ),
+    "perturbed_guidance": Option(
+        "how far the video model is pushed away from itself without those layers; 0 is not at all (pag, stg)",
+        "W", "number",
+    ),
     "variant": Option(
         "which of the authors' loops (official)", "NAME", choices=("animatediff", "modelscope", "videocrafter")
     ),
@@ -151,5 +160,7 @@ def describe_samplers() -> dict[str, str]:
         "autoguidance": "the video model, pushed away from the image model",
         "switch": "the video model, then the image model: one evaluation a step",
         "cfgpp": "the video model, guided in x0 alone (CFG++)",
+        "pag": "the video model, pushed away from itself with identity attention (PAG)",
+        "stg": "the video model, pushed away from itself with layers skipped (STG)",
         "official": "the authors' own loops, quirks included",
     }

@@ -10,11 +10,13 @@ from ivmix.samplers.baselines import CFGPP, FreeInit, ZSampling
 from ivmix.samplers.contrast import W2SD, Autoguidance
 from ivmix.samplers.mixed import Composite, Mixture, Switch, Zigzag
 from ivmix.samplers.official import Official
+from ivmix.samplers.perturbed import PAG, STG
 
 SAMPLERS: dict[str, type[Sampling]] = {
     s.name: s
     for s in (
         VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, ZSampling, W2SD, Autoguidance, Switch, CFGPP,
+        PAG, STG,
         Official,
     )
 }  # fmt: skip
