@@ -31,7 +31,7 @@ class Side:
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the UNet
-    views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # those that `seen` has made
+    _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
     def run_as(self) -> RunAs:
@@ -78,11 +78,11 @@ class Side:
 
     def seen(self, skip: tuple[str, ...] = (), identity: tuple[str, ...] = ()) -> Callable[..., Tensor]:
         """The UNet seen differently (`perturbed`), told its own conditions and called in the same way."""
-        if (skip, identity) not in self.views:
+        if (skip, identity) not in self._views:
             view = perturbed(self.unet, skip, identity)
             call = called(view, self.call.path, self.call.reason)
-            self.views[skip, identity] = partial(_told, call, view)
-        return self.views[skip, identity]
+            self._views[skip, identity] = partial(_told, call, view)
+        return self._views[skip, identity]
 
     def size_seen(self, height: int, width: int) -> tuple[int, int]:
         """The size that height x width latents have for the network."""

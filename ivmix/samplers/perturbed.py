@@ -24,7 +24,7 @@ class PAG(VideoAlone):
         super().__post_init__()
         if not (isinstance(self.perturbed_layers, str) and all(self.layers)):
             raise ValueError(
-                f"perturbed_layers={self.perturbed_layers!r}: expected names with commas between them, such as mid_block"
+                f"perturbed_layers={self.perturbed_layers!r}: expected names with commas between, such as mid_block"
             )
 
     @property

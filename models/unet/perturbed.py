@@ -26,8 +26,9 @@ def perturbed(unet: U, skip: Sequence[str] = (), identity: Sequence[str] = ()) -
 
     Names are those of the state dict, whole or in part: "mid_block" is all of the layers there, "mid_block.attentions"
     or "up_blocks.1.motion_modules.0" fewer, "motion_modules" what all blocks have of that name. Layers are resnets
-    (which leave the shortcut of those that change the width), spatial and temporal transformers, and convolutions over
-    frames; self-attention is that of pixels (attn1) and of frames. Without any of a name, or without names: ValueError.
+    (which leave the shortcut of those that change the width), spatial and temporal transformers or the
+    `transformer_blocks` between their projections, and convolutions over frames; self-attention is that of pixels
+    (attn1) and of frames. ValueError for a name that none has, and for no names.
 
     A condition of `unet` serves the view as `dataclasses.replace(condition, network=view)`.
 
@@ -39,7 +40,7 @@ def perturbed(unet: U, skip: Sequence[str] = (), identity: Sequence[str] = ()) -
     True
     >>> perturbed(unet, skip=["mid_block.resnet"])
     Traceback (most recent call last):
-    ValueError: skip: got 'mid_block.resnet', expected mid_block.attentions or mid_block.resnets
+    ValueError: skip: got 'mid_block.resnet', expected one of mid_block.attentions, mid_block.resnets
     """
     if not (skip or identity):
         raise ValueError("skip, identity: got no names, expected at least one")
@@ -47,13 +48,13 @@ def perturbed(unet: U, skip: Sequence[str] = (), identity: Sequence[str] = ()) -
     for layer in _named("skip", skip, _layers(view)):
         layer.forward = partial(_shortcut, layer)
     for attention in _named("identity", identity, _self_attentions(view)):
-        attention.forward = partial(_values, attention)
+        attention.forward = partial(_values, attention)  # type: ignore[method-assign]
     return view
 
 
 def _layers(network: nn.Module) -> dict[str, nn.Module]:
     """What can be left out, by name."""
-    kinds = Resnet | SpatialTransformer | FrameTransformer | TemporalConv
+    kinds = Resnet | SpatialTransformer | CrossAttentionBlock | FrameTransformer | FrameBlock | TemporalConv
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 
 
@@ -88,7 +89,7 @@ def _named(argument: str, names: Sequence[str], there: Mapping[str, M]) -> list[
     for name in names:
         matching = {path: module for path, module in there.items() if _within(name, path)}
         if not matching:
-            raise ValueError(f"{argument}: got {name!r}, expected {' or '.join(_nearest(name, there))}")
+            raise ValueError(f"{argument}: got {name!r}, expected one of {', '.join(_nearest(name, there))}")
         found |= matching
     return list(found.values())
 

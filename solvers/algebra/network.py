@@ -192,7 +192,7 @@ def seen(field: Affine, **how: Hashable) -> Affine:
     """
     terms = []
     for atom, weight in field.terms:
-        if not isinstance(atom.model, Network):
+        if not hasattr(atom.model, "seen"):
             raise TypeError(f"field: got a {type(atom.model).__name__} in it, expected a Network with views")
         terms.append((Atom(atom.model.seen(**how), atom.condition), weight))
     return Affine(tuple(terms))

@@ -15,7 +15,8 @@ def pag(guided: Guided, perturbed: Affine, scale: Weight = 3.0) -> Guided:
 
     `perturbed` is `seen(guided.cond, identity=...)`, or any other weaker prediction; `scale` a number or a function of
     sigma. One pass of `perturbed` more an evaluation, none where `scale` is 0. As it is linear, a composite or a
-    mixture takes it: what is added is part of both predictions, so their direction is as before.
+    mixture takes it: what is added is part of both predictions, so their direction is as before. Pushes from several
+    predictions are one, from their mean: (a·p + b·q) / (a + b) at scale a + b.
 
     >>> from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
     >>> network = GaussianNetwork("video", {"": Gaussian(0.0, 1.0), "cat": Gaussian(1.0, 1.0)})
