@@ -160,7 +160,7 @@ def describe_samplers() -> dict[str, str]:
         "autoguidance": "the video model, pushed away from the image model",
         "switch": "the video model, then the image model: one evaluation a step",
         "cfgpp": "the video model, guided in x0 alone (CFG++)",
-        "pag": "the video model, pushed away from itself with identity attention (PAG)",
-        "stg": "the video model, pushed away from itself with layers skipped (STG)",
+        "pag": "the video model, pushed away from itself with less attention",
+        "stg": "the video model, pushed away from itself with fewer layers",
         "official": "the authors' own loops, quirks included",
     }

@@ -115,7 +115,7 @@ DEFAULTS = {
     "cfgpp": {"steps": 20, "x0_guidance": 0.6},
     "pag": {"steps": 20, "guidance": 2.0, "perturbed_layers": "mid_block.attentions", "perturbed_guidance": 3.0},
     "stg": {
-        "steps": 20, "guidance": 2.0, "perturbed_layers": "up_blocks.1.attentions.1, up_blocks.1.motion_modules.1",
+        "steps": 20, "guidance": 2.0, "perturbed_layers": "up_blocks.1.attentions.1,up_blocks.1.motion_modules.1",
         "perturbed_guidance": 1.0,
     },
     "official": {
