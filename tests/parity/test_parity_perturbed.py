@@ -1,8 +1,8 @@
 """Guidance by a network's own worse view against diffusers' `PerturbedAttentionGuidance` and `SkipLayerGuidance`: their
 arithmetic, and their hooks on its UNets.
 
-Both are made for transformers, whose stack of blocks they find by themselves. On a UNet they do not ("auto" is refused),
-but take the blocks of one transformer by name, and what they hook there is computed as our view computes it.
+Both are made for transformers, whose stack of blocks they find by themselves. On a UNet they do not ("auto" is
+refused), but take the blocks of one transformer by name, and what they hook there is computed as our view computes it.
 """
 
 from collections.abc import Callable

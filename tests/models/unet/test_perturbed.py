@@ -158,7 +158,7 @@ def test_a_condition_of_the_network_serves_its_views_once_it_says_so(unet: UNet,
     ("names", "error", "message"),
     [
         ({}, ValueError, "skip, identity: got no names"),
-        ({"skip": ["mid"]}, ValueError, "got 'mid', expected one of attentions, down_blocks, mid_block, motion_modules"),
+        ({"skip": ["mid"]}, ValueError, "got 'mid', expected one of attentions, down_blocks, mid_block, motion_module"),
         ({"skip": ["up_blocks.3"]}, ValueError, "got 'up_blocks.3', expected one of up_blocks.0, up_blocks.1, up_bloc"),
         ({"skip": ["mid_block.resnets.7"]}, ValueError, "expected one of mid_block.resnets.0, mid_block.resnets.1$"),
         ({"skip": ["mid_block.resnets.0.conv1"]}, ValueError, "conv1', expected one of mid_block.resnets.0$"),
