@@ -7,9 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, encode_prompts
+from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, encode_prompts, perturbed
 from ivmix.models.compile import Compiled, called
-from ivmix.models.unet.perturbed import perturbed
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.trained_as import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged

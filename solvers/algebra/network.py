@@ -64,7 +64,6 @@ from ivmix.solvers.schedules.schedule import Schedule
 
 Forward = Callable[[Tensor, Tensor, Any], Tensor]
 Prediction = Literal["epsilon", "x0", "v", "flow"]
-PERTURBED = "perturbed"
 
 
 def join_conditions(conditions: Sequence[Any]) -> Any:
@@ -132,14 +131,14 @@ class Network:
     def seen(self, **how: Hashable) -> "Network":
         """The network whose forward is `views(**how)`, for one `how` always the same one: a source of atoms of its own.
 
-        Its evaluations are counted under a name of its own, "video perturbed". TypeError without `views`.
+        Evaluations of all views are counted under one name, "video perturbed". TypeError without `views`.
         """
         if self.views is None:
             raise TypeError(f"network {self.name!r} can be seen in one way alone: it has no views")
         key = frozenset(how.items())
         if key not in self._seen:
-            name = f"{self.name} {PERTURBED}"
-            self._seen[key] = replace(self, forward=self.views(**how), name=name, views=None)
+            forward, name = self.views(**how), f"{self.name} perturbed"
+            self._seen[key] = replace(self, forward=forward, name=name, views=None)
         return self._seen[key]
 
     @property

@@ -3,7 +3,8 @@
     D = D_u + w·(D_c - D_u) + scale·(D_c - D_p)
 
 D_p is the conditional prediction with the identity in the place of some self-attention maps, so that each token sees
-itself alone, in the paper those of the UNet's middle. With w = 1 this is the paper's D_c + scale·(D_c - D_p).
+itself alone; in the authors' examples those of the UNet's middle. With w = 1 this is the paper's D_c + scale·(D_c -
+D_p).
 """
 
 from ivmix.solvers.algebra.affine import Affine, Weight

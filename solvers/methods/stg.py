@@ -14,8 +14,8 @@ from ivmix.solvers.methods.pag import pag
 def stg(guided: Guided, skipped: Affine, scale: Weight = 1.0) -> Guided:
     """`guided` with `scale`·(cond - skipped) added: all as of `pag`.
 
-    `skipped` is `seen(guided.cond, skip=...)` (STG-R) or `seen(guided.cond, identity=...)` (STG-A); 1 is the authors'
-    scale for Mochi. Their rescaling of the result, which is not linear, is left out.
+    `skipped` is `seen(guided.cond, skip=...)` (STG-R) or `seen(guided.cond, identity=...)` (STG-A); 1 is the scale
+    of the authors' example, of Mochi. Their rescaling of the result, which is not linear, is left out.
 
     >>> import torch
     >>> from ivmix.solvers import Network, Schedule, integrate, plain, seen

@@ -200,6 +200,15 @@ def test_latents_take_the_place_of_the_seeds_noise(model):
     assert given.record.latents != model.record(PROMPTS[:2], latents=-noise, **call).latents
 
 
+def test_views_of_a_model_move_with_it():
+    """They share weights with it, and tables of positions, which a move makes anew."""
+    moved, loaded = TextToVideo.from_pair("sprites"), TextToVideo.from_pair("sprites", dtype="float64")
+    call = {"sampler": "stg", "steps": 2, "perturbed_layers": "up_blocks.0.resnets", **SMALL}
+    before = moved(PROMPTS[0], **call).latents
+    assert torch.equal(moved.to("float64")(PROMPTS[0], **call).latents, loaded(PROMPTS[0], **call).latents)
+    assert torch.equal(moved.to("float32")(PROMPTS[0], **call).latents, before)
+
+
 def test_a_model_moves_to_another_dtype(model):
     moved = TextToVideo.from_pair("sprites").to(dtype="float64")
     loaded = TextToVideo.from_pair("sprites", dtype="float64")

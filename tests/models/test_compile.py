@@ -30,10 +30,10 @@ from ivmix.models import (
     UNet,
     UNetConfig,
     VAEConfig,
+    perturbed,
 )
 from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
 from ivmix.models.meta import build
-from ivmix.models.unet.perturbed import perturbed
 from ivmix.sprites.averaging.unet import AveragingUNet, AveragingUNetConfig
 
 Make = Callable[..., Tensor]

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ivmix.models import load_unet
-from ivmix.models.unet.perturbed import perturbed
+from ivmix.models import load_unet, perturbed
 from ivmix.solvers import Guided, Network, Schedule, pag, seen, stg
 
 pytestmark = pytest.mark.slow

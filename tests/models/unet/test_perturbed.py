@@ -10,10 +10,9 @@ import torch
 from public_configs import MODELSCOPE, VIDEOCRAFTER2
 from torch import Tensor, nn
 
-from ivmix.models import MotionConfig, UNet, UNetConfig
+from ivmix.models import MotionConfig, UNet, UNetConfig, perturbed
 from ivmix.models.layers import Attention, CrossAttentionBlock, Resnet, SpatialTransformer
 from ivmix.models.meta import build
-from ivmix.models.unet.perturbed import perturbed
 from ivmix.models.unet.temporal import FrameBlock, FrameTransformer, TemporalConv
 
 Make = Callable[..., Tensor]
