@@ -16,6 +16,7 @@ from ivmix.models.text.prompts import encode_prompts, parse_weights
 from ivmix.models.text.tokenizer import Tokenizer
 from ivmix.models.unet.condition import Condition
 from ivmix.models.unet.config import UNetConfig
+from ivmix.models.unet.perturbed import perturbed
 from ivmix.models.unet.temporal import MotionConfig, SpaceTimeConfig
 from ivmix.models.unet.unet import UNet
 from ivmix.models.vae import VAE, VAEConfig
@@ -54,6 +55,7 @@ __all__ = [
     "load_wordpiece",
     "merge_loras",
     "parse_weights",
+    "perturbed",
     "read_lora",
     "save_folder",
 ]

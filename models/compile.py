@@ -51,7 +51,11 @@ def compile_network(network: nn.Module, mode: Mode = "auto") -> Compiled:
 
     Raises ValueError for an unknown mode, and for "inductor" on a GPU without Triton.
     """
-    path, reason = choose(mode, next(network.parameters()).device.type)
+    return called(network, *choose(mode, next(network.parameters()).device.type))
+
+
+def called(network: nn.Module, path: Path, reason: str) -> Compiled:
+    """`network` called in the way that `choose` found."""
     match path:
         case "cuda graphs":
             return Compiled(Graphs(network, Recorder()), path, reason)

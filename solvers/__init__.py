@@ -28,7 +28,7 @@ from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.filters import Filter, GaussianLowPass, LowPass, PowerComplement
 from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
 from ivmix.solvers.algebra.mixing import HERE, Mix
-from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows
+from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows, seen
 from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
 from ivmix.solvers.algebra.rescale import Rescaled
 from ivmix.solvers.methods.apg import APG
@@ -46,7 +46,9 @@ from ivmix.solvers.methods.ivmixed import IVMixed, parse_pattern
 from ivmix.solvers.methods.mambo_g import MAMBOG
 from ivmix.solvers.methods.mixture import late, mixture
 from ivmix.solvers.methods.official import Official
+from ivmix.solvers.methods.pag import pag
 from ivmix.solvers.methods.renewed import renewed
+from ivmix.solvers.methods.stg import stg
 from ivmix.solvers.methods.superdiff import SuperDiffAnd, SuperDiffOr, ito_log_density
 from ivmix.solvers.methods.switch import forgetting, switch, switched
 from ivmix.solvers.methods.tcfg import TCFG
@@ -191,12 +193,15 @@ __all__ = [
     "noised",
     "noising",
     "normal_noise",
+    "pag",
     "parse_pattern",
     "plain",
     "planned_nfe",
     "renewed",
     "repeat_rows",
     "restart",
+    "seen",
+    "stg",
     "switch",
     "switched",
     "tail",

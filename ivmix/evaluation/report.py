@@ -209,7 +209,9 @@ def plus_minus(column: Column, estimate: Estimate) -> str:
 
 
 def evaluations(nfe: Mapping[str, int]) -> str:
-    return f"{nfe.get('image', 0)}+{nfe.get('video', 0)}" if nfe else ""
+    """Of the image and of the video model, however they are seen: "video perturbed" is the video model's too."""
+    image, video = (sum(n for name, n in nfe.items() if name.split()[0] == side) for side in ("image", "video"))
+    return f"{image}+{video}" if nfe else ""
 
 
 def distance_text(value: float, error: float | None) -> str:

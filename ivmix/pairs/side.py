@@ -1,14 +1,14 @@
 """One model of a pair, with all that it needs to be asked: UNet, text encoder, tokenizer, schedule, prediction."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, encode_prompts
-from ivmix.models.compile import Compiled
+from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, encode_prompts, perturbed
+from ivmix.models.compile import Compiled, called
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.trained_as import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged
@@ -30,6 +30,7 @@ class Side:
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the UNet
+    _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
     def run_as(self) -> RunAs:
@@ -60,18 +61,37 @@ class Side:
 
         An image model takes a video as it is: without temporal layers, frames are a batch, `image_frames` at a time.
         """
-        forward: Forward = partial(self.call, temporal=self.name == "video")
-        if self.latent_size is not None:
-            forward = enlarged(forward, self.latent_size)
-        if self.name == "image" and image_frames is not None:
-            forward = partial(in_parts, forward, image_frames)
-        dtype = self.unet.conv_in.weight.dtype
-        return Network(forward, schedule or self.schedule, self.prediction, self.name, dtype=dtype)
+
+        def adapted(call: Callable[..., Tensor]) -> Forward:
+            forward: Forward = partial(call, temporal=self.name == "video")
+            if self.latent_size is not None:
+                forward = enlarged(forward, self.latent_size)
+            if self.name == "image" and image_frames is not None:
+                forward = partial(in_parts, forward, image_frames)
+            return forward
+
+        return Network(
+            adapted(self.call), schedule or self.schedule, self.prediction, self.name,
+            dtype=self.unet.conv_in.weight.dtype, views=lambda **how: adapted(self.seen(**how)),
+        )  # fmt: skip
+
+    def seen(self, skip: tuple[str, ...] = (), identity: tuple[str, ...] = ()) -> Callable[..., Tensor]:
+        """The UNet seen differently (`perturbed`), told its own conditions and called in the same way."""
+        if (skip, identity) not in self._views:
+            view = perturbed(self.unet, skip, identity)
+            call = called(view, self.call.path, self.call.reason)
+            self._views[skip, identity] = partial(_told, call, view)
+        return self._views[skip, identity]
 
     def size_seen(self, height: int, width: int) -> tuple[int, int]:
         """The size that height x width latents have for the network."""
         k = 1 if self.latent_size is None else enlargement(height, width, self.latent_size)
         return k * height, k * width
+
+
+def _told(call: Compiled, view: UNet, z: Tensor, t: Tensor, condition: Condition, temporal: bool) -> Tensor:
+    """What a view says under a condition of the UNet that it is one of."""
+    return call(z, t, replace(condition, network=view), temporal=temporal)
 
 
 def in_parts(forward: Forward, frames: int, z: Tensor, t: Tensor, condition: Condition) -> Tensor:

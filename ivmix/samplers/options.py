@@ -148,6 +148,15 @@ OPTIONS = {
     "teacher_steps": Option(
         "videoguide: steps that the teacher takes in each of the guided ones", "N", "whole", least=1, most=1000
     ),
+    "perturbed_layers": Option(
+        "layers of the video model's UNet by name, or by a part of their names, and with commas between several: what "
+        "has identity attention (pag), or is skipped (stg)",
+        "NAMES",
+    ),
+    "perturbed_guidance": Option(
+        "how far the video model is pushed away from itself without those layers; 0 is not at all (pag, stg)",
+        "W", "number",
+    ),
     "variant": Option(
         "which of the authors' loops (official)", "NAME", choices=("animatediff", "modelscope", "videocrafter")
     ),
@@ -174,5 +183,7 @@ def describe_samplers() -> dict[str, str]:
         "cfgpp": "the video model, guided in x0 alone (CFG++)",
         "videoguide": "the video model, drawn early on to where its own steps lead",
         "bivdiff": "image frames, inverted and drawn again by the video model",
+        "pag": "the video model, pushed away from itself with less attention",
+        "stg": "the video model, pushed away from itself with fewer layers",
         "official": "the authors' own loops, quirks included",
     }

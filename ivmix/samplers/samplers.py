@@ -11,12 +11,13 @@ from ivmix.samplers.contrast import W2SD, Autoguidance
 from ivmix.samplers.filtered import FreqPrior, FrequencyDecoupled, VideoElevator
 from ivmix.samplers.mixed import Composite, Mixture, Switch, Zigzag
 from ivmix.samplers.official import Official
+from ivmix.samplers.perturbed import PAG, STG
 from ivmix.samplers.stages import BIVDiff, VideoGuide
 
 SAMPLERS: dict[str, type[Sampling]] = {
     s.name: s
     for s in (
         VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, FreqPrior, FrequencyDecoupled, VideoElevator,
-        VideoGuide, BIVDiff, ZSampling, W2SD, Autoguidance, Switch, CFGPP, Official,
+        ZSampling, W2SD, Autoguidance, Switch, CFGPP, VideoGuide, BIVDiff, PAG, STG, Official,
     )
 }  # fmt: skip

@@ -5,7 +5,6 @@ each read by a table. Modules are compared as flat names ('_' for '.'): turning 
 flattening the paths of a network we own is not, nor is what other layouts call its weights.
 """
 
-import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from ivmix.models.checkpoints.state import StateError
 from ivmix.models.config import LARGEST_SIZE
 from ivmix.models.json_files import parse_json, read_json
 from ivmix.models.quoting import printable
+from ivmix.models.sharing import sharing_tensors
 from ivmix.models.text.clip import CLIPText
 
 N = TypeVar("N", bound=nn.Module)
@@ -185,12 +185,6 @@ def summed(weight: Tensor, added: Sequence[tuple[float, Factors]]) -> Tensor:
         up, down = factors.up.flatten(1).to(total), factors.down.flatten(1).to(total)     # (o, r), (r, (i ...))
         total = torch.addmm(total, up, down, alpha=scale)
     return torch.empty_like(weight).copy_(total.view_as(weight))
-
-
-def sharing_tensors(network: N) -> N:
-    """Another network of the same modules that holds the very same tensors."""
-    tensors = [*network.parameters(), *network.buffers()]
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
 
 
 def parse_lora(name: str, state: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> LoRA:

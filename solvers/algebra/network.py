@@ -50,8 +50,8 @@ tensor(-562.2500)
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -96,6 +96,8 @@ class Network:
     dtype before anything is combined. `forward` may write on its z and t. Build one Network per run; it holds the
     joined conditions alive.
 
+    `views(**how)` is the forward of the same weights seen differently, such as without some layers: see `seen`.
+
     Out of the schedule's range: ValueError. Autograd is left as the caller set it.
 
     >>> schedule = Schedule.scaled_linear()
@@ -111,6 +113,8 @@ class Network:
     dtype: torch.dtype | None = None
     timesteps: Literal["fractional", "nearest"] = "fractional"
     join: Callable[[Sequence[Any]], Any] = field(default=join_conditions, repr=False)
+    views: Callable[..., Forward] | None = field(default=None, repr=False)
+    _seen: dict[Any, "Network"] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, Schedule):
@@ -123,6 +127,19 @@ class Network:
 
     def __call__(self, condition: Any = None) -> Affine:
         return Affine(((Atom(self, condition), 1.0),))
+
+    def seen(self, **how: Hashable) -> "Network":
+        """The network whose forward is `views(**how)`, for one `how` always the same one: a source of atoms of its own.
+
+        Evaluations of all views are counted under one name, "video perturbed". TypeError without `views`.
+        """
+        if self.views is None:
+            raise TypeError(f"network {self.name!r} can be seen in one way alone: it has no views")
+        key = frozenset(how.items())
+        if key not in self._seen:
+            forward, name = self.views(**how), f"{self.name} perturbed"
+            self._seen[key] = replace(self, forward=forward, name=name, views=None)
+        return self._seen[key]
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -161,6 +178,23 @@ class Network:
                 return (alpha * scale / square * x).sub(y, alpha=sigma_vp / square)
             case "flow":
                 return (scale / (alpha + sigma_vp) * x).sub(y, alpha=sigma_vp / (alpha + sigma_vp))
+
+
+def seen(field: Affine, **how: Hashable) -> Affine:
+    """`field` with all of its networks seen differently (`Network.seen`), under the same conditions and weights.
+
+    >>> def views(skip): return lambda z, t, condition: z / 2  # of a network with names of layers
+    >>> video = Network(lambda z, t, condition: z, Schedule.ve(0.1, 10.0), "x0", "video", views=views)
+    >>> weak = seen(video(None), skip=("mid_block",))
+    >>> weak(torch.ones(1, 1, 2, 1, 1), 1.0).mean(), (video(None) - weak).cost(1.0)
+    (tensor(0.5000), {'video': 1, 'video perturbed': 1})
+    """
+    terms = []
+    for atom, weight in field.terms:
+        if not hasattr(atom.model, "seen"):
+            raise TypeError(f"field: got a {type(atom.model).__name__} in it, expected a Network with views")
+        terms.append((Atom(atom.model.seen(**how), atom.condition), weight))
+    return Affine(tuple(terms))
 
 
 def framewise(forward: Forward, repeat: Callable[[Any, int], Any] | None = None) -> Forward:

@@ -121,6 +121,25 @@ def test_one_iteration_of_freqprior_and_one_scale_of_fdg_are_the_video_model_alo
     assert not torch.equal(alone, sharp)
 
 
+@pytest.mark.parametrize("sampler", ["pag", "stg"])
+def test_a_push_of_0_is_the_video_model_alone_bit_for_bit_and_another_one_pass_more_a_step(model, sampler):
+    call = {"steps": 3, "guidance": 2.0, **SMALL}
+    alone = model(PROMPTS[:2], sampler="ddim", **call)
+    unpushed, pushed = (model(PROMPTS[:2], sampler=sampler, perturbed_guidance=s, **call) for s in (0.0, 1.0))
+    assert torch.equal(unpushed.latents, alone.latents)
+    assert unpushed.record.nfe == alone.record.nfe == {"video": 3}
+    assert not torch.equal(pushed.latents, alone.latents)
+    assert pushed.record.nfe == {"video": 3, "video perturbed": 3}
+    assert pushed.record.forwards == {"video": 6, "video perturbed": 3}
+    one = model(PROMPTS[1], seed=1, sampler=sampler, perturbed_guidance=1.0, **call)
+    assert (one.latents[0] - pushed.latents[1]).abs().max() <= 1e-4
+
+
+def test_layers_that_the_video_model_has_not_are_told_before_anything_is_drawn(model):
+    with pytest.raises(ValueError, match=r"^perturbed_layers=up_blocks\.9: got 'up_blocks\.9', expected one of up_bl"):
+        model(PROMPTS[0], sampler="stg", perturbed_layers="up_blocks.9", **SMALL)
+
+
 def test_tiles_of_the_decoder_change_the_frames_a_little_and_the_latents_not_at_all(model):
     call = {"sampler": "ddim", "steps": 3, "frames": 2}
     plain, tiled, whole = (model(PROMPTS[0], vae_tile=tile, **call) for tile in (None, 12, 16))  # of 16 latents a side
@@ -194,6 +213,15 @@ def test_latents_take_the_place_of_the_seeds_noise(model):
     assert seeded.record.latents is None
     assert given.record.latents["path"] is None
     assert given.record.latents != model.record(PROMPTS[:2], latents=-noise, **call).latents
+
+
+def test_views_of_a_model_move_with_it():
+    """They share weights with it, and tables of positions, which a move makes anew."""
+    moved, loaded = TextToVideo.from_pair("sprites"), TextToVideo.from_pair("sprites", dtype="float64")
+    call = {"sampler": "stg", "steps": 2, "perturbed_layers": "up_blocks.0.resnets", **SMALL}
+    before = moved(PROMPTS[0], **call).latents
+    assert torch.equal(moved.to("float64")(PROMPTS[0], **call).latents, loaded(PROMPTS[0], **call).latents)
+    assert torch.equal(moved.to("float32")(PROMPTS[0], **call).latents, before)
 
 
 def test_a_model_moves_to_another_dtype(model):

@@ -30,6 +30,7 @@ from ivmix.models import (
     UNet,
     UNetConfig,
     VAEConfig,
+    perturbed,
 )
 from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
 from ivmix.models.meta import build
@@ -232,6 +233,19 @@ def test_shapes_and_views_have_their_own_recordings(
                 given = arguments(seed, **shape)
                 assert torch.equal(graphs(*given, temporal=temporal), network(*given, temporal=temporal))
     assert (tape.recorded, tape.replays) == (8, 16)
+
+
+def test_a_view_of_a_network_has_recordings_of_its_own(
+    graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments]
+) -> None:
+    view = perturbed(network, ["mid_block"])
+    of_view = Graphs(view, tape)
+    for seed in range(3):
+        z, t, condition = arguments(seed)
+        seen = replace(condition, network=view)
+        assert torch.equal(of_view(z, t, seen), view(z, t, seen))
+        assert torch.equal(graphs(z, t, condition), network(z, t, condition))
+    assert (tape.recorded, tape.replays) == (2, 4)
 
 
 def test_an_earlier_result_outlives_the_next_replay(
@@ -464,7 +478,7 @@ def fresh() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh", "no_grad")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("name", ["image", "video", "space-time", "vae", "text"])
+@pytest.mark.parametrize("name", ["image", "video", "view", "space-time", "vae", "text"])
 def test_networks_compile_whole_and_compute_the_same(
     name: str, backend: str, network: UNet, space_time: UNet, image_config: UNetConfig, vae_config: VAEConfig,
     randomised: Callable[..., Any], normal: Make, arguments: Callable[..., Arguments],
@@ -475,6 +489,10 @@ def test_networks_compile_whole_and_compute_the_same(
     match name:
         case "video":
             calls = [(arguments(b=1, f=5, h=16), {}), (arguments(), {"temporal": False})]
+        case "view":
+            function = view = perturbed(network, ["up_blocks.1", "mid_block.resnets"], ["mid_block"])
+            z, t, condition = arguments()
+            calls = [((z, t, replace(condition, network=view)), {})]
         case "space-time":
             function, (z, t, _) = space_time, arguments()
             calls = [((z, t, space_time.condition(normal(2, 5, 12), 24)), {})]

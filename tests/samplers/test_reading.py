@@ -23,7 +23,10 @@ from ivmix.solvers import (
     bivdiff,
     integrate,
     normal_noise,
+    pag,
     planned_nfe,
+    seen,
+    stg,
     videoguide,
     zsampling,
 )
@@ -31,8 +34,18 @@ from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
 from ivmix.sprites.training.recipe import DEFAULTS
 
 
+class Seen(GaussianNetwork):
+    """A closed form that is broader where layers are missing."""
+
+    def seen(self, **how: tuple[str, ...]) -> GaussianNetwork:
+        [names] = how.values()
+        if "nowhere" in names:
+            raise ValueError(f"{next(iter(how))}: got 'nowhere', expected one of mid_block")
+        return GaussianNetwork(f"{self.name} perturbed", {"": Gaussian(0.0, 1.5), "c": Gaussian(0.5, 0.9)})
+
+
 def guided(name: str) -> Guided:
-    network = GaussianNetwork(name, {"": Gaussian(0.0, 1.0), "c": Gaussian(0.5, 0.6)})
+    network = Seen(name, {"": Gaussian(0.0, 1.0), "c": Gaussian(0.5, 0.6)})
     return Guided(network(""), network("c"))
 
 
@@ -103,6 +116,10 @@ def test_what_is_given_overrides_the_defaults_and_texts_are_read():
         ({"sampler": "switch", "switch_at": 0.0}, "switch_at=0.0: expected a level above 0"),
         ({"sampler": "cfgpp", "guidance": 2.0}, "guidance has no meaning for sampler 'cfgpp'"),
         ({"sampler": "cfgpp", "solver": "heun"}, "solver 'heun': cfgpp is made of Euler's steps, expected euler"),
+        ({"sampler": "pag", "perturbed_layers": "mid_block,"}, "perturbed_layers='mid_block,': expected names with"),
+        ({"sampler": "stg", "perturbed_layers": 3}, "perturbed_layers=3: expected names with commas between"),
+        ({"sampler": "stg", "perturbed_guidance": float("nan")}, "perturbed_guidance=nan: expected a finite number"),
+        ({"sampler": "pag", "pag_scale": 3.0}, "option 'pag_scale' is not known: it is perturbed_guidance here"),
         ({"sampler": "official", "variant": "sora"}, "variant.*'sora'.*expected one of 'animatediff'"),
         ({"sampler": "official", "steps": 1}, "steps.*1.*from 2 to 1000"),
         ({"sampler": "official", "spacing": "karras"}, "spacing has no meaning for sampler 'official'"),
@@ -140,6 +157,8 @@ def test_a_pair_whose_defaults_lack_an_option_says_which():
         ("cfgpp", {"video": 10}),
         ("videoguide", {"video": 15}),  # the first step alone, whose teacher comes to the grid's end in 5
         ("bivdiff", {"image": 19, "video": 19}),  # 2n - 1
+        ("pag", {"video": 10, "video perturbed": 10}),
+        ("stg", {"video": 10, "video perturbed": 10}),
     ],
 )
 def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
@@ -158,7 +177,8 @@ def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
     assert dict(run.nfe) == nfe
     assert seen == [chosen.outer_steps] * len(seen)
     assert planned_nfe(legs, fields) == nfe
-    if name not in ("composite", "mixture", "autoguidance"):  # whose legs name a field of two networks
+    assert planned_nfe(legs, fields) == nfe
+    if name not in ("composite", "mixture", "autoguidance", "pag", "stg"):  # whose legs name a field of two networks
         assert planned_nfe(legs) == nfe
 
 
@@ -182,6 +202,20 @@ def test_the_options_of_runs_in_stages_reach_their_plans():
     assert legs(sampler="videoguide", **chosen) == videoguide(sigmas, 3.0, 3.0, 0.4, (0.2, 0.5), 2, solver=Heun())
     chosen = {"guidance": 3.0, "image_guidance": "2", "image_weight": 0.4, "inversion_guidance": 0.5, "solver": "heun"}
     assert legs(sampler="bivdiff", **chosen) == bivdiff(sigmas, 3.0, GuidanceRamp(2.0), 0.4, 0.5, Heun())
+
+
+@pytest.mark.parametrize(("name", "method", "how"), [("pag", pag, "identity"), ("stg", stg, "skip")])
+def test_a_model_is_guided_by_itself_without_the_layers_that_are_named(name, method, how):
+    video, sigmas = guided("video"), Schedule.scaled_linear().grid(4)
+    given = {"perturbed_layers": "mid_block, up_blocks.1 ", "perturbed_guidance": 0.7, "guidance": 2.0}
+    chosen = sampling(DEFAULTS, {"sampler": name, **given})
+    fields, _ = chosen.plan(guided("image"), video, sigmas)
+    weak = seen(video.cond, **{how: ("mid_block", "up_blocks.1")})
+    x = torch.ones(1, 1, 4, 2, 2, dtype=torch.float64)
+    assert torch.equal(fields["video"].at(2.0)(x, 1.0), method(video, weak, 0.7).at(2.0)(x, 1.0))
+    chosen = sampling(DEFAULTS, {"sampler": name, "perturbed_layers": "nowhere"})
+    with pytest.raises(ValueError, match=r"^perturbed_layers=nowhere: got 'nowhere', expected one of mid_block$"):
+        chosen.plan(guided("image"), video, sigmas)
 
 
 def test_where_the_image_model_cannot_reach_it_takes_no_part():

@@ -122,6 +122,12 @@ DEFAULTS = {
     "bivdiff": {
         "steps": 20, "guidance": 2.0, "image_guidance": "3", "image_weight": 0.25, "inversion_guidance": 0.0,
     },
+    # The middle of so small a UNet, the authors' layer, hardly matters to a clip: all attention to pixels does.
+    "pag": {"steps": 20, "guidance": 2.0, "perturbed_layers": "attentions", "perturbed_guidance": 1.5},
+    "stg": {
+        "steps": 20, "guidance": 2.0, "perturbed_layers": "up_blocks.1.attentions.1,up_blocks.1.motion_modules.1",
+        "perturbed_guidance": 1.0,
+    },
     "official": {
         "steps": 50, "variant": "animatediff", "guidance": 2.0, "image_guidance": "1", "video_guidance": "1",
     },

@@ -19,6 +19,7 @@ from ivmix.solvers import (
     join_conditions,
     plain,
     repeat_rows,
+    seen,
 )
 from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork, exponential
 
@@ -338,3 +339,47 @@ def test_a_leg_of_an_enlarged_network_is_a_leg_seen_through_the_same_view():
 def test_a_size_that_is_none_is_refused():
     with pytest.raises(ValueError, match="size: got 0"):
         enlarged(of_neighbours, 0)
+
+
+def views_of(asked):
+    """A network's views: it times `share`, or with `flip` times -1; `asked` keeps what was asked for."""
+
+    def views(share=1.0, flip=False):
+        asked.append((share, flip))
+        return lambda z, t, condition: (-share if flip else share) * z + condition
+
+    return views
+
+
+def test_a_network_seen_differently_is_another_source_of_atoms(x):
+    asked, condition = [], torch.ones(1, 1, 1, 1, 1, dtype=torch.float64)
+    network = Network(
+        lambda z, t, c: z + c, Schedule.ve(0.1, 10.0), "x0", "video", dtype=torch.float32, views=views_of(asked)
+    )
+    half, flipped = network.seen(share=0.5), network.seen(flip=True, share=2.0)
+    assert (half.name, half.dtype, half.schedule) == ("video perturbed", torch.float32, network.schedule)
+    torch.testing.assert_close(half(condition)(x, 1.0), x / 2 + 1, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(flipped(condition)(x, 1.0), 1 - 2 * x, rtol=1e-6, atol=1e-6)
+    assert network.seen(share=2.0, flip=True) is flipped  # whatever the order: found again, not made again
+    assert asked == [(0.5, False), (2.0, True)]
+    total = network(condition) - seen(network(condition), share=0.5) + seen(network(condition), share=0.5)
+    assert total.weights(1.0) == [1.0, 0.0]
+
+
+def test_a_field_seen_differently_keeps_its_weights_and_conditions(x):
+    one, two = (torch.full((len(x), 1, 1, 1, 1), value, dtype=torch.float64) for value in (1.0, 2.0))
+    network = Network(lambda z, t, c: z + c, Schedule.ve(0.1, 10.0), "x0", "video", views=views_of([]))
+    field = Guided(network(one), network(two)).at(3.0)
+    view = seen(field, share=0.5)
+    assert view.weights(1.0) == field.weights(1.0)
+    assert [atom.condition for atom, _ in view.terms] == [one, two]
+    assert view.cost(1.0) == {"video perturbed": 2}
+    torch.testing.assert_close(view(x, 1.0), x / 2 - 2 * one + 3 * two)
+
+
+def test_a_network_without_views_is_seen_in_one_way_alone(x, pair):
+    network = Network(lambda z, t, c: z, Schedule.ve(0.1, 10.0), "x0", "video")
+    with pytest.raises(TypeError, match="network 'video' can be seen in one way alone"):
+        seen(network(None), skip=("mid_block",))
+    with pytest.raises(TypeError, match="field: got a GaussianNetwork in it, expected a Network with views"):
+        seen(pair["video"].cond, skip=("mid_block",))

@@ -28,9 +28,11 @@ from ivmix.solvers import (
     freqprior,
     i4vgen,
     mixture,
+    pag,
     plain,
     planned_nfe,
     renewed,
+    stg,
     switch,
     videoelevator,
     videoguide,
@@ -46,10 +48,10 @@ VIDEO, IMAGE = PAIR["video"], PAIR["image"]
 STRONG, WEAK = VIDEO.at(2.0), IMAGE.at(0.5)
 EVEN = torch.arange(12.0, 0, -1)  # levels of even steps, the last of which no plan steps to here
 SCALES = {"guidance": 2.0, "image_guidance": 0.6, "video_guidance": 0.4}
-ROLES = {"strong": "video", "weak": "image"}
+ROLES = {"strong": "video", "weak": "image", "perturbed": "image"}
 FORMULA = {"w": 2.0, "gamma_I": 0.6, "gamma_V": 0.4, "D_V": VIDEO.at, "D_I": IMAGE.at, "d_I": IMAGE.direction,
            "D_s": STRONG, "D_w": WEAK, "D": VIDEO.at, "scale": 3.0, "m": 0.3, "w_I": 1.5, "gamma_1": 2.0,
-           "gamma_2": 0.5}  # fmt: skip
+           "gamma_2": 0.5, "D_c": VIDEO.cond, "D_p": WEAK}  # fmt: skip
 
 PLANS = {  # a method's plan of a grid, and the fields that it is played with: None where each leg's network is its own
     "apg": lambda sigmas: (plain(sigmas, 2.0), APG(VIDEO)),
@@ -67,7 +69,9 @@ PLANS = {  # a method's plan of a grid, and the fields that it is played with: N
     "mambo_g": lambda sigmas: (plain(sigmas, 2.0), MAMBOG(VIDEO)),
     "mixture": lambda sigmas: (plain(sigmas), mixture(IMAGE, VIDEO, 2.0, 2.0, 0.3)),
     "official": lambda sigmas: (Official("animatediff", len(sigmas) - 1).legs(Official.schedule()), None),
+    "pag": lambda sigmas: (plain(sigmas, 2.0), pag(VIDEO, WEAK)),
     "renewed": lambda sigmas: (renewed(plain(sigmas)), None),
+    "stg": lambda sigmas: (plain(sigmas, 2.0), stg(VIDEO, WEAK)),
     "superdiff": lambda sigmas: (plain(sigmas, solver=EulerAncestral()), SuperDiffOr([VIDEO.cond, IMAGE.cond])),
     "switch": lambda sigmas: (switch(sigmas, ("video", "image"), [sigmas[2].item()]), None),
     "tcfg": lambda sigmas: (plain(sigmas, 2.0), TCFG(VIDEO)),
@@ -89,6 +93,8 @@ LIMITS = {  # what the theory, or the field itself, has of a limit that is a for
     "evs": lambda: limit(PAIR, evs(EVEN, (1, 4, 7), 2.0, 1.5, enlarge=1)[:10]).denoise,
     "ivmixed": lambda: computed(IVMixed(**SCALES).legs(EVEN)),
     "mixture": lambda: mixture(IMAGE, VIDEO, 2.0, 1.5, 0.3),
+    "pag": lambda: pag(VIDEO, WEAK, 3.0).at(2.0),
+    "stg": lambda: stg(VIDEO, STRONG, 3.0).at(2.0),
     "w2sd": lambda: computed(w2sd(EVEN, 2.0, 0.5)),
     "zsampling": lambda: computed(zsampling(EVEN, 2.0, 0.5)),
 }
