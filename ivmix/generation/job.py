@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -68,6 +69,12 @@ class Job:
         return len(self.inversion) + len({leg.step for leg in self.legs})
 
 
+def begins_again(legs: Sequence[Leg]) -> bool:
+    """Whether a plan has noise of its own to begin with, or a step that as a whole leads up."""
+    steps = (list(group) for _, group in groupby(legs, key=lambda leg: leg.step))
+    return any(leg.keep for leg in legs) or any(step[-1].target > step[0].source for step in steps)
+
+
 def make_job(
     pair: Pair, /, prompts: Texts, *, negative_prompt: Texts | None = None, image_negative_prompt: Texts | None = None,
     seed: int | Sequence[int] = 0, frames: int | None = None, height: int | None = None, width: int | None = None,
@@ -119,7 +126,7 @@ def make_job(
     shown: Input | None = None
     if video is not None:
         strength = STRENGTH if strength is None else read_strength(strength)
-        if any(leg.keep or (leg.network and leg.source == 0) for leg in legs):  # or inverts frames of its own
+        if begins_again(legs):
             raise ValueError(f"sampler {sampling.name!r} begins again from noise: it cannot start from a video")
         legs = tail(legs, strength)
         clip, shown, changes = read_video(video, frames, height, width, pair.fps)
