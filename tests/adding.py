@@ -227,7 +227,7 @@ def sampler(root: Path) -> None:
     after(root, path, "from ivmix.samplers.mixed import Composite, Mixture, Switch, Zigzag",
           "from ivmix.samplers.noisy import Ancestral")  # fmt: skip
     swap(root, path, "PAG, STG, Official,", "PAG, STG, Ancestral, Official,")
-    line = '        "cfgpp": "the video model, guided in x0 alone (CFG++)",'
+    line = '        "stg": "the video model, pushed away from itself with fewer layers",'
     after(root, "ivmix/samplers/options.py", line, '        "ancestral": "the video model, fresh noise as it goes",')
     line = '    "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},'
     after(root, "ivmix/sprites/training/recipe.py", line, '    "ancestral": {"steps": 20, "guidance": 2.0},')
