@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -119,7 +120,7 @@ def make_job(
     shown: Input | None = None
     if video is not None:
         strength = STRENGTH if strength is None else read_strength(strength)
-        if any(leg.keep or (leg.network and leg.source == 0) for leg in legs):  # or inverts frames of its own
+        if any(next(group).source == 0 for _, group in groupby(legs, key=lambda leg: leg.step)):
             raise ValueError(f"sampler {sampling.name!r} begins again from noise: it cannot start from a video")
         legs = tail(legs, strength)
         clip, shown, changes = read_video(video, frames, height, width, pair.fps)
