@@ -69,12 +69,6 @@ class Job:
         return len(self.inversion) + len({leg.step for leg in self.legs})
 
 
-def begins_again(legs: Sequence[Leg]) -> bool:
-    """Whether a plan has noise of its own to begin with, or a step that as a whole leads up."""
-    steps = (list(group) for _, group in groupby(legs, key=lambda leg: leg.step))
-    return any(leg.keep for leg in legs) or any(step[-1].target > step[0].source for step in steps)
-
-
 def make_job(
     pair: Pair, /, prompts: Texts, *, negative_prompt: Texts | None = None, image_negative_prompt: Texts | None = None,
     seed: int | Sequence[int] = 0, frames: int | None = None, height: int | None = None, width: int | None = None,
@@ -126,7 +120,7 @@ def make_job(
     shown: Input | None = None
     if video is not None:
         strength = STRENGTH if strength is None else read_strength(strength)
-        if begins_again(legs):
+        if any(next(group).source == 0 for _, group in groupby(legs, key=lambda leg: leg.step)):
             raise ValueError(f"sampler {sampling.name!r} begins again from noise: it cannot start from a video")
         legs = tail(legs, strength)
         clip, shown, changes = read_video(video, frames, height, width, pair.fps)
