@@ -1,17 +1,19 @@
 """What reviewers ask of the numbers: of which clips, prompts and covariances they are, and what cannot be one."""
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from small_benchmark import PROTOCOL
+from small_benchmark import PROTOCOL, report_of
 
 from ivmix.benchmarks.measuring import FEATURES, Measured, Meter, Scorer, collect, measure
 from ivmix.benchmarks.plan import Plan
 from ivmix.benchmarks.prompts import Prompt
 from ivmix.benchmarks.results import References, Row, compare, p_value, results
+from ivmix.benchmarks.run import complete
 from ivmix.evaluation.distance import measure_distance
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.metrics.distances import frechet_of_features
@@ -133,3 +135,21 @@ def test_the_error_of_a_tiled_comparison_is_of_the_tiled_one():
     assert tiled.mmd != pytest.approx(by_hand.mmd)
     assert tiled.full_error != pytest.approx(pooled.full_error)
     assert (tiled.real, pooled.real) == (10, 5)
+
+
+@pytest.mark.xdist_group("benchmarks")
+def test_a_sample_that_is_there_in_part_is_no_part_and_a_report_is_of_what_is_there(task_of, whole, tmp_path):
+    """A mean of a distance of all prompts and one of four would be of neither number of clips."""
+    shutil.copytree(whole, tmp_path / "run")
+    for part in (tmp_path / "run" / "parts").glob("*/*-2-000004.safetensors"):
+        part.unlink()
+    task = task_of(tmp_path / "run")
+    assert sum(counted for _, counted in complete(task)) == 5
+    pooled = replace(task, benchmark=replace(task.benchmark, comparisons=("pooled",)))
+    assert sum(counted for _, counted in complete(pooled)) == 9
+    found = report_of(task, hours=1e-9)
+    assert (found.complete, found.results[0].main("fvd_styleganv").fake) == ((5, 10), (5,))
+    assert (found.prompts["prompts taken"], found.prompts["samples"], found.prompts["captions"]) == (5, 1, 5)
+    for part in (tmp_path / "run" / "parts").glob("*/*-1-000002.safetensors"):
+        part.unlink()
+    assert report_of(task, hours=1e-9).prompts["prompts taken"] == 2
