@@ -1,6 +1,8 @@
 """What reviewers ask of the numbers: of which clips, prompts and covariances they are, and what cannot be one."""
 
+import math
 import shutil
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ from ivmix.benchmarks.measuring import FEATURES, Measured, Meter, Scorer, collec
 from ivmix.benchmarks.plan import Plan
 from ivmix.benchmarks.prompts import Prompt
 from ivmix.benchmarks.results import References, Row, compare, p_value, results
-from ivmix.benchmarks.run import complete
+from ivmix.benchmarks.run import Job, complete, compute
 from ivmix.evaluation.distance import measure_distance
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.metrics.distances import frechet_of_features
@@ -153,3 +155,21 @@ def test_a_sample_that_is_there_in_part_is_no_part_and_a_report_is_of_what_is_th
     for part in (tmp_path / "run" / "parts").glob("*/*-1-000002.safetensors"):
         part.unlink()
     assert report_of(task, hours=1e-9).prompts["prompts taken"] == 2
+
+
+def test_no_batch_is_begun_for_which_there_is_less_time_than_the_longest_took(tmp_path):
+    clips, begun = Brightness(0), list[float]()
+
+    def slow(clip: np.ndarray) -> torch.Tensor:
+        begun.append(time.monotonic())
+        time.sleep(0.3)
+        return torch.zeros(1, 1)
+
+    meter = Meter("any", slow, {})
+    plan = Plan(tuple(Prompt(id, ("…",)) for id in IDS), 4, 1, batch_size=1)
+    jobs = [Job(clips, batch, 0, False, (meter,), False) for batch in plan.batches]
+    task = SimpleNamespace(folder=tmp_path, meters=[meter], keep="clips")
+    compute(jobs, task, time.monotonic() + 0.5, False)
+    assert len(begun) <= 1
+    compute(jobs[:2], task, math.inf, False)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
