@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 
 from ivmix.benchmarks.layouts import path_of
 from ivmix.benchmarks.plan import Batch
@@ -96,8 +95,7 @@ class Sampled:
             self._write(batch, None, cost)
 
     def _write(self, batch: Batch, frames: torch.Tensor | None, cost: Mapping[str, Any]) -> None:
-        metadata = {"settings": json.dumps(self.settings(batch)), "cost": json.dumps(cost)}
-        write_part(save({} if frames is None else {FRAMES: frames}, metadata), self.path(batch))
+        write_part({} if frames is None else {FRAMES: frames}, self.settings(batch), cost, self.path(batch))
 
     def holds(self, batch: Batch) -> bool:
         """Whether the clips of a batch that is drawn were not forgotten."""

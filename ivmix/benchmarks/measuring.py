@@ -1,6 +1,5 @@
 """Clips become features, and scores where a network gives some, a part a batch and extractor."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ivmix.benchmarks.clips import Clips, digest
@@ -73,11 +72,13 @@ class Meter:
         return is_there(path, settings, folder)
 
     def of(self, clip: Frames, caption: str | None) -> dict[str, Tensor]:
-        """What is kept of one clip (f h w c): a row of each."""
+        """What is kept of one clip (f h w c): a row of each. ValueError for NaN and infinity."""
         rows = {FEATURES: self.features(clip[None])}
         if caption is not None and self.scorer is not None:
             scores = self.scorer.scores(clip[None], [caption])
             rows |= {SCORE + name: torch.from_numpy(values) for name, values in scores.items()}
+        if strange := [name for name, row in rows.items() if not row.isfinite().all()]:
+            raise ValueError(f"{self.name} gives NaN or infinity as its {strange[0]}")
         return rows | ({LENGTH: torch.tensor([len(clip)])} if self.alike else {})
 
 
@@ -94,8 +95,7 @@ def measure(meters: Sequence[Meter], clips: Clips, batch: Batch, captions: bool,
                 raise ValueError(f"{clips.label}: {prompt.id}, sample {batch.sample}: {error}") from None
     for meter, rows in zip(meters, found, strict=True):
         tensors = {name: torch.cat([row[name] for row in rows]).contiguous() for name in rows[0]}
-        settings = json.dumps(meter.part_settings(clips, batch, captions))
-        write_part(save(tensors, {"settings": settings, "cost": "{}"}), meter.path(clips, batch, folder))
+        write_part(tensors, meter.part_settings(clips, batch, captions), {}, meter.path(clips, batch, folder))
 
 
 @dataclass(frozen=True, eq=False)

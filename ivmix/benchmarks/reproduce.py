@@ -3,14 +3,21 @@ so that a run that is cut is a fair sample of all that it reached."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from ivmix.benchmarks.plan import Plan
 from ivmix.benchmarks.report import Report, main_table
-from ivmix.benchmarks.run import Task, complete, compute, deadline, report
+from ivmix.benchmarks.run import NothingYet, Task, compute, deadline, report
 from ivmix.evaluation.distance import DRAWS
 from ivmix.evaluation.workers import meet, ranks, turn
 
 FIRST = 32  # prompts of the first round
+ROUNDS: tuple[Callable[[Plan], Plan], ...] = (
+    lambda plan: replace(plan, clips=min(FIRST, plan.clips), samples=1),
+    lambda plan: replace(plan, samples=1),
+    lambda plan: plan,
+)
 
 
 def rounds(tasks: Sequence[Task]) -> Iterator[Task]:
@@ -19,12 +26,7 @@ def rounds(tasks: Sequence[Task]) -> Iterator[Task]:
     Each is a part of the next: what is computed is not computed again.
     """
     cheap = sorted(tasks, key=lambda task: len(task.plan))
-    plans = (
-        lambda plan: replace(plan, clips=min(FIRST, plan.clips), samples=1),
-        lambda plan: replace(plan, samples=1),
-        lambda plan: plan,
-    )
-    for shrink in plans:
+    for shrink in ROUNDS:
         for task in cheap:
             yield replace(task, plan=shrink(task.plan))
 
@@ -35,6 +37,7 @@ def reproduce(
 ) -> dict[str, Report]:  # fmt: skip
     """Reports by benchmark, of what there was time for: `evaluate` of every round, until the hours are over.
 
+    What a round before the last computed is reported with neither floor nor p, which take as long whatever follows.
     ValueError as there, before anything is computed. Of a share, and of all ranks but the first, none.
     """
     end, found = deadline(hours), dict[str, Report]()
@@ -42,21 +45,17 @@ def reproduce(
         task.check()
     with ranks() as (rank, world):
         worker, workers = turn(share, rank, world)
-        for task in rounds(tasks):
-            mine = [job for job in task.check() if job.turn % workers == worker]
+        for number, task in enumerate(rounds(tasks), 1):
+            todo, last = task.check(), number > (len(ROUNDS) - 1) * len(tasks)
+            mine = [job for job in todo if job.turn % workers == worker]
             if mine and rank == 0 and time.monotonic() < end:
                 said(f"{task.benchmark.name}: {task.plan.clips} prompts, {task.plan.samples} of each")
             compute(mine, task, end, progress and rank == 0)
             meet()
-            if share is None and rank == 0 and _is_more(task, found.get(task.benchmark.name)):
-                found[task.benchmark.name] = report(task, progress, draws)
+            if share is None and rank == 0 and (last or (todo and time.monotonic() < end)):
+                with suppress(NothingYet):
+                    found[task.benchmark.name] = report(task, progress, draws if last else 0)
     return found
-
-
-def _is_more(task: Task, known: Report | None) -> bool:
-    """Whether more clips than those reported are there."""
-    there = sum(counted for _, counted in complete(task))
-    return there > (1 if known is None else known.complete[0])
 
 
 def markdown(reports: Sequence[Report]) -> str:

@@ -11,7 +11,8 @@ from ivmix.benchmarks.description import Description
 from ivmix.benchmarks.measuring import Measured
 from ivmix.evaluation.distance import Distance, measure_distance
 from ivmix.evaluation.features import FeatureSet
-from ivmix.evaluation.metrics.reference import RESAMPLES, Reference
+from ivmix.evaluation.metrics.leave_out import frechet_of_kept
+from ivmix.evaluation.metrics.reference import RESAMPLES
 from ivmix.evaluation.metrics.statistics import paired_permutation
 from ivmix.evaluation.protocols import PROTOCOLS
 from ivmix.evaluation.report import Estimate
@@ -57,16 +58,11 @@ def compare(
     how: str, protocol: str, real: FeatureSet, measured: Measured, name: str, pool: FeatureSet | None, draws: int
 ) -> Distance:
     """By one comparison: "parts", every sample with the whole reference, and their mean; "tiled", all clips with the
-    reference repeated as often as there are samples, the MMD with it once, as that of clips that are there twice is
-    biased; "pooled", all clips with the reference."""
+    reference repeated as often as there are samples, the MMD with it once; "pooled", all clips with the reference."""
     samples = measured.samples if how == "parts" else (measured.pooled,)
     names = ["the reference", *(f"{name}, sample {k + 1}" if how == "parts" else name for k in range(len(samples)))]
-    if how != "tiled":
-        return measure_distance(PROTOCOLS[protocol], real, samples, pool, names, draws, clusters(measured))
-    once = measure_distance(PROTOCOLS[protocol], real, samples, None, names, 0, clusters(measured))
-    real = replace(real, features=real.features.repeat(len(measured.samples), 1), ids=())
-    tiled = measure_distance(PROTOCOLS[protocol], real, samples, None, names, 0, clusters(measured))
-    return replace(tiled, mmd=once.mmd, mmd_error=once.mmd_error)
+    times, draws = (len(measured.samples), 0) if how == "tiled" else (1, draws)  # of copies there is no floor
+    return measure_distance(PROTOCOLS[protocol], real, samples, pool, names, draws, clusters(measured), times)
 
 
 def results(
@@ -74,7 +70,7 @@ def results(
 ) -> list[Result]:
     """Of rows, the first of which is the baseline. A metric whose protocol nothing was measured by is left out.
 
-    The floor of a comparison, the same for all rows, is drawn with the first.
+    The floor of a comparison, the same for all rows, is drawn with the first. Of 0 `draws` there is no p either.
     """
     metrics = {
         metric: protocol for metric, protocol in description.distances.items()
@@ -87,6 +83,7 @@ def results(
             p_values: dict[str, float | None] = {}
             for metric, protocol in metrics.items():
                 real, pool = references.features[protocol], references.pools.get(protocol)
+                ddof = PROTOCOLS[protocol].ddof
                 distances[metric] = {
                     how: compare(how, protocol, real, row.measured[protocol], row.label, pool, 0 if found else draws)
                     for how in description.comparisons
@@ -98,7 +95,8 @@ def results(
                         for how, one in distances[metric].items()
                     }
                 base = rows[0].measured[protocol]
-                p_values[metric] = p_value(real, row.measured[protocol], base) if found else None
+                compared = found and draws
+                p_values[metric] = p_value(real, row.measured[protocol], base, ddof) if compared else None
                 bar.update()
             found.append(Result(
                 row.label, row.settings, row.nfe, row.seconds, distances, p_values,
@@ -112,12 +110,15 @@ def clusters(measured: Measured) -> list[str]:
     return [id for sample in measured.samples for id in sample.ids]
 
 
-def p_value(real: FeatureSet, x: Measured, base: Measured) -> float | None:
-    """Of the difference in the Fréchet distance of all clips, a prompt's swapped at a time; None of one prompt's."""
-    if clusters(x) != clusters(base):
+def p_value(real: FeatureSet, x: Measured, base: Measured, ddof: int) -> float | None:
+    """Of the difference in the Fréchet distance of all clips, a prompt's swapped at a time; None where the two are not
+    of the same prompts."""
+    if (names := clusters(x)) != clusters(base):
         return None
-    a, b = (torch.cat([sample.features for sample in one.samples]).double().numpy() for one in (x, base))
-    return paired_permutation(Reference(real.features.double()).fast_frechet, a, b, clusters(x), RESAMPLES)
+    rows = torch.cat([sample.features.double() for one in (x, base) for sample in one.samples])
+    first = np.arange(len(names))
+    kept = frechet_of_kept(real.features.double(), rows, ddof)
+    return paired_permutation(kept, first, len(names) + first, names, RESAMPLES)
 
 
 def estimates(description: Description, row: Row, base: Row | None) -> dict[str, Estimate]:

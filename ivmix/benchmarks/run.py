@@ -206,9 +206,9 @@ def report(task: Task, progress: bool = False, draws: int = DRAWS) -> Report:
     there = sum(counted for _, counted in batches)
     written = read_again(task.rows[0], rows[0], batches, task.meters, task.benchmark, references, task.folder)
     done = Report(
-        task.benchmark, made, _prompts(task), {m.name: m.settings for m in task.meters},
+        task.benchmark, made, _prompts(task, batches), {m.name: m.settings for m in task.meters},
         (there, len(task.plan.prompts) * task.benchmark.samples), tuple(found),
-        written, tuple(_warnings(task, rows, real, references, written is None)),
+        written, tuple(dict.fromkeys(_warnings(task, rows, real, references, written is None))),
     )  # fmt: skip
     write(done, task, rows, references)
     return done
@@ -234,14 +234,16 @@ def _row(task: Task, row: Sampled | Files, batches: Sequence[tuple[Batch, int]])
     return Row(row.label, row.arm.settings(row.model), measured, costs[0]["nfe"], seconds)
 
 
-def _prompts(task: Task) -> dict[str, Any]:
+def _prompts(task: Task, batches: Sequence[tuple[Batch, int]]) -> dict[str, Any]:
+    """What the clips that are measured were to show, not what the plan has in all."""
     plan = task.plan
-    taken = {prompt.text(k) for prompt in plan.prompts[: plan.clips] for k in range(1, plan.samples + 1)}
-    cut = {f"captions cut for {m.name}": m.scorer.cut(sorted(taken)) for m in task.meters if m.scorer is not None}
+    taken = [(prompt, batch.sample) for batch, counted in batches for prompt in batch.prompts[:counted]]
+    captions = sorted({prompt.text(sample) for prompt, sample in taken})
+    cut = {f"captions cut for {m.name}": m.scorer.cut(captions) for m in task.meters if m.scorer is not None}
     return {
-        "prompts sha256": prompts_hash(plan.prompts), "prompts": len(plan.prompts), "prompts taken": plan.clips,
-        "samples": plan.samples, "seed": plan.seed, "batch_size": plan.batch_size,
-        "captions": len(taken), **cut,
+        "prompts sha256": prompts_hash(plan.prompts), "prompts": len(plan.prompts),
+        "prompts taken": len({prompt.id for prompt, _ in taken}), "samples": len({sample for _, sample in taken}),
+        "seed": plan.seed, "batch_size": plan.batch_size, "captions": len(captions), **cut,
     }  # fmt: skip
 
 

@@ -67,14 +67,16 @@ def measure_distance(
     names: Sequence[str] = (),
     draws: int = DRAWS,
     clusters: Sequence[str] = (),
+    times: int = 1,
 ) -> Distance:
     """How far each of `fakes` is from `real` by `protocol`, and the mean.
 
     The floor is of as many clips as the first of `fakes` has: drawn of `pool`, other real clips, against `real`, or
     drawn of `real` against its rest where that is as large; there is none of 0 `draws`. Errors are of full sets, from
     leaving out a clip of every part at a time (or one of at most 150 groups), by their ids where all parts have them,
-    or all of a name of `clusters`, one for each row of all parts. ValueError for features that cannot be compared,
-    naming them by `names` (of `real` and each fake).
+    or all of a name of `clusters`, one for each row of all parts. Of `real` every clip is taken `times` over, but by
+    the MMD, which copies bias, and by the floor. ValueError for features that cannot be compared, naming them by
+    `names` (of `real` and each fake).
     """
     names = names or ("real", *(f"part {k + 1}" for k in range(len(fakes))))
     for fake, name in zip(fakes, names[1:], strict=True):
@@ -86,17 +88,18 @@ def measure_distance(
     if pool is not None:
         check_same_features(real, pool, names[0], "the pool")
     x, ys = real.features.double(), [fake.features.double() for fake in fakes]
-    parts = tuple(protocol.distance(x, y) for y in ys)
-    fulls = parts if _is_full(protocol) else [frechet_of_features(x, y, protocol.ddof) for y in ys]
+    taken = x.repeat(times, 1)
+    parts = tuple(protocol.distance(taken, y) for y in ys)
+    fulls = parts if _is_full(protocol) else [frechet_of_features(taken, y, protocol.ddof) for y in ys]
     mmds = [mmd_of_kept(x, y) for y in ys]
     groups = _groups(clusters or _ids(fakes))
     return Distance(
         protocol, _mean(parts), parts,
-        _mean(fulls), _error([frechet_of_kept(x, y, protocol.ddof) for y in ys], ys, groups),
+        _mean(fulls), _error([frechet_of_kept(taken, y, protocol.ddof) for y in ys], ys, groups),
         _mean([mmd(np.arange(len(y))) for mmd, y in zip(mmds, ys, strict=True)]), _error(mmds, ys, groups),
         *floor(protocol, x, len(ys[0]), None if pool is None else pool.features.double(), draws),
-        len(x), tuple(map(len, ys)), x.shape[1], _known("extractor", real, *fakes), _known("weights", real, *fakes),
-        tuple(caveats(protocol, len(x), list(map(len, ys)), x.shape[1])),
+        len(taken), tuple(map(len, ys)), x.shape[1], _known("extractor", real, *fakes), _known("weights", real, *fakes),
+        tuple(caveats(protocol, len(taken), list(map(len, ys)), x.shape[1])),
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ Micro-batches are cut by a clip's index in its `Design`, so it has the same bits
 else.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ivmix._version import __version__
@@ -109,8 +107,7 @@ class Maker:
             tensors["frames"] = torch.from_numpy(np.ascontiguousarray(drawn.frames))
         check_measured(self.benchmark, tensors, len(job.rows))
         cost = {"nfe": drawn.nfe, "forwards": drawn.forwards, "seconds": drawn.seconds}
-        metadata = {"settings": json.dumps(self.settings(job)), "cost": json.dumps(cost)}
-        write_part(save(tensors, metadata), job.path(folder))
+        write_part(tensors, self.settings(job), cost, job.path(folder))
 
 
 def check_measured(benchmark: Benchmark, tensors: Mapping[str, Tensor], clips: int) -> None:

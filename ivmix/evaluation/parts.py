@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 
-def write_part(data: bytes, path: Path) -> None:
+def write_part(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], cost: Mapping[str, Any], path: Path) -> None:
     """Writes a file that appears when it is whole. Raises OSError naming it, and what goes on from there."""
+    data = save(dict(tensors), {"settings": json.dumps(settings), "cost": json.dumps(cost)})
     temporary = path.with_name(f".{path.stem}.tmp")  # of one name: what a kill leaves, the next run replaces
     try:
         temporary.write_bytes(data)

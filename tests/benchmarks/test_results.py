@@ -70,9 +70,9 @@ def test_p_swaps_all_clips_of_a_prompt():
     expected = paired_permutation(
         lambda x: frechet_of_features(real.features, torch.from_numpy(x), 1), a, b, [*ids, *ids], 199
     )
-    assert p_value(real, *sets[:2]) == pytest.approx(expected, abs=0.02)
-    assert p_value(real, sets[0], sets[2]) == pytest.approx(1 / 200)
-    assert p_value(real, sets[0], Measured(sets[0].samples[:1], {})) is None
+    assert p_value(real, *sets[:2], 1) == pytest.approx(expected, abs=0.02)
+    assert p_value(real, sets[0], sets[2], 1) == pytest.approx(1 / 200)
+    assert p_value(real, sets[0], Measured(sets[0].samples[:1], {}), 1) is None
 
 
 def test_a_report_has_the_numbers_of_the_features_that_lie_beside_it(task_of, whole):
@@ -89,6 +89,6 @@ def test_a_report_has_the_numbers_of_the_features_that_lie_beside_it(task_of, wh
             assert getattr(found, one) == pytest.approx(getattr(by_hand, one)), one
         assert by_hand.value > 0
         assert result.p_values["fvd_styleganv"] == (
-            None if base is None else p_value(real, Measured(tuple(samples), {}), base)
+            None if base is None else p_value(real, Measured(tuple(samples), {}), base, 1)
         )
         base = base or Measured(tuple(samples), {})

@@ -17,21 +17,30 @@ def frechet_of_kept(real: Tensor, rows: Tensor, ddof: int) -> Kept:
     """`frechet_of_features` of real (m, d) and of any of `rows` (n, d), float64, to about 1e-7 of the traces.
 
     With X the kept rows and R the real ones, centred, tr(Σx Σr)^½ is the sum of the roots of the eigenvalues of
-    X Rᵀ R Xᵀ, and X Rᵀ is what it was before but for its mean.
+    X Rᵀ R Xᵀ, and X Rᵀ is what it was before but for its mean. Where few rows are left out, theirs are taken from the
+    products of all.
     """
     mean = real.mean(0)
     factor = (real - mean) / (len(real) - ddof) ** 0.5
     if len(real) > real.shape[1]:
         factor = torch.linalg.qr(factor, mode="r").R
     moved = rows - mean
-    across, squares, of_real = moved @ factor.T, moved.square().sum(1), float(factor.square().sum())
+    squares, of_real = moved.square().sum(1), float(factor.square().sum())
+    across = moved @ factor.T
+    across -= across.mean(0)  # so that little cancels below
+    products = across.T @ across
 
     def distance(index: np.ndarray) -> float:
         kept, n = torch.from_numpy(index), len(index)
         shift = moved[kept].mean(0)
         trace = (squares[kept].sum() - n * shift.square().sum()) / (n - ddof)
-        product = across[kept] - across[kept].mean(0)
-        gram = product @ product.T if n < product.shape[1] else product.T @ product
+        if n > max(len(rows) / 2, across.shape[1]):
+            left = across[_left(index, len(rows))]
+            total = left.sum(0)  # less that of the kept ones, as those of all are centred
+            gram = products - left.T @ left - torch.outer(total, total) / n
+        else:
+            product = across[kept] - across[kept].mean(0)
+            gram = product @ product.T if n < product.shape[1] else product.T @ product
         roots = torch.linalg.eigvalsh(gram / (n - ddof)).clamp(min=0).sqrt()
         return float(shift.square().sum() + trace + of_real - 2 * roots.sum())
 
@@ -46,15 +55,18 @@ def mmd_of_kept(real: Tensor, rows: Tensor) -> Kept:
     across = torch.cat([polynomial_kernel(part, real).mean(1) for part in _parts(rows, m)])
 
     def distance(index: np.ndarray) -> float:
-        out = np.ones(n, bool)
-        out[index] = False
-        left = torch.from_numpy(out.nonzero()[0])
+        left = _left(index, n)
         between = polynomial_kernel(rows[left], rows[left])
         within = others.sum() - 2 * others[left].sum() + between.sum() - between.trace()
         k = len(index)
         return float(within / (k * (k - 1)) + of_real - 2 * across[torch.from_numpy(index)].mean())
 
     return distance
+
+
+def _left(index: np.ndarray, n: int) -> Tensor:
+    """Of n rows those that are not kept."""
+    return torch.from_numpy(np.setdiff1d(np.arange(n), index, assume_unique=True))
 
 
 def _others(rows: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ from ivmix.evaluation.metrics import leave_out
 from ivmix.evaluation.metrics.leave_out import frechet_of_kept, mmd_of_kept
 
 
-@pytest.mark.parametrize(("m", "n", "d"), [(60, 50, 8), (60, 9, 12), (9, 60, 12), (9, 9, 30)])
+@pytest.mark.parametrize(("m", "n", "d"), [(60, 50, 8), (60, 9, 12), (9, 60, 12), (9, 9, 30), (9, 10, 30)])
 def test_distances_of_what_is_kept_are_those_of_these_rows_alone(m, n, d):
     rng = np.random.default_rng(0)
     real, rows = torch.from_numpy(rng.normal(size=(m, d)) + 30), torch.from_numpy(2 * rng.normal(size=(n, d)) + 31)
     mmd = mmd_of_kept(real, rows)
-    for kept in (np.arange(n), np.arange(n)[1:], np.array([5, 0, 3])):
+    for kept in (np.arange(n), np.arange(n)[1:], np.arange(n - 3, 2, -1), np.array([5, 0, 3])):
         for ddof in (0, 1):
             expected = frechet_of_features(real, rows[kept], ddof)
             assert frechet_of_kept(real, rows, ddof)(kept) == pytest.approx(expected, rel=1e-7)
