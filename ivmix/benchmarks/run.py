@@ -70,8 +70,6 @@ class Task:
     def check(self) -> list["Job"]:
         """What is missing: the reference first, then every row's first batch, then the next. ValueError for rows that
         cannot be, or a folder of another evaluation."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{self.folder} is a file: expected a folder, a new one or that of the run to go on with")
         check_folder(self.folder, self.benchmark.name)
         pairs: list[tuple[Clips, Batch, Sequence[Meter], int]] = []
         if self.real is not None:
@@ -101,7 +99,9 @@ class Task:
 
 
 def check_folder(folder: Path, benchmark: str) -> None:
-    """ValueError for a folder with the report of another benchmark, or of the sprite world's evaluation."""
+    """ValueError for a file, or a folder with the report of another benchmark, or of the sprite world's evaluation."""
+    if above := next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None):
+        raise ValueError(f"{above} is a file: expected a folder, a new one or that of the run to go on with")
     there = folder / "report.json"
     if there.is_file() and read_json(there, infinities=True).get("benchmark") != benchmark:
         raise ValueError(f"{there} is of another evaluation than {benchmark!r}: give another folder with -o")
