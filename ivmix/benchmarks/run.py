@@ -42,7 +42,8 @@ class Task:
     """What is to be measured: `rows` of a benchmark, the first of which is the baseline, by `meters`.
 
     `stored` and `pools` are features of real clips by protocol; by the other protocols `real` files are measured.
-    `keep`: lossless clips, or the features alone once all meters have seen a clip.
+    `keep`: lossless clips, or the features alone once all meters have seen a clip. `doubts` are of what was given in
+    place of the benchmark's own files.
     """
 
     benchmark: Description
@@ -54,6 +55,7 @@ class Task:
     pools: Mapping[str, FeatureSet] = field(default_factory=dict)
     real: Files | None = None
     keep: Literal["clips", "features"] = "clips"
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         drawn = [label(row) for row in self.rows[:1] if isinstance(row, Sampled)]
@@ -231,7 +233,9 @@ def _row(task: Task, row: Sampled | Files, batches: Sequence[tuple[Batch, int]])
         return Row(row.label, {}, measured, {}, None)
     costs = [cost for batch, _ in batches if (cost := row.cost(batch)) is not None]
     seconds = sum(cost["seconds"] for cost in costs) / sum(len(batch.prompts) for batch, _ in batches)
-    return Row(row.label, row.arm.settings(row.model), measured, costs[0]["nfe"], seconds)
+    pair = row.model.pair
+    settings = {"frames": pair.frames, "height": pair.height, "width": pair.width, **row.arm.settings(row.model)}
+    return Row(row.label, settings, measured, costs[0]["nfe"], seconds)
 
 
 def _prompts(task: Task) -> dict[str, Any]:
@@ -248,7 +252,10 @@ def _prompts(task: Task) -> dict[str, Any]:
 def _warnings(
     task: Task, rows: Sequence[Row], real: Mapping[str, Measured], references: References, unread: bool
 ) -> Iterator[str]:
-    measured = {meter.name for meter in task.meters}
+    measured, count = {meter.name for meter in task.meters}, task.benchmark.prompts.count
+    yield from task.doubts
+    if count not in (None, len(task.plan.prompts)):
+        yield f"the prompts are {len(task.plan.prompts):,}, the benchmark's {count:,}"
     for protocol, row in ((protocol, row) for protocol in real for row in rows):
         theirs, ours = real[protocol].frames, row.measured[protocol].frames
         if theirs != ours:

@@ -9,7 +9,7 @@ import torch
 
 from ivmix.benchmarks.clips import Sampled
 from ivmix.benchmarks.description import Description
-from ivmix.benchmarks.files import find
+from ivmix.benchmarks.files import find, other_file
 from ivmix.benchmarks.layouts import check_names
 from ivmix.benchmarks.layouts import find as find_videos
 from ivmix.benchmarks.measuring import Meter, Scorer
@@ -162,7 +162,17 @@ def make_task(
     for name, file in description.reference.pool.items():
         if name not in pools and any(meter.name == name for meter in meters):
             pools[name] = FeatureSet.load(find(file, None, f"features of more real clips by {name}", "--pool"))
-    return Task(description, plan, rows, meters, folder, stored, pools, real, given.keep)
+    return Task(description, plan, rows, meters, folder, stored, pools, real, given.keep, doubts(description, given))
+
+
+def doubts(description: Description, given: Given) -> tuple[str, ...]:
+    """Of files that were given in place of the known ones, and are others."""
+    features = by_protocol(given_files(given.real), "--real")
+    pairs = [("prompts", description.prompts.file, given.prompts)]
+    pairs += [(f"features of the reference by {protocol}", file, features.get(protocol))
+              for protocol, file in description.reference.features.items()]  # fmt: skip
+    found = ((what, other_file(Path(path), file)) for what, file, path in pairs if path is not None)
+    return tuple(f"{what}: {other}" for what, other in found if other)
 
 
 def with_frames(arm: Arm, frames: int | None) -> Arm:

@@ -110,7 +110,7 @@ def test_a_dry_run_says_what_is_missing_of_each_and_leaves_nothing(tmp_path, cap
         "in all: 336.3 GB of lossless clips, unless --keep features; at the paper's seconds on an RTX 4090 279.6 h for "
         "video model alone, IV-Mixed",
     ]  # fmt: skip
-    assert "  MISSING   network of chronomagic-umt, for UMT-FVD, UMTScore: give it by --extractor chronomagic-umt=" in out
+    assert "  MISSING   network of chronomagic-umt, for UMT-FVD, UMTScore: give it by --extractor chrono" in out
     assert "IV-Mixed: 450 clips, not timed here yet (draw a few: --clips 8 --seeds 1); at the paper's 92 s" in out
     assert "11.5 h" in out
     assert not output.exists()
