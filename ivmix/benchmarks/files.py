@@ -85,7 +85,7 @@ def find(file: FileFrom, given: str | None, what: str, option: str) -> Path:
     if given is not None:
         if not Path(given).exists():
             raise FileNotFoundError(_missing(file, given, what, option))
-        if other := _other(Path(given), file):
+        if other := other_file(Path(given), file):
             warnings.warn(f"{what}: {other}", stacklevel=2)
         return Path(given)
     if file.by_address:
@@ -93,24 +93,24 @@ def find(file: FileFrom, given: str | None, what: str, option: str) -> Path:
     path = locate(file.source, "").weights if file.of_hub else Path(file.source)
     if not file.source or not path.exists():
         raise FileNotFoundError(_missing(file, given, what, option))
-    if other := _other(path, file):
+    if other := other_file(path, file):
         raise ValueError(f"{what}: {other}; if it is what you want, give its path by {option}")
     return path
 
 
 def state(file: FileFrom, given: str | None, what: str, option: str) -> State:
     """What `find` of the same would do. Nothing is asked of a network."""
-    path = Path(given) if given is not None else _at_hand(file)
+    path = Path(given) if given is not None else at_hand(file)
     if path is not None and path.exists():
-        other = _other(path, file)
+        other = other_file(path, file)
         return State("missing" if other and given is None else "here", f"{what}: {other or path}")
     if given is None and (file.by_address or file.of_hub):
         return State("download", f"{what}: to be downloaded from {file.source}, or give its path by {option}")
     return State("missing", _missing(file, given, what, option))
 
 
-def _at_hand(file: FileFrom) -> Path | None:
-    """Where the file is, or would be, without a network."""
+def at_hand(file: FileFrom) -> Path | None:
+    """Where the file is, or would be, without a network; None where nobody knows."""
     if file.by_address:
         return file.kept if _is_whole(file.kept, file) else None
     if not file.of_hub:
@@ -121,10 +121,10 @@ def _at_hand(file: FileFrom) -> Path | None:
 
 
 def _is_whole(path: Path, file: FileFrom) -> bool:
-    return path.is_file() and not _other(path, file)
+    return path.is_file() and not other_file(path, file)
 
 
-def _other(path: Path, file: FileFrom) -> str:
+def other_file(path: Path, file: FileFrom) -> str:
     """That what is there is not the known file, where it is not."""
     if not file.sha256 or not path.is_file() or (found := sha256(path)) == file.sha256:
         return ""

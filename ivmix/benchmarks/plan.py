@@ -30,6 +30,16 @@ class Batch:
         return [prompt.id for prompt in self.prompts]
 
 
+def check_numbers(prompts: int | None, clips: int | None, samples: int, seed: int, batch_size: int) -> None:
+    """ValueError for numbers of which there is no plan; None where they are not known."""
+    if clips is not None and not 2 <= clips <= (clips if prompts is None else prompts):
+        expected = "2 or more" if prompts is None else f"2 to {prompts}, the prompts there are"
+        raise ValueError(f"clips={clips}: expected {expected}")
+    for name, value, least in (("samples (--seeds)", samples, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name}={value}: expected {least} or more")
+
+
 @dataclass(frozen=True)
 class Plan:
     """The first `clips` of `prompts`, as `prompts.nested` orders them, `samples` times each.
@@ -47,12 +57,7 @@ class Plan:
     def __post_init__(self) -> None:
         if len(self.prompts) < 2:
             raise ValueError("there is one prompt: expected two or more")
-        if not 2 <= self.clips <= len(self.prompts):
-            raise ValueError(f"clips={self.clips}: expected 2 to {len(self.prompts)}, the prompts there are")
-        for name, value, least in (("samples (--seeds)", self.samples, 1), ("batch_size", self.batch_size, 1),
-                                   ("seed", self.seed, 0)):  # fmt: skip
-            if value < least:
-                raise ValueError(f"{name}={value}: expected {least} or more")
+        check_numbers(len(self.prompts), self.clips, self.samples, self.seed, self.batch_size)
 
     def __len__(self) -> int:
         return self.clips * self.samples

@@ -9,6 +9,16 @@ from ivmix.media import replacing
 OURS, PRINTED = "C3", "0.45"
 
 
+def legend(report: Report, printed: bool) -> str:
+    """What is shown, and of how many clips."""
+    there, wanted = report.complete
+    said = ["filled: measured" + (f", of {there:,} of {wanted:,} clips" if there < wanted else "")]
+    said += ["hollow: in print" + (", of all" if there < wanted else "")] if printed else []
+    if any(report.results[0].main(name).floor for name in report.results[0].distances):
+        said.append("band: real clips from real ones" + (", of as many as measured" if there < wanted else ""))
+    return "; ".join(said)
+
+
 def plot_distances(report: Report, path: Path) -> None:
     """A panel a metric: ours with a jackknife's error, what is in print; the band is real from real, ± deviation."""
     import matplotlib.pyplot as plt
@@ -42,7 +52,7 @@ def plot_distances(report: Report, path: Path) -> None:
         axis.set_axisbelow(True)
     axes[0][0].set_yticks(range(len(labels)), labels, fontsize=9)
     axes[0][0].set_ylim(len(labels) - 0.5, -0.5)
-    figure.supxlabel("filled: measured; hollow: in print; band: real clips from real ones", fontsize=8)
+    figure.supxlabel(legend(report, bool(printed)), fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
     plt.close(figure)

@@ -152,21 +152,33 @@ def published_table(tables: Sequence[Table], names: Sequence[str]) -> str:
     rows = [
         [f"{row.model} {row.method}".strip(), f"{table.source}, {table.name}",
          *(number(row.numbers.get(name)) for name in names)]
-        for table in tables for row in table.rows
+        for table in tables for row in table.rows if any(name in row.numbers for name in names)
     ]  # fmt: skip
     return markdown_table(["", "from", *(metrics()[name].label for name in names)], rows)
 
 
 def doubts(tables: Sequence[Table], names: Sequence[str]) -> list[str]:
-    """What is doubtful of the numbers shown, each once, with the rows it is of where it is not of all."""
-    of: dict[str, list[str]] = {}
-    rows = [(table, row) for table in tables for row in table.rows if any(name in row.numbers for name in names)]
-    for table, row in rows:
-        said = (doubt for name in names if name in row.numbers for doubt in row.numbers[name].doubts)
-        for doubt in dict.fromkeys(said):
-            of.setdefault(doubt, []).append(f"{row.model} {row.method}".strip() if row.method else table.name)
-    whole = {doubt for doubt, shown in of.items() if len(shown) == len(rows)}
-    return [doubt if doubt in whole else f"{', '.join(dict.fromkeys(shown))}: {doubt}" for doubt, shown in of.items()]
+    """What is doubtful of the numbers shown, each once; with the rows it is of, or the table of which it is of all,
+    where it is not of all that is shown."""
+    shown = [
+        (table.name, [row for row in table.rows if any(name in row.numbers for name in names)]) for table in tables
+    ]  # fmt: skip
+    of: dict[str, list[list[Row]]] = {}
+    for place, (_, rows) in enumerate(shown):
+        for row in rows:
+            said = (doubt for name in names if name in row.numbers for doubt in row.numbers[name].doubts)
+            for doubt in dict.fromkeys(said):
+                of.setdefault(doubt, [[] for _ in shown])[place].append(row)
+
+    def whose(found: list[list[Row]]) -> str:
+        if found == [rows for _, rows in shown]:
+            return ""
+        said = list[str]()
+        for (table, rows), some in zip(shown, found, strict=True):
+            said += [table] if some == rows else [f"{row.model} {row.method}" if row.method else table for row in some]
+        return f"{', '.join(dict.fromkeys(said))}: "
+
+    return [whose(found) + doubt for doubt, found in of.items()]
 
 
 def markdown(report: Report) -> str:
@@ -185,6 +197,8 @@ def markdown(report: Report) -> str:
         lines += [f"Scores: mean ± half the width of a {100 * LEVEL:g} % interval, a bootstrap over prompts.", ""]
     if found := [table for table in published(report) if names]:
         lines += ["## In print", "", published_table(found, names), ""]
+        if there < wanted and report.results[0].distances:
+            lines += ["These are of all clips, ours of fewer, whose distances are larger: do not compare them.", ""]
         lines += ["Doubts:", "", *(f"- {doubt}" for doubt in doubts(found, names)), ""]
     if benchmark.unknown:
         lines += ["## What is not said of the paper's runs, and what is done here", ""]
@@ -216,6 +230,9 @@ def written_lines(written: Written) -> Iterator[str]:
 
 def how_lines(report: Report) -> Iterator[str]:
     for name, value in {**report.prompts, **report.made}.items():
-        yield f"- {name}: {value}"
+        yield f"- {name}: {json.dumps(value) if value == '' else value}"
+    for result in report.results:
+        if result.settings:
+            yield f"- {result.label}: {json.dumps(compact(result.settings), ensure_ascii=False)}"
     for protocol, settings in report.extractors.items():
         yield f"- {protocol}: {json.dumps(settings, ensure_ascii=False)}"

@@ -42,7 +42,8 @@ class Task:
     """What is to be measured: `rows` of a benchmark, the first of which is the baseline, by `meters`.
 
     `stored` and `pools` are features of real clips by protocol; by the other protocols `real` files are measured.
-    `keep`: lossless clips, or the features alone once all meters have seen a clip.
+    `keep`: lossless clips, or the features alone once all meters have seen a clip. `doubts` are of what was given in
+    place of the benchmark's own files.
     """
 
     benchmark: Description
@@ -54,6 +55,7 @@ class Task:
     pools: Mapping[str, FeatureSet] = field(default_factory=dict)
     real: Files | None = None
     keep: Literal["clips", "features"] = "clips"
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         drawn = [label(row) for row in self.rows[:1] if isinstance(row, Sampled)]
@@ -70,8 +72,6 @@ class Task:
     def check(self) -> list["Job"]:
         """What is missing: the reference first, then every row's first batch, then the next. ValueError for rows that
         cannot be, or a folder of another evaluation."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{self.folder} is a file: expected a folder, a new one or that of the run to go on with")
         check_folder(self.folder, self.benchmark.name)
         pairs: list[tuple[Clips, Batch, Sequence[Meter], int]] = []
         if self.real is not None:
@@ -101,7 +101,9 @@ class Task:
 
 
 def check_folder(folder: Path, benchmark: str) -> None:
-    """ValueError for a folder with the report of another benchmark, or of the sprite world's evaluation."""
+    """ValueError for a file, or a folder with the report of another benchmark, or of the sprite world's evaluation."""
+    if above := next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None):
+        raise ValueError(f"{above} is a file: expected a folder, a new one or that of the run to go on with")
     there = folder / "report.json"
     if there.is_file() and read_json(there, infinities=True).get("benchmark") != benchmark:
         raise ValueError(f"{there} is of another evaluation than {benchmark!r}: give another folder with -o")
@@ -231,7 +233,9 @@ def _row(task: Task, row: Sampled | Files, batches: Sequence[tuple[Batch, int]])
         return Row(row.label, {}, measured, {}, None)
     costs = [cost for batch, _ in batches if (cost := row.cost(batch)) is not None]
     seconds = sum(cost["seconds"] for cost in costs) / sum(len(batch.prompts) for batch, _ in batches)
-    return Row(row.label, row.arm.settings(row.model), measured, costs[0]["nfe"], seconds)
+    pair = row.model.pair
+    settings = {"frames": pair.frames, "height": pair.height, "width": pair.width, **row.arm.settings(row.model)}
+    return Row(row.label, settings, measured, costs[0]["nfe"], seconds)
 
 
 def _prompts(task: Task, batches: Sequence[tuple[Batch, int]]) -> dict[str, Any]:
@@ -250,7 +254,10 @@ def _prompts(task: Task, batches: Sequence[tuple[Batch, int]]) -> dict[str, Any]
 def _warnings(
     task: Task, rows: Sequence[Row], real: Mapping[str, Measured], references: References, unread: bool
 ) -> Iterator[str]:
-    measured = {meter.name for meter in task.meters}
+    measured, count = {meter.name for meter in task.meters}, task.benchmark.prompts.count
+    yield from task.doubts
+    if count not in (None, len(task.plan.prompts)):
+        yield f"the prompts are {len(task.plan.prompts):,}, the benchmark's {count:,}"
     for protocol, row in ((protocol, row) for protocol in real for row in rows):
         theirs, ours = real[protocol].frames, row.measured[protocol].frames
         if theirs != ours:

@@ -9,7 +9,7 @@ import torch
 
 from ivmix.benchmarks.clips import Sampled
 from ivmix.benchmarks.description import Description
-from ivmix.benchmarks.files import find
+from ivmix.benchmarks.files import find, other_file
 from ivmix.benchmarks.layouts import check_names
 from ivmix.benchmarks.layouts import find as find_videos
 from ivmix.benchmarks.measuring import Meter, Scorer
@@ -81,15 +81,35 @@ def entries(prompts: Sequence[Prompt]) -> list[tuple[str, str]]:
     return [(prompt.id, prompt.texts[0]) for prompt in prompts]
 
 
-def make_meters(description: Description, given: Given, device: torch.device) -> list[Meter]:
-    """Loads every network that is given. ValueError for one that the benchmark measures nothing by."""
+def check_measured(description: Description, given: Given) -> None:
+    """ValueError for a network or features by which the benchmark measures nothing."""
     wanted = tuple(dict.fromkeys(description.distances.values()))
     for option, names in (
-        ("extractor", given.extractors), ("real", by_protocol(_files(given.real), "--real")),
+        ("extractor", given.extractors), ("real", by_protocol(given_files(given.real), "--real")),
         ("pool", by_protocol(given.pool, "--pool")),
     ):  # fmt: skip
         if strange := [name for name in names if name not in wanted]:
             raise ValueError(f"--{option} {strange[0]}: {description.name} is measured by {', '.join(wanted)}")
+
+
+def check_given(description: Description, given: Given) -> None:
+    """What can be known before a pair is fetched and loaded: FileNotFoundError for a place where nothing is, ValueError
+    for what does not fit; reads the prompts."""
+    check_measured(description, given)
+    sets = ("--real", given_files(given.real)), ("--pool", given.pool)
+    for what, place in (
+        *((f"--extractor {name}", source) for name, source in given.extractors.items()),
+        *((f"{option} {name}", path) for option, named in sets for name, path in by_protocol(named, option).items()),
+        ("--vocabulary", given.vocabulary),
+    ):  # fmt: skip
+        if place is not None and not place.startswith("hub:") and not Path(place).exists():
+            raise FileNotFoundError(f"{what}: no file or folder {place}")
+    make_plan(description, given)
+
+
+def make_meters(description: Description, given: Given, device: torch.device) -> list[Meter]:
+    """Loads every network that is given. ValueError for one that the benchmark measures nothing by."""
+    check_measured(description, given)
     with_eps = [name for name in given.extractors if extraction_of(name).bn_eps is not None]
     with_texts = [name for name in given.extractors if extraction_of(name).network == "umt"]
     if given.bn_eps is not None and not with_eps:
@@ -135,14 +155,24 @@ def make_task(
         rows = [Sampled(arm, model, weights, folder, description.layout) for arm in drawn]
     stored = stored_references(description, given)
     lacking = [meter.name for meter in meters if meter.name not in stored]
-    real = real_files(description, given, plan)
+    real = real_files(description, given, plan.prompts)
     if real is not None and not lacking:
         raise ValueError("--real names a folder, but no --extractor is left to measure its videos: leave it out")
     pools = {name: FeatureSet.load(path) for name, path in by_protocol(given.pool, "--pool").items()}
     for name, file in description.reference.pool.items():
         if name not in pools and any(meter.name == name for meter in meters):
             pools[name] = FeatureSet.load(find(file, None, f"features of more real clips by {name}", "--pool"))
-    return Task(description, plan, rows, meters, folder, stored, pools, real, given.keep)
+    return Task(description, plan, rows, meters, folder, stored, pools, real, given.keep, doubts(description, given))
+
+
+def doubts(description: Description, given: Given) -> tuple[str, ...]:
+    """Of files that were given in place of the known ones, and are others."""
+    features = by_protocol(given_files(given.real), "--real")
+    pairs = [("prompts", description.prompts.file, given.prompts)]
+    pairs += [(f"features of the reference by {protocol}", file, features.get(protocol))
+              for protocol, file in description.reference.features.items()]  # fmt: skip
+    found = ((what, other_file(Path(path), file)) for what, file, path in pairs if path is not None)
+    return tuple(f"{what}: {other}" for what, other in found if other)
 
 
 def with_frames(arm: Arm, frames: int | None) -> Arm:
@@ -197,7 +227,7 @@ def named(
 
 def stored_references(description: Description, given: Given) -> dict[str, FeatureSet]:
     """Features of real clips: those given, and those that the benchmark itself publishes of networks that are used."""
-    named = by_protocol(_files(given.real), "--real")
+    named = by_protocol(given_files(given.real), "--real")
     found = {name: FeatureSet.load(path) for name, path in named.items()}
     folder = any(Path(entry).is_dir() for entry in given.real)
     for name, file in description.reference.features.items():
@@ -206,14 +236,14 @@ def stored_references(description: Description, given: Given) -> dict[str, Featu
     return found
 
 
-def _files(entries: Sequence[str]) -> list[str]:
+def given_files(entries: Sequence[str]) -> list[str]:
     """Those of --real that are no folder."""
     if missing := [entry for entry in entries if "=" not in entry and not Path(entry).is_dir()]:
         raise FileNotFoundError(f"--real {missing[0]}: no such folder; expected one of videos, or PROTOCOL=FILE")
     return [entry for entry in entries if not Path(entry).is_dir()]
 
 
-def real_files(description: Description, given: Given, plan: Plan) -> Files | None:
+def real_files(description: Description, given: Given, prompts: Sequence[Prompt]) -> Files | None:
     """The reference's own clips, if a folder is given."""
     folders = [Path(entry) for entry in given.real if Path(entry).is_dir()]
     if not folders:
@@ -224,7 +254,7 @@ def real_files(description: Description, given: Given, plan: Plan) -> Files | No
     if not pattern:
         raise ValueError(f"--real {folders[0]}: {description.name} names no real videos: give --real PROTOCOL=FILE")
     if "{id}" in pattern:
-        return named(REAL, folders[0], pattern, plan.prompts, 1, reference.clip)
+        return named(REAL, folders[0], pattern, prompts, 1, reference.clip)
     return Files.of_pattern(REAL, folders[0], pattern, reference.clip)
 
 

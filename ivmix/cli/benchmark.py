@@ -9,6 +9,7 @@ from ivmix.cli.options import MODEL, flag, given_arms, load_model, output_folder
 
 if TYPE_CHECKING:
     from ivmix.benchmarks.description import Description
+    from ivmix.benchmarks.estimate import Estimate
     from ivmix.benchmarks.report import Report
     from ivmix.benchmarks.setup import Given
 
@@ -51,8 +52,8 @@ def run(options: argparse.Namespace, share: tuple[int, int] | None) -> None:
     import torch
 
     from ivmix.benchmarks.description import describe
-    from ivmix.benchmarks.run import evaluate
-    from ivmix.benchmarks.setup import make_task
+    from ivmix.benchmarks.run import check_folder, deadline, evaluate
+    from ivmix.benchmarks.setup import check_given, make_task
     from ivmix.devices import find_device
 
     if options.references is not None:
@@ -60,9 +61,12 @@ def run(options: argparse.Namespace, share: tuple[int, int] | None) -> None:
     if options.videos and (unused := [name for name in DRAWING if getattr(options, name) not in (None, False)]):
         raise ValueError(f"--videos measures files and draws nothing: leave {flag(unused[0])} out")
     description, given, folder = describe(options.benchmark), given_of(options), output_folder(options.output)
+    deadline(options.hours)
+    check_folder(folder, description.name)
     if options.dry_run:
-        sys.stdout.write(estimated(description, given, options, folder))
+        sys.stdout.write("\n".join(estimated(description, given, options, folder).lines) + "\n")
         return
+    check_given(description, given)
     model, arms = None, ()
     if not given.videos:
         model = load_model(options)
@@ -98,13 +102,13 @@ def arms_of(options: argparse.Namespace, pair: Any) -> Any:
     return full_arms(pair) if options.full else paper_arms(pair.defaults["sampler"])
 
 
-def estimated(description: "Description", given: "Given", options: argparse.Namespace, folder: Path) -> str:
-    """A dry run's words, without loading a network or downloading anything."""
+def estimated(description: "Description", given: "Given", options: argparse.Namespace, folder: Path) -> "Estimate":
+    """What a dry run says, without loading a network or downloading anything."""
     from ivmix.benchmarks.estimate import estimate
 
     named = None if given.videos else options.pair or MODEL["pair"]
     arms = given_arms(options.arms)
-    return "\n".join(estimate(description, given, named, arms, options.full, folder).lines) + "\n"
+    return estimate(description, given, named, arms, options.full, folder)
 
 
 def tell(found: "Report", folder: Path, options: argparse.Namespace) -> None:

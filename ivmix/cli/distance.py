@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ivmix.evaluation.distance import Distance
 
+REAL = "real"  # of an evaluation's features, beside those of its rows
 NAMES = (
     "stylegan-v", "cmvq-styleganv", "cmvq-videogpt", "cd-fvd-i3d", "cd-fvd-videomae", "chronomagic-umt", "plain",
 )  # fmt: skip
@@ -65,6 +67,12 @@ def run(options: argparse.Namespace) -> None:
     from ivmix.evaluation.features import FeatureSet
     from ivmix.evaluation.protocols import PROTOCOLS
 
+    for path in (options.real, *options.fakes):
+        if (Path(path) / f"{REAL}.safetensors").is_file():
+            raise ValueError(
+                f"{path} holds {REAL}.safetensors, the reference of an evaluation, beside its rows: name the files of "
+                "one row, such as ROW-1.safetensors"
+            )
     real, fakes = FeatureSet.load(options.real), [FeatureSet.load(path) for path in options.fakes]
     pool = FeatureSet.load(options.pool) if options.pool is not None else None
     found = measure_distance(PROTOCOLS[options.protocol], real, fakes, pool, [options.real, *options.fakes])

@@ -64,16 +64,21 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from ivmix.benchmarks.estimate import total
     from ivmix.benchmarks.reproduce import markdown, reproduce
-    from ivmix.benchmarks.setup import make_task
+    from ivmix.benchmarks.run import check_folder, deadline
+    from ivmix.benchmarks.setup import check_given, make_task
     from ivmix.media import write_text
 
     if options.arms is not None and options.full:
         raise ValueError("give either --full or --arms, not both")
     folder, share, chosen = output_folder(options.output), parse_shard(options.shard), named(options)
+    deadline(options.hours)
+    for description, _ in chosen:
+        check_folder(folder / description.name, description.name)
     if options.dry_run:
-        for description, given in chosen:
-            sys.stdout.write(estimated(description, given, options, folder / description.name) + "\n")
+        found = [estimated(*one, options, folder / one[0].name) for one in chosen]
+        sys.stdout.write("\n\n".join(["\n".join(one.lines) for one in found] + [total(found)]) + "\n")
         return
     ready = [(one, given) for one, given in chosen if given.extractors]
     for description, given in chosen:
@@ -82,15 +87,17 @@ def run(options: argparse.Namespace) -> None:
             say(f"{description.name} is left out: no --extractor of {networks}")
     if not ready:
         raise ValueError("no benchmark has a network that measures: name one by --extractor; --dry-run says which")
+    for description, given in ready:
+        check_given(description, given)
     options.device = local_device(options.device)
     model = load_model(options)
     arms = arms_of(options, model.pair)
     tasks = [make_task(one, given, folder / one.name, model, arms, model.pair.device) for one, given in ready]
-    found = reproduce(tasks, share=share, hours=options.hours, progress=not options.quiet, said=say)
+    reports = reproduce(tasks, share=share, hours=options.hours, progress=not options.quiet, said=say)
     if share is not None:
         say(f"share {options.shard} of {folder} is done")
-    if found:
-        text = markdown([found[one.name] for one, _ in ready if one.name in found])
+    if reports:
+        text = markdown([reports[one.name] for one, _ in ready if one.name in reports])
         write_text(text, folder / "report.md")
         sys.stdout.write(text)
         say(f"wrote {folder / 'report.md'}")
@@ -101,7 +108,8 @@ def named(options: argparse.Namespace) -> list[tuple["Description", "Given"]]:
     from ivmix.benchmarks.description import NAMES, describe
     from ivmix.benchmarks.setup import Given, by_protocol
 
-    descriptions = [describe(name) for name in (options.benchmarks or ",".join(NAMES)).split(",")]
+    asked = NAMES if options.benchmarks is None else options.benchmarks.split(",")
+    descriptions = [describe(name) for name in asked]
     names = [description.name for description in descriptions]
     if len(set(names)) < len(names):
         raise ValueError(f"--benchmarks {options.benchmarks}: expected each once")

@@ -15,12 +15,14 @@ import torch
 from small_benchmark import CAPTIONS, report_of, write_umt, write_videos
 
 from ivmix.benchmarks.description import describe
-from ivmix.benchmarks.report import markdown
+from ivmix.benchmarks.plots import legend
+from ivmix.benchmarks.report import doubts, markdown, published_table
 from ivmix.benchmarks.run import Task, evaluate
 from ivmix.benchmarks.setup import Given, make_task
 from ivmix.evaluation.extractors import UMTScore, load_extractor
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.metrics.statistics import interval
+from ivmix.evaluation.paper import tables
 from ivmix.media import read_clip
 from ivmix.models import load_wordpiece
 
@@ -118,6 +120,53 @@ def test_a_report_is_read_beside_print_floor_and_doubts(run):
         "subsets are drawn from each side's own range", "captions cut for chronomagic-umt: 1",
     ):  # fmt: skip
         assert line in text, line
+
+
+def test_files_that_are_not_the_benchmark_s_are_doubts_of_the_report(benchmark, house, tmp_path):
+    """Other prompts or other real clips make numbers that stand beside no print."""
+    raw = json.loads((benchmark / "chronomagic-5.json").read_text())
+    raw["prompts"]["file"]["sha256"] = raw["reference"]["features"][UMT]["sha256"] = "0" * 64
+    raw["prompts"]["count"] = 150
+    (benchmark / "changed.json").write_text(json.dumps(raw | {"name": "changed"}))
+    (tmp_path / "captions.csv").write_text("\n".join(["videoid,name", *(f"{a},{b}" for a, b in CAPTIONS.items())]))
+    FeatureSet(torch.randn(6, 6, generator=torch.Generator().manual_seed(0))).save(tmp_path / "gt.safetensors")
+    given = Given(
+        videos=(str(benchmark / "ours"),), extractors={UMT: str(benchmark / "umt")}, samples=1, clips=4, batch_size=4,
+        prompts=str(tmp_path / "captions.csv"), real=(f"{UMT}={tmp_path}/gt.safetensors",),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="not the known file"):
+        task = make_task(describe(benchmark / "changed.json"), given, tmp_path / "run", None, (), torch.device("cpu"))
+    found = report_of(task)
+    features = f"features of the reference by {UMT}"
+    assert [said.partition(": ")[0] for said in found.warnings[:2]] == ["prompts", features]
+    assert all("is not the known file: its SHA-256 is " in said for said in found.warnings[:2])
+    assert "the prompts are 5, the benchmark's 150" in found.warnings
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "**Warning**: the prompts are 5" in text
+    assert "ours of fewer, whose distances are larger: do not compare them." in text  # four clips beside print
+    assert legend(found, True) == (
+        "filled: measured, of 4 of 10 clips; hollow: in print, of all; band: real clips from real ones, of as many as "
+        "measured"
+    )
+
+
+def test_frames_size_and_sampler_of_a_row_stand_in_the_report(whole):
+    text = (whole / "report.md").read_text()
+    row = json.loads(text.partition("- two steps: ")[2].partition("\n")[0])
+    assert (row["frames"], row["height"], row["width"], row["sampling"]["steps"]) == (10, 16, 16, 2)
+    assert [row] == [row["settings"] for row in json.loads((whole / "report.json").read_text())["rows"][1:]]
+
+
+def test_what_is_in_print_is_shown_without_rows_of_no_number():
+    for line in published_table(tables("chronomagic-150"), ["umt_fvd", "umt_score"]).splitlines()[2:]:
+        assert line.rstrip("| ")[-1].isdigit(), line
+
+
+def test_a_doubt_of_a_whole_table_names_the_table_alone():
+    found = doubts(tables("chronomagic-150"), ["umt_fvd"])
+    assert "Table 1: read digit by digit off an image of the project's page" in found
+    assert any(said.startswith("AnimateDiff DDIM: the leaderboard has") for said in found)
+    assert max(said.partition(": ")[0].count(",") for said in found) < 3
 
 
 def test_scores_are_added_to_what_was_measured_without_words(benchmark, house, run, tmp_path):

@@ -82,10 +82,68 @@ def test_a_dry_run_computes_nothing_and_says_what_is_missing(house, tmp_path, ca
     out = capsys.readouterr().out
     for line in (
         "chronomagic-150: 450 clips a row", "download  prompts: to be downloaded from https://raw.githubuser",
-        "MISSING   network of chronomagic-umt: give it by --extractor chronomagic-umt=FILE", "MISSING   vocabulary",
+        "MISSING   network of chronomagic-umt, for UMT-FVD, UMTScore: give it by --extractor chronomagic-umt=FILE",
+        "MISSING   vocabulary, for UMTScore", "download  features of more real clips by chronomagic-umt",
+        "pair sprites knows few words",
     ):  # fmt: skip
         assert line in out, line
     assert not (tmp_path / "run").exists()
+
+
+def dry(house: House, *more: str) -> list[str]:
+    return ["evaluate", "--benchmark", str(house.folder / "small.json"), "-o", str(house.folder / "dry"), "--dry-run",
+            *more]  # fmt: skip
+
+
+def test_a_dry_run_reads_what_is_given(house, capsys):
+    assert main(dry(house, "--pair", str(house.folder / "pair"), *house.measured)) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "small: 10 clips a row", f"there     reference: {house.folder}/real: {REAL} videos",
+        "there     network of cmvq-styleganv, for FVD (StyleGAN): ", "MB of lossless clips",
+    ):  # fmt: skip
+        assert line in out, out
+    assert main(dry(house, "--videos", str(house.folder / "a/videos"), "--clips", "3")) == 0
+    assert f"there     row 'videos': {house.folder}/a/videos: 6 videos" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--prompts", "{house}/small.json"], "prompts: {house}/small.json is {"),
+        (["--prompts", "{house}/none.csv"], "prompts: no file or folder {house}/none.csv"),
+        (["--real", "{house}/pair"], "reference: no video '*.mp4' in '{house}/pair'"),
+        (["--real", "cmvq-styleganv={house}/none.pt"], "features of the reference by cmvq-styleganv: no file {house}"),
+        (["--pool", "cmvq-styleganv={house}/none.pt"], "features of more real clips by cmvq-styleganv: no file"),
+        (["--extractor", "cmvq-styleganv={house}/none.pt"], "network of cmvq-styleganv, for FVD (StyleGAN): no file "),
+        (["--videos", "{house}/nowhere"], "row 'nowhere': no folder {house}/nowhere"),
+        (["--videos", "{house}/pair"], "row 'pair': 10 of 10 videos are not in {house}/pair: 1/"),
+    ],
+)
+def test_a_dry_run_says_missing_of_what_cannot_be_read(more, line, house, capsys):
+    assert main(dry(house, *(one.replace("{house}", str(house.folder)) for one in more))) == 0
+    out = capsys.readouterr().out
+    assert f"MISSING   {line.replace('{house}', str(house.folder))}" in out, out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--clips", "1"], "clips=1: expected 2 to 5"), (["--clips", "6"], "clips=6: expected 2 to 5"),
+        (["--seeds", "-2"], "samples (--seeds)=-2: expected 1"), (["--batch-size", "0"], "batch_size=0: expected 1"),
+        (["--frames", "0"], "frames=0"), (["--seed", "-1"], "seed=-1: expected 0"),
+        (["--hours", "nan"], "hours=nan: expected more than 0"),
+        (["--real", "nowhere"], "--real nowhere: no such folder; expected one of videos, or PROTOCOL=FILE"),
+        (["--extractor", "cd-fvd-i3d=x"], "--extractor cd-fvd-i3d: small is measured by cmvq-styleganv"),
+        (["-o", "{house}/small.json"], "small.json is a file: expected a folder"),
+        (["-o", "{house}/small.json/run"], "small.json is a file: expected a folder"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_refuses_what_a_run_refuses(more, message, house, capsys):
+    assert main(dry(house, *(one.replace("{house}", str(house.folder)) for one in more))) == 2
+    said = said_by(capsys)
+    assert said.count("\n") == 1
+    assert message in said, said
 
 
 # --- what cannot ------------------------------------------------------------------------------------------------------
@@ -217,6 +275,22 @@ def test_what_is_missing_is_one_line(arguments, message, house, tmp_path, capsys
     assert len(said) == 1
     assert message in said[0], said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--extractor", f"{PROTOCOL}=none.pt"], f"--extractor {PROTOCOL}: no file or folder none.pt"),
+        (["--real", f"{PROTOCOL}=none.pt"], f"--real {PROTOCOL}: no file or folder none.pt"),
+        (["--prompts", "none.csv"], "prompts: no file or folder none.csv"),
+        (["--clips", "1"], "clips=1: expected 2 to 5"),
+    ],
+)
+def test_what_is_missing_is_said_before_a_pair_is_fetched(more, message, house, tmp_path, capsys):
+    """The pair is nobody's."""
+    command = ["--benchmark", str(house.folder / "small.json"), "-o", str(tmp_path / "run"), "--quiet"]
+    assert main(["evaluate", "--pair", str(tmp_path / "no-pair"), *command, *more]) == 2
+    assert message in said_by(capsys)
 
 
 def test_arms_that_cannot_be_drawn_are_refused_before_anything_is(house, tmp_path, capsys):

@@ -51,6 +51,14 @@ def test_the_value_of_a_program_is_the_protocols(name, files, capsys):
     assert all(f"warning: {said}" in out.err for said in found["warnings"])
 
 
+def test_an_evaluation_s_features_are_not_taken_for_one_set(files, tmp_path, capsys):
+    """The reference among them would make any row look near it."""
+    assert main(["distance", files[1], str(tmp_path), "--protocol", "plain"]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path} holds real.safetensors, the reference of an evaluation, beside its rows" in said
+    assert said.count("\n") == 1
+
+
 def test_people_read_the_value_its_rule_and_what_belongs_beside_it(files, capsys):
     assert main(["distance", *files, "--protocol", "chronomagic-umt"]) == 0
     out = capsys.readouterr()
