@@ -50,6 +50,8 @@ def reproduce(
             meet()
             if share is None and rank == 0 and _is_more(task, found.get(task.benchmark.name)):
                 found[task.benchmark.name] = report(task, progress, draws)
+    if share is None and rank == 0 and not found:
+        said("no batch of all rows is there yet: give more hours, or none")
     return found
 
 
