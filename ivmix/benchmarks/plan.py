@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ivmix.benchmarks.prompts import Prompt, clip_seed
 
-
 MOST = 10_000  # samples of a prompt: a file is named for each before one is drawn
 
 

@@ -211,7 +211,7 @@ BAD: dict[str, tuple[Callable[[House], list[str]], str]] = {
     "ids by case": (lambda h: ["--prompts", prompts(h, "B_01")], "would lie where another does"),
     "one prompt": (lambda h: ["--clips", "1"], "clips=1: expected 2 to 5"),
     "no samples": (lambda h: ["--seeds", "0"], "samples (--seeds)=0: expected 1 or more"),
-    "endless samples": (lambda h: ["--seeds", "99999999999999"], "samples (--seeds)=99999999999999: expected 1 to 10000"),
+    "endless samples": (lambda h: ["--seeds", "99999999999999"], "=99999999999999: expected 1 to 10000"),
     "no batch": (lambda h: ["--batch-size", "0"], "batch_size=0: expected 1 or more"),
     "no time": (lambda h: ["--hours", "0"], "hours=0.0: expected more than 0"),
     "no protocol": (lambda h: ["--extractor", "fvd=x.pt"], "--extractor fvd=x.pt: expected PROTOCOL=FILE with one of"),
