@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ivmix.benchmarks.prompts import Prompt, clip_seed
 
+MOST = 10_000  # samples of a prompt: a file is named for each before one is drawn
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -32,9 +34,13 @@ class Batch:
 
 def check_numbers(prompts: int | None, clips: int | None, samples: int, seed: int, batch_size: int) -> None:
     """ValueError for numbers of which there is no plan; None where they are not known."""
+    if prompts == 1:
+        raise ValueError("there is one prompt: expected two or more")
     if clips is not None and not 2 <= clips <= (clips if prompts is None else prompts):
         expected = "2 or more" if prompts is None else f"2 to {prompts}, the prompts there are"
         raise ValueError(f"clips={clips}: expected {expected}")
+    if samples > MOST:
+        raise ValueError(f"samples (--seeds)={samples}: expected 1 to {MOST}")
     for name, value, least in (("samples (--seeds)", samples, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"{name}={value}: expected {least} or more")
@@ -55,8 +61,6 @@ class Plan:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        if len(self.prompts) < 2:
-            raise ValueError("there is one prompt: expected two or more")
         check_numbers(len(self.prompts), self.clips, self.samples, self.seed, self.batch_size)
 
     def __len__(self) -> int:

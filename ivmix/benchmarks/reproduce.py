@@ -55,6 +55,8 @@ def reproduce(
             if share is None and rank == 0 and (last or (todo and time.monotonic() < end)):
                 with suppress(NothingYet):
                     found[task.benchmark.name] = report(task, progress, draws if last else 0)
+    if share is None and rank == 0 and not found:
+        said("no batch of all rows is there yet: give more hours, or none")
     return found
 
 

@@ -13,7 +13,7 @@ from ivmix.benchmarks.files import find, other_file
 from ivmix.benchmarks.layouts import check_names
 from ivmix.benchmarks.layouts import find as find_videos
 from ivmix.benchmarks.measuring import Meter, Scorer
-from ivmix.benchmarks.plan import Plan
+from ivmix.benchmarks.plan import Plan, check_numbers
 from ivmix.benchmarks.prompts import Prompt, nested, read_prompts
 from ivmix.benchmarks.rules import ClipRule
 from ivmix.benchmarks.run import REAL, Task
@@ -72,8 +72,9 @@ def make_plan(description: Description, given: Given) -> Plan:
     path = find(description.prompts.file, given.prompts, "prompts", "--prompts")
     prompts = read_prompts(path, description.prompts.format, None if given.prompts else description.prompts.count)
     samples = description.samples if given.samples is None else given.samples
-    check_names(description.layout, entries(prompts), samples)
     clips = len(prompts) if given.clips is None else given.clips
+    check_numbers(len(prompts), clips, samples, given.seed, given.batch_size)
+    check_names(description.layout, entries(prompts), samples)
     return Plan(nested(prompts, description.name), clips, samples, given.seed, given.batch_size)
 
 

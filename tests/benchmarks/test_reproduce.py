@@ -69,7 +69,9 @@ def test_all_rounds_leave_what_evaluating_each_leaves(two, task_of, whole, tmp_p
 def test_when_time_is_over_nothing_is_begun_and_what_is_there_is_reported(two, task_of, tmp_path):
     tasks = [task_of(tmp_path / name, f"{name}.json") for name in ("small", "fewer")]
     began = time.monotonic()
-    assert reproduce(tasks, hours=1e-9, draws=DRAWS) == {}
+    said = list[str]()
+    assert reproduce(tasks, hours=1e-9, draws=DRAWS, said=said.append) == {}
+    assert said == ["no batch of all rows is there yet: give more hours, or none"]
     assert not list(tmp_path.rglob("*.safetensors"))
     reproduce([replace(tasks[1], plan=replace(tasks[1].plan, clips=2))], draws=DRAWS)
     found = reproduce(tasks, hours=1e-9, draws=DRAWS)

@@ -17,7 +17,7 @@ from ivmix.pairs.description import PUBLIC, describe
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "public_pairs.py"
+SCRIPT = Path(__file__).parent.parent / "figures" / "public_pairs.py"
 spec = importlib.util.spec_from_file_location("public_pairs", SCRIPT)
 assert spec is not None
 assert spec.loader is not None
