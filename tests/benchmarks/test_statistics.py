@@ -11,11 +11,13 @@ import pytest
 import torch
 from small_benchmark import PROTOCOL, report_of
 
+from ivmix.benchmarks.description import describe
 from ivmix.benchmarks.measuring import FEATURES, Measured, Meter, Scorer, collect, measure
-from ivmix.benchmarks.plan import Plan
-from ivmix.benchmarks.prompts import Prompt
+from ivmix.benchmarks.plan import Plan, files_plan
+from ivmix.benchmarks.prompts import Prompt, nested
 from ivmix.benchmarks.results import References, Row, compare, p_value, results
-from ivmix.benchmarks.run import Job, complete, compute
+from ivmix.benchmarks.run import Job, complete, compute, measured_reference
+from ivmix.benchmarks.setup import Given, make_plan
 from ivmix.evaluation.distance import measure_distance
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.metrics.distances import frechet_of_features
@@ -173,3 +175,21 @@ def test_no_batch_is_begun_for_which_there_is_less_time_than_the_longest_took(tm
     assert len(begun) <= 1
     compute(jobs[:2], task, math.inf, False)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+def test_a_reference_is_one_only_when_all_of_its_batches_are_there(tmp_path):
+    clips, batches = Brightness(0), files_plan(IDS, 5)
+    task = SimpleNamespace(real=clips, real_batches=batches, real_meters=[clips.meter()], folder=tmp_path)
+    (tmp_path / "parts" / "any").mkdir(parents=True)
+    for batch in batches:
+        assert measured_reference(task) == {}
+        measure(task.real_meters, clips, batch, False, tmp_path)
+    assert measured_reference(task)["any"].pooled.ids == IDS
+
+
+@pytest.mark.xdist_group("benchmarks")
+def test_the_first_prompts_of_a_plan_are_of_all_categories(house):
+    """In the file the three red ones come first."""
+    plan = make_plan(describe(house.folder / "small.json"), Given(clips=2))
+    assert {prompt.category for prompt in plan.prompts[:2]} == {"red", "blue"}
+    assert plan.prompts == nested(plan.prompts[::-1], "small")
