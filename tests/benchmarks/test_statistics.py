@@ -220,5 +220,5 @@ def test_what_writing_changes_is_of_the_same_clips_before_and_after(tmp_path):
 def test_hours_are_of_what_is_left():
     assert Cost("ours", 10, 4, 600.0, 92.0).hours == 1
     assert Cost("ours", 10, 4, None, 92.0).hours is None
-    text = "ours: 6 of 10 clips left at 600.0 s, 1.0 h; at the paper's 92 s on an RTX 4090 0.3 h"
+    text = "ours: 6 of 10 clips left at 10.0 min, 1.0 h; at the paper's 92 s on an RTX 4090 15.3 min"
     assert Cost("ours", 10, 4, 600.0, 92.0).text == text
