@@ -45,7 +45,7 @@ class Cost:
         if self.seconds is None:
             return f"{self.label}: {self.clips:,} clips, not timed here yet (draw a few: --clips 8 --seeds 1){paper}"
         left = self.clips - self.drawn
-        said = f"{left:,} of {self.clips:,} clips left at {self.seconds:.2g} s, {duration(left * self.seconds)}"
+        said = f"{left:,} of {self.clips:,} clips left at {duration(self.seconds)}, {duration(left * self.seconds)}"
         return f"{self.label}: {said}{paper}"
 
 

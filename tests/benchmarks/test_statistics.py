@@ -9,13 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from small_benchmark import PROTOCOL, report_of
+from small_benchmark import PROTOCOL, report_of, write_videos
 
+from ivmix.benchmarks.clips import Sampled
+from ivmix.benchmarks.description import describe
+from ivmix.benchmarks.estimate import Cost
 from ivmix.benchmarks.measuring import FEATURES, Measured, Meter, Scorer, collect, measure
-from ivmix.benchmarks.plan import Plan
-from ivmix.benchmarks.prompts import Prompt
+from ivmix.benchmarks.plan import Plan, files_plan
+from ivmix.benchmarks.prompts import Prompt, nested
 from ivmix.benchmarks.results import References, Row, compare, p_value, results
-from ivmix.benchmarks.run import Job, complete, compute
+from ivmix.benchmarks.run import Job, complete, compute, measured_reference
+from ivmix.benchmarks.setup import Given, make_plan
+from ivmix.benchmarks.written import CLIPS, read_again
+from ivmix.evaluation.arms import Arm
 from ivmix.evaluation.distance import measure_distance
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.metrics.distances import frechet_of_features
@@ -173,3 +179,46 @@ def test_no_batch_is_begun_for_which_there_is_less_time_than_the_longest_took(tm
     assert len(begun) <= 1
     compute(jobs[:2], task, math.inf, False)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+def test_a_reference_is_one_only_when_all_of_its_batches_are_there(tmp_path):
+    clips, batches = Brightness(0), files_plan(IDS, 5)
+    task = SimpleNamespace(real=clips, real_batches=batches, real_meters=[clips.meter()], folder=tmp_path)
+    (tmp_path / "parts" / "any").mkdir(parents=True)
+    for batch in batches:
+        assert measured_reference(task) == {}
+        measure(task.real_meters, clips, batch, False, tmp_path)
+    assert measured_reference(task)["any"].pooled.ids == IDS
+
+
+@pytest.mark.xdist_group("benchmarks")
+def test_the_first_prompts_of_a_plan_are_of_all_categories(house):
+    """In the file the three red ones come first."""
+    plan = make_plan(describe(house.folder / "small.json"), Given(clips=2))
+    assert {prompt.category for prompt in plan.prompts[:2]} == {"red", "blue"}
+    assert plan.prompts == nested(plan.prompts[::-1], "small")
+
+
+def test_what_writing_changes_is_of_the_same_clips_before_and_after(tmp_path):
+    """Of 40 the first 32 are read again: a distance of 40 beside one of 32 would differ by their number alone."""
+    plan = Plan(tuple(Prompt(f"p{k}", ("…",)) for k in range(40)), 40, 1)
+    clips = Sampled(Arm("ours", {}), SimpleNamespace(), "", tmp_path, "{id}.mp4")
+    write_videos(clips.videos, [f"p{k}.mp4" for k in range(CLIPS)], frames=2)
+    (tmp_path / "parts" / PROTOCOL).mkdir(parents=True)
+    meter = Meter(PROTOCOL, lambda clip: torch.from_numpy(clip.mean((0, 1, 2, 3))[None]).float(), {})
+    lossless = 100 * torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+    ours = row("ours", Measured((FeatureSet(lossless, tuple(f"p{k}" for k in range(40))),), {}))
+    batches = [(batch, plan.counted(batch)) for batch in plan.batches]
+    found = read_again(clips, ours, batches, [meter], SMALL, References({PROTOCOL: drawn(50, 20)}, {}), tmp_path)
+    assert found is not None
+    assert (found.clips, len(list((tmp_path / "parts" / PROTOCOL).iterdir()))) == (CLIPS, 4)
+    expected = frechet_of_features(drawn(50, 20).features, lossless[:CLIPS].double(), 1)
+    assert found.distances["fvd_styleganv"][0] == pytest.approx(expected)
+    assert found.distances["fvd_styleganv"][1] != pytest.approx(expected)
+
+
+def test_hours_are_of_what_is_left():
+    assert Cost("ours", 10, 4, 600.0, 92.0).hours == 1
+    assert Cost("ours", 10, 4, None, 92.0).hours is None
+    text = "ours: 6 of 10 clips left at 10.0 min, 1.0 h; at the paper's 92 s on an RTX 4090 15.3 min"
+    assert Cost("ours", 10, 4, 600.0, 92.0).text == text
