@@ -15,9 +15,9 @@ BUDGETS = "20,50,100,250"
 def add(group: Any) -> None:
     group.add_argument(
         "--catalogue", action="store_true",
-        help="every sampler, in the largest number of steps within each budget, and at the pair's defaults. Clips are "
-        "drawn a batch at a time with all of them in turn, so that a run that is cut has as many of each: the same "
-        "command with fewer --clips, whole batches, reports them",
+        help="every sampler, in the largest number of steps within each budget, and at the pair's defaults; each batch "
+        "of clips is drawn with all of them before the next, so that of a run of --seeds 1 that was cut the same "
+        "command with fewer --clips, whole batches, is the report",
     )  # fmt: skip
     group.add_argument(
         "--budgets", metavar="N,N,…", help="of --catalogue: evaluations of all networks together, what is valued most "

@@ -1,12 +1,15 @@
 """The catalogue: every sampler at equal cost, none dearer than it says and none left out in silence."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ivmix.cli import main
 from ivmix.evaluation.arms import Arm, check_arms, evaluations
 from ivmix.evaluation.catalogue import catalogue_arms
+from ivmix.evaluation.design import Design
+from ivmix.evaluation.jobs import all_jobs
 from ivmix.samplers.reading import sampling
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.sprites.truth import TRUTHS
@@ -64,6 +67,14 @@ def test_a_sampler_that_the_pair_cannot_have_is_left_out_by_name(pair):
     found = catalogue_arms(other, (4,))
     assert not [arm for arm in found.arms if arm.options["sampler"] == "pag"]
     assert [line for line in found.left_out if line.startswith("pag: perturbed_layers=nowhere: ")]
+
+
+def test_a_report_of_fewer_clips_needs_what_a_run_that_is_cut_has_drawn_first(maker, found):
+    def parts(clips):
+        jobs = all_jobs(found.arms, Design(clips, repeats=1, batch_size=2), maker.benchmark.prompts)
+        return [(job.path(Path()), job.captions, job.seeds) for job in jobs]
+
+    assert parts(4) == parts(64)[: 2 * len(found.arms)]
 
 
 @pytest.mark.parametrize(
