@@ -18,8 +18,8 @@ class Catalogue:
 
 
 def catalogue_arms(pair: Pair, budgets: Sequence[int]) -> Catalogue:
-    """Each sampler in the largest number of steps within each budget of evaluations, and at the pair's defaults, which
-    have its authors' settings.
+    """Each sampler in the largest number of steps within each budget of evaluations, and in the pair's own; all else is
+    as the pair's defaults have it.
 
     Evaluations are of all networks together, as planned. A number of steps that two budgets, or a budget and the
     defaults, have in common is one arm. Budgets are in their order, samplers within each in that of `SAMPLERS`: every
