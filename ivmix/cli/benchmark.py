@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ivmix.cli import catalogue
 from ivmix.cli.options import MODEL, flag, given_arms, load_model, output_folder, say
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ OWN = (
     "dry_run", "prompts", "real", "pool", "extractor", "vocabulary", "bn_eps", "videos", "frames", "hours", "keep",
 )  # fmt: skip
 
-DRAWING = ("pair", "arms", "full", "frames", "keep")  # options that files which are there already have no use for
+# Options that files which are there already have no use for.
+DRAWING = ("pair", "arms", "full", "catalogue", "frames", "keep")
 
 
 def run(options: argparse.Namespace, share: tuple[int, int] | None) -> None:
@@ -93,12 +96,14 @@ def given_of(options: argparse.Namespace) -> "Given":
 
 
 def arms_of(options: argparse.Namespace, pair: Any) -> Any:
-    """What is drawn: what --arms or --full names, or the paper's rows."""
+    """What is drawn: what --arms, --full or --catalogue names, or the paper's rows."""
     from ivmix.benchmarks.setup import paper_arms
     from ivmix.evaluation.arms import full_arms
 
     if (given := given_arms(options.arms)) is not None:
         return given
+    if options.catalogue:
+        return catalogue.arms_of(options, pair)
     return full_arms(pair) if options.full else paper_arms(pair.defaults["sampler"])
 
 
@@ -107,8 +112,10 @@ def estimated(description: "Description", given: "Given", options: argparse.Name
     from ivmix.benchmarks.estimate import estimate
 
     named = None if given.videos else options.pair or MODEL["pair"]
-    arms = given_arms(options.arms)
-    return estimate(description, given, named, arms, options.full, folder)
+    if options.catalogue:
+        found = estimate(description, given, named, (), False, folder)
+        return replace(found, notes=(*found.notes, "--catalogue draws rows that are known once the pair is loaded"))
+    return estimate(description, given, named, given_arms(options.arms), options.full, folder)
 
 
 def tell(found: "Report", folder: Path, options: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ivmix.cli import benchmark
+from ivmix.cli import benchmark, catalogue
 from ivmix.cli.options import MODEL, add_model, flag, given_arms, load_model, output_folder, say
 from ivmix.cli.workers import local_device, parse_shard
 
@@ -16,6 +16,8 @@ EXAMPLES = """examples:
   ivmix evaluate -o runs/core --full                    every pattern and baseline; what is there is kept
   ivmix evaluate -o runs/sweep --seed 500 --clips 64 --arms sweep.json
       where sweep.json holds [{"label": "gamma 1", "options": {"sampler": "zigzag", "image_guidance": "1"}}, ...]
+  ivmix evaluate -o runs/all --catalogue --clips 64 --seeds 1     every sampler at 20, 50, 100 and 250 evaluations
+  ivmix evaluate -o runs/all --catalogue --clips 16 --seeds 1     a report of its first clips, if it was cut
 resume: the same command, after a kill or a crash at any time
 public benchmarks: --dry-run first, which says what is missing
   ivmix evaluate --benchmark chronomagic-150 --pair animatediff -o runs/cm150 --dry-run
@@ -48,6 +50,7 @@ def add(commands: Any) -> None:
         "--benchmark", default=SPRITES, metavar="NAME|FILE", help="whose prompts and measures (default: %(default)s)"
     )
     group.add_argument("--full", action="store_true", help="every pattern, interval and baseline beside the core")
+    catalogue.add(group)
     group.add_argument(
         "--arms", metavar="JSON", help="these samplers, the first of them the baseline (default: the core)"
     )
@@ -83,6 +86,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     if options.arms is not None and options.full:
         raise ValueError("give either --full or --arms, not both")
+    catalogue.check(options)
     share = parse_shard(options.shard)
     options.device = local_device(options.device)
     if options.benchmark != SPRITES:
@@ -116,7 +120,10 @@ def run_sprites(options: argparse.Namespace, share: tuple[int, int] | None) -> N
     if "judge" not in raw:  # before anything of the pair is fetched or loaded
         raise unmeasurable(raw["name"])
     model = load_model(options)
-    arms = (full_arms if options.full else core_arms)(model.pair) if given is None else given
+    if options.catalogue:
+        arms = catalogue.arms_of(options, model.pair)
+    else:
+        arms = (full_arms if options.full else core_arms)(model.pair) if given is None else given
     report = evaluate(
         model, sprites(model.pair, references), arms, design, folder, share=share, progress=not options.quiet
     )

@@ -60,7 +60,7 @@ def add(commands: Any) -> None:
     group.add_argument("--shard", metavar="I/N", help="computes the I-th of N shares and writes no report")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
     add_model(command)
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, catalogue=False)  # as `evaluate` has it
 
 
 def run(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from ivmix.generation.arguments import read_strength
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.models.json_files import read_value
 from ivmix.pairs.pair import Pair
-from ivmix.samplers.base import one_of
+from ivmix.samplers.base import Sampling, one_of
 from ivmix.samplers.reading import sampling
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Guided, planned_nfe
@@ -120,10 +120,11 @@ def named_arms(names: Sequence[str]) -> tuple[Arm, ...]:
 def core_arms(pair: Pair) -> tuple[Arm, ...]:
     """The families, the video model alone also as dear as IV-Mixed in the paper and here, the composite at 20 steps."""
     video, image, down, up, ode, late = ARMS
+    cost = evaluations(pair, sampling(pair.defaults, {"sampler": "zigzag"}))
     return (
         video,
         Arm("video model alone, 50 steps", {"sampler": "ddim", "steps": 50}),
-        Arm("video model alone at IV-Mixed's cost", {"sampler": "ddim", "steps": zigzag_evaluations(pair)}),
+        Arm("video model alone at IV-Mixed's cost", {"sampler": "ddim", "steps": cost}),
         image, down, up, ode,
         Arm("composite ODE, 20 steps", {"sampler": "composite", "steps": 20}),
         late,
@@ -148,12 +149,13 @@ def full_arms(pair: Pair) -> tuple[Arm, ...]:
     )
 
 
-def zigzag_evaluations(pair: Pair) -> int:
-    """Evaluations of both networks that IV-Mixed makes under the pair's defaults."""
-    zigzag = sampling(pair.defaults, {"sampler": "zigzag"})
-    image, video = (Guided(network(None), network(None)) for network in (pair.image.network(), pair.video.network()))
-    _, legs = zigzag.plan(image, video, zigzag.grid(pair.video.schedule))
-    return sum(planned_nfe(legs).values())
+def evaluations(pair: Pair, sampler: Sampling) -> int:
+    """Evaluations of all networks together that a run of the pair's plans."""
+    own = sampler.schedules(pair.image.schedule, pair.video.schedule)
+    networks = (side.network(schedule) for side, schedule in zip(pair.sides, own, strict=True))
+    image, video = (Guided(network("prompt"), network("")) for network in networks)  # two: one alone may cancel
+    fields, legs = sampler.plan(image, video, sampler.grid(own[sampler.lead == "video"]))
+    return sum(planned_nfe(legs, fields).values())
 
 
 def read_arms(path: Path) -> tuple[Arm, ...]:

@@ -1,6 +1,9 @@
 """A report as pictures: scores with their intervals, quality against cost, distances with their floor."""
 
+import json
+import math
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,11 @@ from ivmix.evaluation.report import Report, Row, evaluations
 from ivmix.media import replacing
 
 FAMILIES = {"ddim": "C7", "image": "C4", "zigzag": "C3", "composite": "C0", "mixture": "C2", "official": "C5",
-            "freeinit": "C1", "zsampling": "C8"}  # fmt: skip
+            "freeinit": "C1", "zsampling": "C8", "w2sd": "C6", "autoguidance": "indigo", "switch": "darkgreen",
+            "cfgpp": "goldenrod", "fdg": "teal", "freqprior": "peru", "videoelevator": "navy",
+            "videoguide": "limegreen", "bivdiff": "black", "pag": "deepskyblue", "stg": "mediumvioletred"}  # fmt: skip
 TRUTH, OTHER = "0.6", "C9"
+CROWD = 10  # lines of `plot_cost`, above which its panels are larger, in two rows
 
 
 def colour(row: Row) -> str:
@@ -50,46 +56,79 @@ def plot_distances(report: Report, path: Path) -> None:
 
 
 def plot_cost(report: Report, path: Path) -> None:
-    """Quality against evaluations of both networks; an arm is a number, a family a colour."""
+    """Quality against evaluations of all networks; arms that differ in steps alone are a line and share a number, a
+    family a colour."""
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    rows = [row for row in report.arms if not row.is_truth]
-    places = _apart([sum(row.nfe.values()) for row in rows])
-    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if min(places) / 2 <= n <= max(places) * 2]
+    lines = in_lines([row for row in report.arms if not row.is_truth])
+    rows = [row for line in lines for row in line]
+    places = dict(zip((row.label for row in rows), _apart([cost(row) for row in rows]), strict=True))
+    least, most = min(places.values()), max(places.values())
+    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if least / 2 <= n <= most * 2]
     panels = {"Fréchet distance": False} | {name: c.wide for name, c in report.shown.items() if c.cost}
+    side, columns = max(3.2, 0.25 * len(lines)), len(panels) if len(lines) <= CROWD else math.ceil(len(panels) / 2)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.2 * len(panels) + 3.6, max(3.2, 0.2 * len(rows) + 0.6)), layout="constrained",
-        squeeze=False,
+        math.ceil(len(panels) / columns), columns, layout="constrained", squeeze=False,
+        figsize=(side * columns + 3.6, side * math.ceil(len(panels) / columns)),
     )  # fmt: skip
-    for axis, (name, wide) in zip(axes[0], panels.items(), strict=True):
+    for axis in axes.flat[len(panels):]:
+        axis.set_axis_off()
+    for axis, (name, wide) in zip(axes.flat, panels.items(), strict=False):
         if report.floor:
             axis.axhline(_quality(report.floor, name)[0], color="0.7", linewidth=0.8, zorder=0)
-        for number, row in enumerate(rows, 1):
-            cost, (mean, low, high) = places[number - 1], _quality(row, name)
-            axis.plot([cost, cost], [low, high], color=colour(row), linewidth=1)
-            axis.plot(cost, mean, "o", color=colour(row), markersize=10, alpha=0.85)
-            axis.annotate(str(number), (cost, mean), color="white", fontsize=7, ha="center", va="center_baseline")
+        for number, line in enumerate(lines, 1):
+            means = [_quality(row, name)[0] for row in line]
+            axis.plot([places[row.label] for row in line], means, color=colour(line[0]), linewidth=1, alpha=0.5)
+            for row in line:
+                place, (mean, low, high) = places[row.label], _quality(row, name)
+                axis.plot([place, place], [low, high], color=colour(row), linewidth=1)
+                axis.plot(place, mean, "o", color=colour(row), markersize=9, alpha=0.85)
+                axis.annotate(f"{number}", (place, mean), color="white", fontsize=6, ha="center", va="center_baseline")
         if wide:
             axis.set_yscale("symlog", linthresh=1, linscale=0.5)
-        axis.set(xscale="log", xlabel="evaluations a clip, image + video", title=name)
+        axis.set(xscale="log", xlabel="evaluations a clip, of all networks", title=name)
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_xticks(ticks, map(str, ticks))
         axis.set_xticks([], minor=True)
     handles = [
-        Line2D([], [], marker="o", linestyle="", color=colour(row), label=f"{k}  {row.label} ({evaluations(row.nfe)})")
-        for k, row in enumerate(rows, 1)
+        Line2D([], [], color=colour(line[0]), marker="o", ls="-" if line[1:] else "", label=f"{k}  {named(line)}")
+        for k, line in enumerate(lines, 1)
     ]
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
     _save(figure, path)
 
 
+def in_lines(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows whose settings differ in steps alone, the cheapest first, in the order of the first of each."""
+    lines = dict[str, list[Row]]()
+    for row in rows:
+        sampler = {name: value for name, value in row.settings["sampling"].items() if name != "steps"}
+        lines.setdefault(json.dumps({**row.settings, "sampling": sampler}), []).append(row)
+    return [sorted(line, key=cost) for line in lines.values()]
+
+
+def named(line: Sequence[Row]) -> str:
+    """The words with which all labels of a line begin, or its first label; and what each of its rows costs."""
+    words = zip(*(row.label.replace(",", " ,").split() for row in line), strict=False)
+    common = " ".join(same[0] for same in takewhile(lambda same: len(set(same)) == 1, words))
+    label = common.replace(" ,", ",").rstrip(",") or line[0].label
+    spent = evaluations(line[0].nfe) if len(line) == 1 else ", ".join(str(cost(row)) for row in line)
+    return f"{label} ({spent})"
+
+
+def cost(row: Row) -> int:
+    """Evaluations of all networks together."""
+    return sum(row.nfe.values())
+
+
 def _apart(costs: Sequence[int]) -> list[float]:
-    """Equal costs side by side, 5 % apart, so that no arm hides another."""
+    """Equal costs side by side, so that no arm hides another: 5 % apart, or all of them within 30 %."""
     places = []
-    for k, cost in enumerate(costs):
-        middle = (costs.count(cost) - 1) / 2
-        places.append(cost * 1.05 ** (costs[:k].count(cost) - middle))
+    for k, spent in enumerate(costs):
+        count = costs.count(spent)
+        gap = min(1.05, 1.3 ** (1 / max(count - 1, 1)))
+        places.append(spent * gap ** (costs[:k].count(spent) - (count - 1) / 2))
     return places
 
 

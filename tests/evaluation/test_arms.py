@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from ivmix.evaluation.arms import Arm, check_arms, core_arms, full_arms, read_arms
+from ivmix.evaluation.arms import Arm, check_arms, core_arms, evaluations, full_arms, read_arms
+from ivmix.samplers.reading import sampling
 from ivmix.sprites.truth import TRUTHS
 
 CAPTIONS, SEEDS = ["a red circle moving left", "a blue cross moving up", "a green square moving down"], [7, 8, 9]
@@ -17,6 +18,14 @@ def test_the_video_model_at_iv_mixeds_cost_costs_what_iv_mixed_does(maker):
     assert arms["video model alone at IV-Mixed's cost"].options["steps"] == 5 * (20 - 2) + 2
     short = Arm("IV-Mixed", {**arms["IV-Mixed, down-first"].options, "steps": 3})
     assert sum(short.draw(maker.model, CAPTIONS[:1], SEEDS[:1]).nfe.values()) == 5 * (3 - 2) + 2
+
+
+@pytest.mark.parametrize("name", ["composite", "mixture", "videoguide", "pag"])
+def test_what_is_planned_is_what_a_run_counts(maker, name):
+    """Of both models, of a plan within a plan, and of a model that is asked in two ways."""
+    arm = Arm(name, {"sampler": name, "steps": 2})
+    planned = evaluations(maker.model.pair, sampling(maker.model.pair.defaults, arm.options))
+    assert planned == sum(arm.draw(maker.model, CAPTIONS[:1], SEEDS[:1]).nfe.values())
 
 
 def test_every_arm_of_the_full_run_can_be_drawn_and_has_a_name_of_its_own(maker):

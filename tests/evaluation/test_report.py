@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex, to_rgb
+from PIL import Image
 
 from ivmix.cli import main
 from ivmix.evaluation.arms import Arm
 from ivmix.evaluation.design import Design
 from ivmix.evaluation.jobs import Maker, Measured
+from ivmix.evaluation.plots import FAMILIES, OTHER, TRUTH, in_lines, named, plot_cost
 from ivmix.evaluation.report import (
     Estimate,
     difference_table,
@@ -20,6 +23,7 @@ from ivmix.evaluation.report import (
     rest_table,
     summarise,
 )
+from ivmix.samplers.samplers import SAMPLERS
 from ivmix.sprites.benchmark import COLUMNS
 from ivmix.sprites.truth import Truth
 
@@ -141,6 +145,37 @@ def test_tables_have_a_row_an_arm_and_every_column_once(report):
 )  # fmt: skip
 def test_a_distance_shows_two_digits_of_its_error(value, error, text):
     assert distance_text(value, error) == text
+
+
+def row(report, label, sampler, steps, cost, **options):
+    settings = {"sampling": {"sampler": sampler, "steps": steps, **options}}
+    return replace(report.arms[1], label=label, settings=settings, nfe={"video": cost})
+
+
+def test_arms_that_differ_in_steps_alone_are_a_line_of_the_plot_and_no_others(report):
+    rows = [
+        row(report, "w2sd, 50", "w2sd", 17, 49), row(report, "up", "zigzag", 5, 17, sequence="up-first"),
+        row(report, "w2sd, 20", "w2sd", 7, 19), row(report, "down, 5 steps", "zigzag", 5, 17, sequence="down-first"),
+        row(report, "w2sd", "w2sd", 20, 58), row(report, "w2sd, 250", "w2sd", 84, 250),
+    ]  # fmt: skip
+    lines = in_lines(rows)
+    assert [named(line) for line in lines] == ["w2sd (19, 49, 58, 250)", "up (0+17)", "down, 5 steps (0+17)"]
+    assert named(lines[0][::3]) == "w2sd (19, 250)"  # 2 is no word of both
+
+
+def test_every_sampler_has_a_colour_of_its_own():
+    assert set(FAMILIES) == set(SAMPLERS)
+    assert len({to_hex(one) for one in (*FAMILIES.values(), TRUTH, OTHER)}) == len(FAMILIES) + 2
+
+
+@pytest.mark.parametrize("count", [2, len(SAMPLERS)])
+def test_a_plot_of_few_and_of_many_lines_shows_each_in_its_colour(report, tmp_path, count):
+    rows = [row(report, f"{name}, {n}", name, n, n) for name in list(SAMPLERS)[:count] for n in (20, 50)]
+    plot_cost(replace(report, arms=(report.arms[0], *rows)), tmp_path / "cost.png")
+    pixels = np.asarray(Image.open(tmp_path / "cost.png").convert("RGB")).reshape(-1, 3)
+    found = {tuple(map(int, pixel)) for pixel in np.unique(pixels, axis=0)}
+    expected = {name: tuple(round(255 * part) for part in to_rgb(FAMILIES[name])) for name in list(SAMPLERS)[:count]}
+    assert [name for name, colour in expected.items() if colour not in found] == []
 
 
 ARMS = [{"label": name, "options": {"sampler": name, "steps": 3}} for name in ("ddim", "composite")]
