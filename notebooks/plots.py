@@ -19,6 +19,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ivmix.evaluation.plots import FAMILIES
 from ivmix.media import Frames, animated_png, contact_sheet, side_by_side, upscale
+from ivmix.solvers import Field, Leg, planned_nfe
 from ivmix.sprites.benchmark import COLUMNS
 
 Look = dict[str, Any]  # colour, marker and line, as matplotlib names them
@@ -28,6 +29,7 @@ WIDTH = 11.0  # inches of a figure as wide as the page
 CLIP = 384  # pixels of an animated clip's shorter side; shown at half of it
 MARKERS = {"ddim": "s", "image": "v", "zigzag": "o", "composite": "D", "mixture": "^"}
 LINES, FILLS = ("-", "--", ":"), ("full", "none", "left")
+NETWORKS = {"video": "ddim", "strong": "ddim", "image": "image", "weak": "mixture", "perturbed": "mixture"}
 
 set_matplotlib_formats("retina", pil_kwargs={"optimize": True})
 plt.rcParams.update(
@@ -76,14 +78,16 @@ def animate(clips: Sequence[tuple[str, Frames]], columns: int | None = None, fps
     return _half(animated_png(grid, fps), grid.shape[2])
 
 
-def film(draw: Callable[[int], Figure], frames: int, fps: float = 4) -> Image:
-    """The figures draw(0) … draw(frames - 1), in motion."""
+def film(draw: Callable[[int], Figure], frames: int, fps: float = 4, tones: int = 256) -> Image:
+    """The figures draw(0) … draw(frames - 1), in motion; of lines and flat colours, 16 `tones` of red, green and blue
+    are enough, and half the file."""
     shots = []
     for k in range(frames):
         figure = draw(k)
         figure.set_dpi(2 * figure.dpi)
         figure.canvas.draw()
-        shots.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+        shot = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+        shots.append((np.round(shot * (tones - 1)) / (tones - 1) * 255).round().astype(np.uint8))
         plt.close(figure)
     return _half(animated_png(np.stack(shots), fps), shots[0].shape[1])
 
@@ -236,6 +240,39 @@ def density(axis: Axes, values: np.ndarray, limit: float, family: str) -> None:
     axis.contourf(places, places, values, levels=[low, high], colors=colour, alpha=0.2)
     axis.contour(places, places, values, levels=[low, middle], colors=colour, linewidths=0.8)
     _square(axis, limit)
+
+
+def clouds(axis: Axes, points: np.ndarray, line: Look, limit: float) -> None:
+    """Points of the plane (2, n), many and small, in a square of -limit … limit."""
+    axis.plot(*points, **{"linestyle": "", "markersize": 3, "markeredgewidth": 0.5, "alpha": 0.7, **line})
+    _square(axis, limit)
+
+
+# Plans
+
+
+def strokes(axis: Axes, plan: Sequence[Leg], fields: Field | Mapping[str, Field] | None = None) -> None:
+    """Legs from left to right, each from its level to the next, the grid's highest on top; levels stand evenly.
+
+    A stroke has the colour of its network, or as many as there are networks that its field, of `fields`, asks; dotted
+    is noise, thin with a dot what keeps a state or sums some.
+    """
+    levels = sorted({level for leg in plan for level in (leg.source, leg.target)})
+    height = {level: place for place, level in enumerate(levels)}
+    for k, leg in enumerate(plan):
+        way = [height[leg.source], height[leg.target]]
+        if leg.mix is not None:
+            line = {"color": "black", "marker": ".", "markevery": [1], "linewidth": 0.6}
+            axis.plot([k, k + 0.5, k + 1], [way[0], sum(way) / 2, way[1]], **line)
+        elif leg.network is None:
+            axis.plot([k, k + 1], way, color="black", linestyle=":")
+        else:
+            for j, name in enumerate(planned_nfe([leg], fields)):
+                line = {"color": FAMILIES[NETWORKS[name]], "linewidth": 2, "solid_capstyle": "round"}
+                axis.plot([k, k + 1], [y - 0.25 * j for y in way], **line)
+    axis.set(xticks=[], xlim=(-0.5, len(plan) + 0.5), ylim=(-0.6, len(levels) - 0.4))
+    axis.set_yticks(range(len(levels)), [{0: "0", math.inf: "∞"}.get(level, "") for level in levels])
+    axis.spines["bottom"].set_visible(False)
 
 
 def _square(axis: Axes, limit: float) -> None:
