@@ -447,9 +447,9 @@ def notebook(root: Path) -> None:
         nbformat.v4.new_code_cell(FIRST),
         nbformat.v4.new_code_cell('assert len(grid) == 10\nprint("ten levels")'),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / "09_levels.ipynb")
-    run(root, "notebooks/run.py", "09_levels")
-    link(root, "notebooks/09_levels.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / "10_levels.ipynb")
+    run(root, "notebooks/run.py", "10_levels")
+    link(root, "notebooks/10_levels.ipynb")
 
 
 ORDERS, GRIDS = "tests/solvers/steps/test_solver.py", "tests/solvers/schedules/test_grids.py"
@@ -474,5 +474,5 @@ THINGS = {
     "a protocol": Thing(protocol, (NUMBERS,), "unbiased", ("tests/cli/test_distance.py",)),
     "a command": Thing(command, ("tests/cli/test_levels.py",), "levels"),
     "a page": Thing(page, (PAGES,), "levels.md", (LINKED,)),
-    "a notebook": Thing(notebook, ("tests/test_notebooks.py",), "09_levels", (LINKED,)),
+    "a notebook": Thing(notebook, ("tests/test_notebooks.py",), "10_levels", (LINKED,)),
 }
