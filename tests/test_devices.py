@@ -15,8 +15,6 @@ from ivmix.generation.memory import Load, activations, weights
 from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
 from ivmix.pairs.pair import load_pair
 
-pytestmark = pytest.mark.xdist_group("far")  # what is dear is made once, by one worker
-
 RED, BLUE = "a red circle moving left", "a blue cross moving up"
 SMALL = ["--frames", "2", "--size", "16x16"]
 SAMPLE = ["sample", RED, *SMALL, "-o"]

@@ -14,8 +14,6 @@ import pytest
 
 import ivmix
 
-pytestmark = pytest.mark.xdist_group("wheel")  # what is dear is made once, by one worker
-
 ROOT = Path(__file__).parents[1]
 ROOMS = ("ivmix", "models", "solvers")
 

@@ -26,8 +26,6 @@ from ivmix.evaluation.paper import tables
 from ivmix.media import read_clip
 from ivmix.models import load_wordpiece
 
-pytestmark = pytest.mark.xdist_group("benchmarks")
-
 UMT = "chronomagic-umt"
 LONG = "a red circle moving " + "up " * 40
 

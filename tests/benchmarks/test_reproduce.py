@@ -15,8 +15,6 @@ from small_benchmark import DRAWS, House, contents, write_description
 from ivmix.benchmarks.reproduce import reproduce, rounds
 from ivmix.cli import main
 
-pytestmark = pytest.mark.xdist_group("benchmarks")
-
 
 @pytest.fixture(scope="module")
 def two(house: House) -> House:
@@ -92,6 +90,7 @@ def test_processes_that_know_of_each_other_make_the_same(two, whole, tmp_path, f
     assert clips == {name: kept for name, kept in contents(whole).items() if name != "report.json"}
 
 
+@pytest.mark.slow
 def test_shares_compute_all_and_report_nothing_and_the_command_writes_one_page_of_all_tables(
     two, whole, tmp_path, capsys
 ):  # fmt: skip

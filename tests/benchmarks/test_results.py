@@ -13,8 +13,6 @@ from ivmix.evaluation.metrics.distances import frechet_of_features
 from ivmix.evaluation.metrics.statistics import jackknife, paired_permutation
 from ivmix.evaluation.protocols import PROTOCOLS
 
-pytestmark = pytest.mark.xdist_group("benchmarks")
-
 IDS = ("a", "b", "c", "d")
 
 

@@ -30,8 +30,6 @@ from ivmix.benchmarks.run import NothingYet, evaluate
 from ivmix.evaluation.features import FeatureSet
 from ivmix.media import read_clip
 
-pytestmark = pytest.mark.xdist_group("benchmarks")
-
 ROWS = ("video-model-alone", "two-steps")
 
 

@@ -145,7 +145,6 @@ def test_the_error_of_a_tiled_comparison_is_of_the_tiled_one():
     assert (tiled.real, pooled.real) == (10, 5)
 
 
-@pytest.mark.xdist_group("benchmarks")
 def test_a_sample_that_is_there_in_part_is_no_part_and_a_report_is_of_what_is_there(task_of, whole, tmp_path):
     """A mean of a distance of all prompts and one of four would be of neither number of clips."""
     shutil.copytree(whole, tmp_path / "run")
@@ -191,7 +190,6 @@ def test_a_reference_is_one_only_when_all_of_its_batches_are_there(tmp_path):
     assert measured_reference(task)["any"].pooled.ids == IDS
 
 
-@pytest.mark.xdist_group("benchmarks")
 def test_the_first_prompts_of_a_plan_are_of_all_categories(house):
     """In the file the three red ones come first."""
     plan = make_plan(describe(house.folder / "small.json"), Given(clips=2))

@@ -18,7 +18,7 @@ from ivmix.evaluation.features import FeatureSet
 from ivmix.models import I3D, UMT, I3DConfig, UMTConfig, ViTConfig
 from ivmix.models.measuring.bert import BertConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole")]
+pytestmark = pytest.mark.slow
 
 I3D_BY, UMT_BY = "cmvq-videogpt", "chronomagic-umt"
 ARMS = [{"label": name, "options": {"sampler": name, "steps": 3}} for name in ("ddim", "zigzag")]

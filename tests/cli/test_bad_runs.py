@@ -257,6 +257,7 @@ def test_an_evaluation_that_is_terminated_leaves_whole_parts_alone(place):
     assert {path.suffix for path in Path("run/parts").iterdir()} == {".safetensors"}
 
 
+@pytest.mark.slow
 def test_a_training_that_is_terminated_takes_its_stages_along(place):
     process = start("train", "sprites", "-o", "run", "--jobs", "2")
     wait_for(lambda: len(list(Path("run").glob("*.jsonl"))) == 2, process)

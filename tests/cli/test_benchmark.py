@@ -26,7 +26,7 @@ from small_benchmark import (
 from ivmix.cli import main
 from ivmix.evaluation.features import FeatureSet
 
-pytestmark = [pytest.mark.xdist_group("benchmarks"), pytest.mark.filterwarnings("default::UserWarning")]
+pytestmark = pytest.mark.filterwarnings("default::UserWarning")
 
 
 @pytest.fixture(scope="module")

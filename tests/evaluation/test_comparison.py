@@ -9,8 +9,6 @@ from ivmix.evaluation.comparison import columns, compare, summary, table
 from ivmix.evaluation.legend import legend
 from ivmix.sprites.benchmark import COLUMNS, COMPARED, scorer
 
-pytestmark = pytest.mark.xdist_group("comparison")  # what is dear is made once, by one worker
-
 PROMPTS = ["a red circle moving left", "a blue cross moving up"]
 
 

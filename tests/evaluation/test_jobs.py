@@ -28,8 +28,6 @@ from ivmix.pairs.pair import fingerprint
 from ivmix.sprites.truth import TRUTHS, Truth
 from ivmix.sprites.world import balanced_captions
 
-pytestmark = pytest.mark.xdist_group("jobs")  # what is dear is made once, by one worker
-
 CRISP = Truth("crisp clips")
 ARMS = (CRISP, Arm("video model alone", {"sampler": "ddim", "steps": 1}))
 DESIGN, PROMPTS = Design(clips=3, repeats=2, batch_size=2), balanced_captions()

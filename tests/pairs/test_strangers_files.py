@@ -23,8 +23,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("strangers")  # what is dear is made once, by one worker
-
 MEMORY = 3_000_000_000  # bytes of data that the process may have; torch's own start takes a third
 SECONDS = 240
 PROMPT = "a red circle"

@@ -18,8 +18,6 @@ from safetensors.torch import save, save_file
 from ivmix.models import VAE, VAEConfig, inspect, load_unet, load_vae, save_folder
 from ivmix.models.checkpoints.files import read_state
 
-pytestmark = pytest.mark.xdist_group("hostile")  # what is dear is made once, by one worker
-
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
