@@ -126,7 +126,7 @@ def collect(meter: Meter, clips: Clips, batches: Sequence[tuple[Batch, int]], fo
     first: tuple[str, int] | None = None
     for batch, counted in batches:
         part = load_file(meter.path(clips, batch, folder))
-        for id, length in zip(batch.ids, part.get(LENGTH, torch.empty(0)).tolist(), strict=False):
+        for id, length in zip(batch.ids, part[LENGTH].tolist(), strict=True) if meter.alike else ():
             first = first or (id, length)
             if length != first[1]:
                 raise ValueError(

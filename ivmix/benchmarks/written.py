@@ -38,8 +38,8 @@ def read_again(
     """Of the first clips of a row; None where they are files anyway, nothing measures them, or files are gone."""
     if not isinstance(clips, Sampled) or not meters:
         return None
-    before = [0, *accumulate(counted for _, counted in batches)]
-    some = [batch for batch, _ in takewhile(lambda one: one[1] < CLIPS, zip(batches, before, strict=False))]
+    before = [0, *accumulate(counted for _, counted in batches[:-1])]
+    some = [batch for batch, _ in takewhile(lambda one: one[1] < CLIPS, zip(batches, before, strict=True))]
     count = sum(counted for _, counted in some)
     prompts, samples = zip(*((prompt, batch.sample) for batch, _ in some for prompt in batch.prompts), strict=True)
     paths = tuple(map(clips.video, prompts, samples))

@@ -38,10 +38,9 @@ def add(commands: Any) -> None:
         usage="%(prog)s -o FOLDER [options]",
         help="measure samplers over many clips: the sprite world's, or the paper's benchmarks",
         description="Draws the prompts of a benchmark, of the sprite world unless another is named, from the same "
-        "noise with every sampler and measures the clips, "
-        "beside clips of the world itself or what is in print. FOLDER/parts keeps what is computed, so that a run may "
-        "be killed at any time: the same command goes on where it stopped. At the end FOLDER holds report.md, "
-        "report.json and pictures of them.",
+        "noise with every sampler and measures the clips, beside clips of the world itself or what is in print. "
+        "FOLDER/parts keeps what is computed, so that a run may be killed at any time: the same command goes on where "
+        "it stopped. At the end FOLDER holds report.md, report.json and pictures of them.",
         epilog=EXAMPLES,
     )  # fmt: skip
     command.add_argument("-o", "--output", required=True, metavar="FOLDER", help="of parts, report and plots")

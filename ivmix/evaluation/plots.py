@@ -74,7 +74,7 @@ def plot_cost(report: Report, path: Path) -> None:
     )  # fmt: skip
     for axis in axes.flat[len(panels):]:
         axis.set_axis_off()
-    for axis, (name, wide) in zip(axes.flat, panels.items(), strict=False):
+    for axis, (name, wide) in zip(axes.flat[: len(panels)], panels.items(), strict=True):
         if report.floor:
             axis.axhline(_quality(report.floor, name)[0], color="0.7", linewidth=0.8, zorder=0)
         for number, line in enumerate(lines, 1):
@@ -110,7 +110,7 @@ def in_lines(rows: Sequence[Row]) -> list[list[Row]]:
 
 def named(line: Sequence[Row]) -> str:
     """The words with which all labels of a line begin, or its first label; and what each of its rows costs."""
-    words = zip(*(row.label.replace(",", " ,").split() for row in line), strict=False)
+    words = zip(*(row.label.replace(",", " ,").split() for row in line), strict=False)  # as far as the shortest goes
     common = " ".join(same[0] for same in takewhile(lambda same: len(set(same)) == 1, words))
     label = common.replace(" ,", ",").rstrip(",") or line[0].label
     spent = evaluations(line[0].nfe) if len(line) == 1 else ", ".join(str(cost(row)) for row in line)
