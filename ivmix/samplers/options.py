@@ -109,12 +109,14 @@ OPTIONS = {
         "K", "whole", least=1, most=100,
     ),
     "spatial_cutoff": Option(
-        "what is low along rows and columns; 1 is Nyquist's frequency (freeinit, freqprior, videoelevator)",
+        "what is low along rows and columns; 1 is Nyquist's frequency (freeinit, freqprior, videoelevator, "
+        "videoguide)",
         "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),
     "temporal_cutoff": Option(
-        "what is low along frames; 1 is Nyquist's frequency (freeinit, freqprior, videoelevator)",
+        "what is low along frames; 1 is Nyquist's frequency (freeinit, freqprior, videoelevator, "
+        "videoguide)",
         "D", "number", above=0,
         expected="a number above 0, such as 0.25; 1 is Nyquist's frequency",
     ),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ivmix.samplers.alone import VideoAlone
 from ivmix.samplers.base import Plan, Role
-from ivmix.solvers import GuidanceRamp, Guided, bivdiff, videoguide
+from ivmix.solvers import GuidanceRamp, Guided, LowPass, bivdiff, renewed, videoguide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,20 +15,23 @@ class VideoGuide(VideoAlone):
     """The video model as its own teacher (VideoGuide, arXiv 2410.04364).
 
     In the part `interval` of the run, x0 is drawn by `teacher_weight` towards what `teacher_steps` steps of twice the
-    length make of it, noised again; steps evaluations, and up to teacher_steps more in each guided step.
+    length make of it, noised again, and what `ivmix.solvers.LowPass` of these cut-offs stops is fresh noise after each
+    step; steps evaluations, and up to teacher_steps more in each guided step.
     """
 
     name: ClassVar[str] = "videoguide"
     interval: tuple[float, float] = (0.0, 0.1)
     teacher_weight: float = 0.2
     teacher_steps: int = 10
+    spatial_cutoff: float = 0.125
+    temporal_cutoff: float = 0.125
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
         legs = videoguide(
             sigmas, self.guidance, self.guidance, self.teacher_weight, self.interval, self.teacher_steps,
             solver=self.rule,
         )  # fmt: skip
-        return {"video": video}, legs
+        return {"video": video}, renewed(legs, self.interval, LowPass(self.spatial_cutoff, self.temporal_cutoff))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,17 +5,18 @@
 Its other half, x0 drawn towards that of a teacher, is an `Affine` of two denoisers, one of which is a plan.
 
 A frequency of gain L < 1 does not outlast many steps: after k of them L^k is left of it, and noise of power
-(1 - L)/(1 + L)·(1 - L^(2k)), less than 1. So the number of steps is part of the method: on a grid refined with all
-steps above some level renewed, nothing but what L passes whole, the mean, is left of what the network did above it.
+(1 - L)/(1 + L)·(1 - L^(2k)), less than 1. So the number of steps is part of the method: on a grid refined within the
+same part of the run, nothing but what L passes whole, the mean, is left of what the network did there.
 """
 
 from collections.abc import Sequence
 from itertools import groupby
 
 from ivmix.solvers.algebra.filters import Linear, LowPass
-from ivmix.solvers.checks import check_legs, whole
+from ivmix.solvers.checks import check_legs
 from ivmix.solvers.methods.catalogue import Method
-from ivmix.solvers.plans.legs import Leg
+from ivmix.solvers.methods.ivmixed import check_interval, inside
+from ivmix.solvers.plans.legs import Leg, progress
 from ivmix.solvers.steps.onestep import Euler
 
 METHOD = Method(
@@ -28,15 +29,18 @@ METHOD = Method(
 )
 
 
-def renewed(legs: Sequence[Leg], steps: int = 5, keep: Linear | None = None) -> list[Leg]:
-    """The plan `legs` with z mixed with fresh noise after each of its first `steps` outer steps; L is `keep`.
+def renewed(
+    legs: Sequence[Leg], interval: tuple[float, float] = (0.0, 0.1), keep: Linear | None = None
+) -> list[Leg]:
+    """The plan `legs` with z mixed with fresh noise after each outer step of progress u in `interval` [a, b) that ends
+    above 0; L is `keep`.
 
-    `LowPass()` by default, and 5 steps of 50, as in the paper. Solvers forget what they remember there. Pass `noise`
-    and `schedule` to `integrate`. ValueError for more steps than the plan has above 0.
+    The first 5 of 50 steps by itself, and `LowPass(0.125, 0.125)`, as the authors'. Solvers forget what they remember
+    there. Pass `noise` and `schedule` to `integrate`.
 
     >>> import torch
     >>> from ivmix.solvers.plans.legs import plain
-    >>> for leg in renewed(plain(torch.tensor([10.0, 4.0, 1.0, 0.0])), steps=2):
+    >>> for leg in renewed(plain(torch.tensor([10.0, 4.0, 1.0, 0.0])), interval=(0.0, 0.6)):
     ...     print(leg)
       0 step      video  10 -> 4
       0 renew     noise  4 -> 4
@@ -45,12 +49,12 @@ def renewed(legs: Sequence[Leg], steps: int = 5, keep: Linear | None = None) -> 
       2 step      video  1 -> 0
     """
     check_legs(legs)
+    check_interval(interval)
     groups = [list(group) for _, group in groupby(legs, key=lambda leg: leg.step)]
-    whole("steps", steps, 0, sum(group[-1].target > 0 for group in groups), ", those that end above 0")
-    keep, plan = keep or LowPass(), []
-    for count, group in enumerate(groups):
+    keep, plan = keep or LowPass(0.125, 0.125), list[Leg]()
+    for i, group in enumerate(groups):
         plan += group
-        if count < steps:
-            at = group[-1].target
+        at = group[-1].target
+        if at > 0 and inside(progress(i, len(groups)), interval):
             plan.append(Leg(None, "renew", at, at, at, None, Euler(), group[-1].step, keep=keep))
     return plan

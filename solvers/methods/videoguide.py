@@ -11,6 +11,10 @@ the teacher's steps become one evaluation, and the run converges at first order 
     the student's flow from x_I,     x_(i+1) = x_i + beta·(D_T(y_i) - D_S(x_i)),   y_i = D_S(x_i) + sigma_0·eta_i
 
 With S's own noise, eta = eps_S, y_i is x_i: then a teacher that is the student changes nothing in the limit.
+
+The authors' code has the same fresh noise, and the student's eps kept; its teacher's levels are 24 steps evenly over
+training levels from where the student stands, which near the top are every second one of the student's 50. What it
+does behind each guided step is `renewed`.
 """
 
 import math

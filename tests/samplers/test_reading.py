@@ -25,6 +25,7 @@ from ivmix.solvers import (
     normal_noise,
     pag,
     planned_nfe,
+    renewed,
     seen,
     stg,
     videoguide,
@@ -199,7 +200,9 @@ def test_the_options_of_runs_in_stages_reach_their_plans():
 
     sigmas = Schedule.scaled_linear().grid(6)
     chosen = {"guidance": 3.0, "interval": "0.2:0.5", "teacher_weight": 0.4, "teacher_steps": 2, "solver": "heun"}
-    assert legs(sampler="videoguide", **chosen) == videoguide(sigmas, 3.0, 3.0, 0.4, (0.2, 0.5), 2, solver=Heun())
+    drawn = videoguide(sigmas, 3.0, 3.0, 0.4, (0.2, 0.5), 2, solver=Heun())
+    cut = {"spatial_cutoff": 0.5, "temporal_cutoff": 0.3}
+    assert legs(sampler="videoguide", **chosen, **cut) == renewed(drawn, (0.2, 0.5), LowPass(0.5, 0.3))
     chosen = {"guidance": 3.0, "image_guidance": "2", "image_weight": 0.4, "inversion_guidance": 0.5, "solver": "heun"}
     assert legs(sampler="bivdiff", **chosen) == bivdiff(sigmas, 3.0, GuidanceRamp(2.0), 0.4, 0.5, Heun())
 

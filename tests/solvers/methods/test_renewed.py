@@ -36,7 +36,7 @@ def test_the_papers_equation(schedule):
     sigmas = schedule.grid(4)
     z = initial_noise(SEEDS, shape).double()
     start, noise = schedule.start(z, sigmas[0]), normal_noise(SEEDS, shape)
-    legs = renewed(plain(sigmas), 1, LOW)[:2]
+    legs = renewed(plain(sigmas), (0.0, 0.1), LOW)[:2]
     run = integrate(denoise, legs, start, noise=noise, schedule=schedule, trace=True)
     alpha, L = schedule.alpha_at(sigmas[1]), LOW.response(*SIZE)
     eta = normal_noise(SEEDS, shape)(None, None).double()
@@ -56,7 +56,7 @@ def test_what_is_left_after_many_steps(steps, low):
     def left(first, number):
         """With white noise of a single draw, or the state's own."""
         draws = iter([delta if k == number else 0 * delta for k in range(steps)])
-        legs = renewed(plain(schedule.grid(10, "uniform-lam")), steps, low)[: 2 * steps]
+        legs = renewed(plain(schedule.grid(10, "uniform-lam")), (0.0, (steps - 0.5) / 9), low)[: 2 * steps]
         run = integrate(lambda x, sigma: x, legs, first, noise=lambda *_: next(draws), schedule=schedule)
         return spectrum(run.x)[0, 0].abs() ** 2
 
@@ -69,23 +69,36 @@ def test_what_is_left_after_many_steps(steps, low):
 def test_the_steps_are_those_of_the_plan_and_remember_nothing_of_before():
     """A multistep solver begins anew behind every mix: with nothing of fresh noise, that is all there is to see."""
     sigmas = VP.grid(6)
-    legs = renewed(plain(sigmas, solver=DPMSolverPP2M()), 5, lambda x: x)
+    legs = renewed(plain(sigmas, solver=DPMSolverPP2M()), (0.0, 1.0), lambda x: x)
     x = VP.start(initial_noise(SEEDS, (3, *SIZE)).double(), sigmas[0])
     run = integrate(denoise, legs, x, noise=normal_noise(SEEDS, (3, *SIZE)), schedule=VP)
     torch.testing.assert_close(run.x, integrate(denoise, plain(sigmas), x).x, rtol=0, atol=1e-12)  # all Euler's
     assert run.nfe == planned_nfe(legs) == {"video": 6}
     assert [leg for leg in legs if leg.network] == plain(sigmas, solver=DPMSolverPP2M())
-    assert renewed(plain(sigmas), 0) == plain(sigmas)
 
 
-@pytest.mark.parametrize("steps", [-1, 4, 1.0])
-def test_steps_that_are_not_there_are_refused(steps):
-    with pytest.raises(ValueError, match=f"steps: got {steps}, expected a whole number from 0 to 3"):
-        renewed(plain(VP.grid(4)), steps)
+@pytest.mark.parametrize(
+    ("interval", "behind"),
+    [((0.0, 0.1), [0, 1, 2, 3, 4]), ((0.5, 0.56), [25, 26, 27]), ((0.9, 1.0), [45, 46, 47, 48])],
+)
+def test_the_steps_behind_which_noise_is_renewed(interval, behind):
+    """u = i/49; the authors' 5 of 50 by itself, and never at 0, where there is no noise to renew."""
+    sigmas = VP.grid(50)
+    legs = renewed(plain(sigmas), interval)
+    assert [legs[i - 1].step for i, leg in enumerate(legs) if leg.label == "renew"] == behind
+    assert {leg.keep for leg in legs if leg.label == "renew"} == {LowPass(0.125, 0.125)}
+    assert [leg for leg in legs if leg.label != "renew"] == plain(sigmas)
+    if interval == (0.0, 0.1):
+        assert legs == renewed(plain(sigmas))
+
+
+def test_a_part_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"interval: got \(0.5, 0.2\), expected \(a, b\) with 0 <= a < b <= 1"):
+        renewed(plain(VP.grid(4)), (0.5, 0.2))
 
 
 def test_it_needs_noise_and_a_schedule():
-    legs, x = renewed(plain(VP.grid(4)), 1), torch.zeros(2, 3, *SIZE)
+    legs, x = renewed(plain(VP.grid(4))), torch.zeros(2, 3, *SIZE)
     with pytest.raises(ValueError, match="adds fresh noise: pass noise="):
         integrate(denoise, legs, x, schedule=VP)
     with pytest.raises(ValueError, match="mixes z with fresh noise: it needs schedule="):
