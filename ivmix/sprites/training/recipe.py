@@ -105,7 +105,7 @@ DEFAULTS = {
     },
     "freeinit": {"steps": 20, "guidance": 2.0, "iterations": 5},
     "freqprior": {"steps": 20, "guidance": 2.0, "iterations": 3},
-    "fdg": {"steps": 20, "guidance": 2.0, "detail_guidance": 4.0},
+    "fdg": {"steps": 20, "guidance": 2.0, "detail_guidance": 12.0},
     "videoelevator": {"steps": 20, "guidance": 2.0, "image_guidance": "3"},
     "zsampling": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
     "w2sd": {"steps": 20, "guidance": 2.0, "inversion_guidance": 0.0},
@@ -115,12 +115,12 @@ DEFAULTS = {
     "switch": {
         "steps": 20, "solver": "dpm++2m", "end": "euler", "guidance": 2.0, "image_guidance": "3", "switch_at": 0.7,
     },
-    "cfgpp": {"steps": 20, "x0_guidance": 0.6},
+    "cfgpp": {"steps": 20, "x0_guidance": 0.9},
     "videoguide": {
         "steps": 20, "guidance": 2.0, "interval": [0.0, 0.1], "teacher_weight": 0.2, "teacher_steps": 10,
     },
     "bivdiff": {
-        "steps": 20, "guidance": 2.0, "image_guidance": "3", "image_weight": 0.25, "inversion_guidance": 0.0,
+        "steps": 20, "guidance": 2.0, "image_guidance": "3", "image_weight": 1.0, "inversion_guidance": 0.0,
     },
     # The middle of so small a UNet, the authors' layer, hardly matters to a clip: all attention to pixels does.
     "pag": {"steps": 20, "guidance": 2.0, "perturbed_layers": "attentions", "perturbed_guidance": 1.5},
