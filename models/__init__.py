@@ -13,6 +13,7 @@ from ivmix.models.measuring.vit import VideoMAE, ViTConfig
 from ivmix.models.measuring.wordpiece import WordPiece
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
 from ivmix.models.text.prompts import encode_prompts, parse_weights
+from ivmix.models.text.t5 import T5Config, T5Text
 from ivmix.models.text.tokenizer import Tokenizer
 from ivmix.models.unet.condition import Condition
 from ivmix.models.unet.config import UNetConfig
@@ -33,6 +34,8 @@ __all__ = [
     "LoRA",
     "MotionConfig",
     "SpaceTimeConfig",
+    "T5Config",
+    "T5Text",
     "Tokenizer",
     "UMTConfig",
     "UNet",
