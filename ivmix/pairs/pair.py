@@ -171,7 +171,9 @@ def load_pair(
     @cache
     def plain_text_encoder(source: str) -> CLIPText:
         found = files["text_encoder", source]
-        return load_text_encoder(found, drop=drop[found], device=device, dtype=dtype)
+        network = load_text_encoder(found, drop=drop[found], device=device, dtype=dtype)
+        assert isinstance(network, CLIPText)
+        return network
 
     @cache
     def text_encoder(source: str, added: tuple[str, ...]) -> CLIPText:
