@@ -276,7 +276,7 @@ def check_strings(prompts: Sequence[str]) -> None:
 
 def warn_cut(rows: Sequence[Row]) -> None:
     """One warning for each text that did not fit; raised from one place always, Python shows it once."""
-    for cut, room in {row.cut: len(row.ids) - 2 for row in rows if row.cut}.items():
+    for cut, room in {row.cut: sum(piece >= 0 for piece in row.pieces) for row in rows if row.cut}.items():
         number = f" ({len(cut.split())} words)" if len(cut) > SHOWN else ""
         message = f"a prompt is longer than the {room} tokens that are read; cut off: {short(cut, SHOWN)}{number}"
         warnings.warn(message, stacklevel=1)
