@@ -108,11 +108,13 @@ def load_text_encoder(
     dtype: torch.dtype | None = None,
 ) -> TextEncoder:
     """The text encoder of `source`, which may be any that `load_unet` takes (subfolder `text_encoder`), or one of
-    transformers or of open_clip (whose last layer is left out). Options and errors as in `load_unet`.
+    transformers or of open_clip (whose last layer is left out). Options and errors as in `load_unet`; a T5, which
+    overflows float16, is bfloat16 where that is asked for.
     """
     weights = read("text_encoder", source, variant, drop)
     check_dropped([weights], drop)
     config = config or weights.config(CLIPTextConfig, configs.text)
+    dtype = None if dtype is None else config.runs_in(dtype)
     return assemble(config.network, config, [weights], device, dtype)
 
 

@@ -44,6 +44,10 @@ class CLIPTextConfig:
     def network(self) -> "type[CLIPText]":
         return CLIPText
 
+    def runs_in(self, dtype: torch.dtype) -> torch.dtype:
+        """The type it is run in where the networks it reads for are run in this one."""
+        return dtype
+
     def check_clip_skip(self, clip_skip: int) -> None:
         """Raises ValueError for a layer that the encoder does not have."""
         if not isinstance(clip_skip, int) or not 1 <= clip_skip <= self.num_hidden_layers:

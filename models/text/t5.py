@@ -42,6 +42,16 @@ class T5Config:
     def network(self) -> "type[T5Text]":
         return T5Text
 
+    def runs_in(self, dtype: torch.dtype) -> torch.dtype:
+        """The type it is run in where the networks it reads for are run in this one: bfloat16 for float16, which the
+        public XXL overflows."""
+        return torch.bfloat16 if dtype == torch.float16 else dtype
+
+    def check_clip_skip(self, clip_skip: int) -> None:
+        """Raises ValueError for a layer that is not read: the last is, in every public model."""
+        if clip_skip != 1:
+            raise ValueError(f"clip_skip={clip_skip!r}: expected 1, T5's last layer is read")
+
     def to_dict(self) -> dict[str, Any]:
         """The config.json transformers writes for the same network."""
         kind = {"feed_forward_proj": "gated-gelu", "is_encoder_decoder": False, "tie_word_embeddings": False}
