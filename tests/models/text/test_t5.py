@@ -1,6 +1,7 @@
 """T5's encoder: what its numbers are by the definitions, and what it refuses. Beside the peer: tests/parity."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from small_t5 import TEXT, write_text
 from torch import Tensor, nn
 
-from ivmix.models import T5Config, T5Text, T5Tokenizer, encode_captions, load_text_encoder
+from ivmix.models import T5Config, T5Text, T5Tokenizer, encode_captions, inspect, load_text_encoder
 from ivmix.models.text.t5 import buckets
 
 Randomised = Callable[..., T5Text]
@@ -92,6 +93,17 @@ def test_the_oldest_config_files_leave_out_the_farthest_distance_and_t5_1_0_its_
         T5Config.from_dict(raw)
     with pytest.raises(KeyError, match="vocab_size"):
         T5Config.from_dict({"feed_forward_proj": "gated-gelu"})
+
+
+def test_a_file_is_known_for_what_it_is_with_and_without_its_config(tmp_path: Path) -> None:
+    write_text(tmp_path)
+    file = tmp_path / "text_encoder" / "model.safetensors"
+    (part,) = inspect(file.parent).parts
+    assert (part.name, part.layout, part.config, part.problems) == ("text_encoder", "T5 text", TEXT, ())
+    file.with_name("config.json").unlink()
+    assert inspect(file).parts == (part,)
+    with pytest.raises(ValueError, match="missing encoder.block.2"):
+        load_text_encoder(file, config=replace(TEXT, num_layers=3))
 
 
 def test_prompts_are_read_one_by_one_and_weighted_without_a_mean_to_keep(tmp_path: Path) -> None:
