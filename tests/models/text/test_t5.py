@@ -102,7 +102,7 @@ def test_a_file_is_known_for_what_it_is_with_and_without_its_config(tmp_path: Pa
     assert (part.name, part.layout, part.config, part.problems) == ("text_encoder", "T5 text", TEXT, ())
     file.with_name("config.json").unlink()
     assert inspect(file).parts == (part,)
-    with pytest.raises(ValueError, match="missing encoder.block.2"):
+    with pytest.raises(ValueError, match=r"missing encoder\.block\.2"):
         load_text_encoder(file, config=replace(TEXT, num_layers=3))
 
 
