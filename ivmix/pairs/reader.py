@@ -3,7 +3,7 @@
 One that stays reads a batch of prompts whenever it is asked. One that does not reads them one by one, and what it said
 of each is kept: only a prompt that it has not seen brings it back, from its files, which were checked when the pair was
 loaded. To stay is the rule: CLIP's 0.25 GB are little beside a UNet's 1.7, and no run waits for a file. To leave is for
-what is larger than all that comes after it: T5 v1.1 XXL takes 9.5 GB in bfloat16, Latte and PixArt 3.4 in float16.
+what is larger than all that comes after it: T5 v1.1 XXL takes 9.5 GB in bfloat16, Latte and PixArt 3.3 in float16.
 """
 
 from collections.abc import Callable, Sequence

@@ -17,7 +17,8 @@ from ivmix.models.json_files import LARGEST_JSON, check_is_file
 NORMAL, UNKNOWN, CONTROL = 1, 2, 3  # kinds of pieces; others are no T5's
 UNIGRAM = 1
 LARGEST_TABLE = 2**20  # bytes; SentencePiece's own have a quarter of it
-LONGEST_KEY, LONGEST_TEXT = 64, 64  # bytes of a table's entries; its own have up to 12 and 33
+LONGEST = 64  # bytes of a table's letters and of what stands for them; SentencePiece's own have up to 12 and 33
+MOST_PIECES = 2**19  # T5 has 32,000
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def read_spiece(path: Path) -> Pieces:
                     kind = of_number(part)
             if not piece or not math.isfinite(score) or kind not in (NORMAL, UNKNOWN, CONTROL):
                 raise ValueError(f"its piece {len(scores)} is {piece!r:.60} of score {score} and kind {kind}")
+            if len(scores) == MOST_PIECES:
+                raise ValueError(f"it has more than {MOST_PIECES:,} pieces")
             unknown += [len(scores)] * (kind == UNKNOWN)
             scores.append((piece, score))
         elif field == 2:
@@ -128,7 +131,7 @@ def check_table(raw: bytes) -> None:
     letters = (labels > 0) & (labels < 256) & (above < len(units))
     nodes = np.zeros(len(units), bool)
     new = offsets[:1]
-    for _ in range(LONGEST_KEY):
+    for _ in range(LONGEST):
         if (new | 255).max() >= len(units):
             raise ValueError("its table of characters leads out of itself")
         nodes[new] = True
@@ -141,7 +144,7 @@ def check_table(raw: bytes) -> None:
         _check_texts(units[ends] & 0x7FFFFFFF, texts)
         if not len(new):
             return
-    raise ValueError(f"its table of characters has entries of more than {LONGEST_KEY} bytes")
+    raise ValueError(f"its table of characters has entries of more than {LONGEST} bytes")
 
 
 def _check_texts(begins: np.ndarray, texts: bytes) -> None:
@@ -152,5 +155,5 @@ def _check_texts(begins: np.ndarray, texts: bytes) -> None:
     if begins.max() > len(texts) or (letters[begins] & 0xC0 == 0x80).any():
         raise ValueError("its table of characters points to no text")
     stops = np.flatnonzero(letters == 0)
-    if (stops[np.searchsorted(stops, begins)] - begins).max() > LONGEST_TEXT:
-        raise ValueError(f"its table of characters has texts of more than {LONGEST_TEXT} bytes")
+    if (stops[np.searchsorted(stops, begins)] - begins).max() > LONGEST:
+        raise ValueError(f"its table of characters has texts of more than {LONGEST} bytes")
