@@ -165,8 +165,7 @@ def compute(todo: Sequence[Job], task: Task, end: float, progress: bool) -> None
     longest, prompts = 0.0, dict[TextToVideo, list[str]]()
     for job in todo:
         if job.draws and isinstance(job.clips, Sampled):
-            prompts.setdefault(job.clips.model, [job.clips.model.pair.defaults["negative_prompt"]])
-            prompts[job.clips.model] += job.batch.captions
+            prompts.setdefault(job.clips.model, []).extend(job.batch.captions)
     for model, texts in prompts.items():
         model.read_ahead(texts, raw_prompts=True)
     with progress_bar(sum(len(job.batch.prompts) for job in todo), progress, unit="clip") as bar:

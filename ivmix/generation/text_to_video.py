@@ -98,9 +98,10 @@ class TextToVideo:
         return self
 
     def read_ahead(self, prompts: Sequence[str], raw_prompts: bool = False) -> None:
-        """Has text encoders that do not stay in memory (`release_text_encoders`) read the prompts of calls to come,
-        negative ones among them, so that their files are read once for all; others read prompts call by call."""
-        self.pair.read_ahead({side.name: prompts for side in self.pair.sides}, raw_prompts)
+        """Has text encoders that do not stay in memory (`release_text_encoders`) read the prompts of calls to come, and
+        the pair's negative one, so that their files are read once for all; others read prompts call by call."""
+        texts = [*prompts, self.pair.defaults["negative_prompt"]] if prompts else []
+        self.pair.read_ahead({side.name: texts for side in self.pair.sides}, raw_prompts)
 
     def release_text_encoders(self) -> None:
         """Frees the memory of the text encoders; from here on they are in it only while there is a new prompt to read,

@@ -93,7 +93,7 @@ class Pair:
         for reader in self.readers:
             if not reader.stays:
                 for side in self.sides:
-                    if side.reader is reader:
+                    if side.reader is reader and texts[side.name]:
                         reader.read(texts[side.name], side.how(raw))
                 reader.release()
 
@@ -272,6 +272,7 @@ TOKENIZERS: dict[type, Callable[..., Tokenizer | T5Tokenizer]] = {CLIPTextConfig
 
 
 def fitting(found: T, source: Source, text_encoder: str, vocab_size: int) -> T:
+    """The tokenizer, if its encoder knows all its tokens. ValueError, naming both."""
     try:
         found.check_fits(vocab_size)
     except ValueError as error:

@@ -18,7 +18,7 @@ NORMAL, UNKNOWN, CONTROL = 1, 2, 3  # kinds of pieces; others are no T5's
 UNIGRAM = 1
 LARGEST_TABLE = 2**20  # bytes; SentencePiece's own have a quarter of it
 LONGEST = 64  # bytes of a table's letters and of what stands for them; SentencePiece's own have up to 12 and 33
-MOST_PIECES = 2**19  # T5 has 32,000
+MOST_PIECES = 2**16  # T5 has 32,000
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ def test_shards_are_downloaded_with_their_index(local_hub, copy, pipeline):
         Hub().fetch("hub:owner/name", "vae")
 
 
+@pytest.mark.slow
 def test_just_the_shards_that_the_index_names_are_downloaded_and_announced(local_hub, copy, pipeline, capsys):
     """Whatever they are called, and whatever another upload left behind."""
     shard = copy / sharded(copy)
@@ -154,6 +155,7 @@ def test_just_the_shards_that_the_index_names_are_downloaded_and_announced(local
     assert f"downloading {wanted[2]} ({shard.stat().st_size / 1e6:,.1f} MB) from" in said
 
 
+@pytest.mark.slow
 def test_a_t5_s_tokenizer_is_its_spiece_model(local_hub, tmp_path):
     write_text(tmp_path / "published")
     local_hub.publish("owner/t5", tmp_path / "published")
@@ -164,6 +166,7 @@ def test_a_t5_s_tokenizer_is_its_spiece_model(local_hub, tmp_path):
     assert locate(tmp_path / "published", "tokenizer").files == (tmp_path / "published" / "tokenizer" / "spiece.model",)
 
 
+@pytest.mark.slow
 def test_shards_that_a_repository_does_not_hold_are_named_at_once(local_hub, copy):
     shard = copy / sharded(copy)
     shard.unlink()

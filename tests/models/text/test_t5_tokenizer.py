@@ -123,7 +123,7 @@ def piece(text: bytes = b"x", score: float = 0.0, kind: int = 1) -> bytes:
         (spiece(more=piece(score=float("nan"))), "of score nan"),
         (spiece(more=piece(b"\xff")), "invalid start byte"),
         (spiece(more=piece(kind=2)), "with 2 unknown pieces"),
-        (b"\x0a\x03\x0a\x01x" * (2**19 + 1), "more than 524,288 pieces"),
+        (b"\x0a\x03\x0a\x01x" * (2**16 + 1), "more than 65,536 pieces"),
         (spiece(more=part(2, tag(3, 0) + b"\2")), "of kind 2"),
         (spiece(more=part(3, tag(3, 0) + b"\0")), r"read as \[0, 1, 1\]"),
         (spiece(more=part(1, tag(1, 0) + b"\1")), "the number 1 in place of"),
