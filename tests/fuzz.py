@@ -31,6 +31,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pairs.test_strangers_files import BYTES, MEMORY, PROMPT, SCHEDULER, TEXT, UNET, VAE, VIDEO, WEIGHTS, make
+from small_t5 import charsmap, spiece
 
 LONGEST = 2000  # characters of an error
 SECONDS = 30  # that one file may take
@@ -38,9 +39,9 @@ HOWS = ("read", "refused", "unclear", "wrong")  # the last two are what is looke
 INDEX = "m.safetensors.index.json"
 FILES = (
     "weights.safetensors", "weights.ckpt", INDEX, UNET, VIDEO, VAE, TEXT, SCHEDULER, f"vae/{WEIGHTS}", BYTES,
-    "clip/vocab.json", "clip/merges.txt", "clip/special_tokens_map.json", "lora.safetensors", "adapter_config.json",
-    "record.json", "pair.json", "arms.json", "prompts.jsonl", "prompts.csv", "prompts.txt", "clip.png", "clip.gif",
-    "clip.webp", "clip.mp4",
+    "clip/vocab.json", "clip/merges.txt", "clip/special_tokens_map.json", "t5/spiece.model", "unigram/tokenizer.json",
+    "lora.safetensors", "adapter_config.json", "record.json", "pair.json", "arms.json", "prompts.jsonl", "prompts.csv",
+    "prompts.txt", "clip.png", "clip.gif", "clip.webp", "clip.mp4",
 )  # fmt: skip
 
 
@@ -49,6 +50,7 @@ def prepare(folder: Path) -> None:
     import numpy as np
 
     from ivmix.media import write_video
+    from ivmix.models import T5Tokenizer
 
     make(folder)
     shutil.copytree(folder, folder / "sound")
@@ -59,6 +61,10 @@ def prepare(folder: Path) -> None:
     (folder / "clip" / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "clip" / "merges.txt").write_text("#version: 0.2\n")
     (folder / "clip" / "special_tokens_map.json").write_text('{"pad_token": {"content": "<|endoftext|>"}}')
+    (folder / "t5").mkdir()
+    (folder / "t5" / "spiece.model").write_bytes(spiece(table=charsmap({"é": "e", "ﬁ": "fi", "…": "..."})))
+    (folder / "unigram").mkdir()
+    T5Tokenizer.from_folder(folder / "t5").backend.save(str(folder / "unigram" / "tokenizer.json"))
     frames = np.zeros((3, 16, 16, 3), np.uint8)
     for suffix in ("webp", "mp4"):
         write_video(frames, folder / f"clip.{suffix}", fps=8)
@@ -74,7 +80,7 @@ def reader(folder: Path) -> Callable[[str], object]:
     from ivmix.generation.replay import recall
     from ivmix.generation.requests import read_requests
     from ivmix.media import read_clip
-    from ivmix.models import Tokenizer, inspect, merge_loras, read_lora
+    from ivmix.models import T5Tokenizer, Tokenizer, inspect, merge_loras, read_lora
     from ivmix.models.text.prompts import read_prompts
     from ivmix.pairs.pair import load_pair
     from ivmix.pairs.swaps import Swaps
@@ -91,6 +97,10 @@ def reader(folder: Path) -> Callable[[str], object]:
                 tokenizer = Tokenizer.from_folder(path.parent, 8)
                 tokenizer.check_fits(100)
                 read_prompts(tokenizer, ["a (red:1.2) circle", "été 🌈 \u3000", "a" * 3000, ""])
+            case "t5/spiece" | "unigram/tokenizer":
+                t5 = T5Tokenizer.from_folder(path.parent, 8)
+                t5.check_fits(200)
+                read_prompts(t5, ["a (red:1.2) circle", "été 🌈 ﬁne…\u3000", "a" * 3000, ""])
             case "lora" | "adapter_config":
                 merge_loras(model.pair.image.unet, [(read_lora(folder / "lora.safetensors"), 1.0)])
             case "record":

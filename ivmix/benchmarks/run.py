@@ -25,6 +25,7 @@ from ivmix.evaluation.distance import DRAWS
 from ivmix.evaluation.features import FeatureSet
 from ivmix.evaluation.jobs import model_settings
 from ivmix.evaluation.workers import ranks, turn
+from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import write_text
 from ivmix.models.json_files import read_json
 from ivmix.progress import progress_bar
@@ -161,7 +162,12 @@ def compute(todo: Sequence[Job], task: Task, end: float, progress: bool) -> None
     """Until the `end`: a batch is begun only if there is time for one like the longest before."""
     for name in ("clips", *(meter.name for meter in task.meters)):
         (task.folder / "parts" / name).mkdir(parents=True, exist_ok=True)
-    longest = 0.0
+    longest, prompts = 0.0, dict[TextToVideo, list[str]]()
+    for job in todo:
+        if job.draws and isinstance(job.clips, Sampled):
+            prompts.setdefault(job.clips.model, []).extend(job.batch.captions)
+    for model, texts in prompts.items():
+        model.read_ahead(texts, raw_prompts=True)
     with progress_bar(sum(len(job.batch.prompts) for job in todo), progress, unit="clip") as bar:
         for job in todo:
             began = time.monotonic()

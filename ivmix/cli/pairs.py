@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> None:
 
 def about(name: str, raw: dict[str, Any], folder: Path) -> list[str]:
     """What a pair is, and what it needs."""
+    import torch
+
     from ivmix.models.quoting import printable
     from ivmix.pairs.description import EMBEDDED
     from ivmix.pairs.parts import named
@@ -59,6 +61,10 @@ def about(name: str, raw: dict[str, Any], folder: Path) -> list[str]:
         return [*lines, f"  {where}{weights / 1e6:.1f} MB, {licence}", f"  {folder}"]
     pinned = all("@" in source for source in hub)
     lines.append(f"  {licence}{'' if pinned else '; no revision is pinned: the newest is taken'}")
+    if "text_parameters" in raw:
+        memory = raw["text_parameters"] * getattr(torch, raw.get("dtype", "float32")).itemsize
+        leave = "give back when the prompts are read" if raw.get("release_text_encoders") else "keep"
+        lines.append(f"  its text encoders take {memory / 1e9:.2g} GB of memory, which they {leave}")
     for source, known in raw.get("files", {}).items():
         entry = printable(source + (f" ({known['variant']})" if "variant" in known else ""))
         size = f"{known['bytes'] / 1e9:.2g} GB" if "bytes" in known else "size not known here"

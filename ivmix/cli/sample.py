@@ -225,6 +225,8 @@ def draw(
         stored = map_path(model.pair.vae_file)
         how = stored if stored.is_file() else "a decoded piece of each clip (`ivmix preview-map` fits a map instead)"
         say(f"previews in {options.preview}, coloured by {how}")
+    texts = [text for request, path in jobs if path not in there for text in request.texts]
+    model.read_ahead(texts, bool(call.get("raw_prompts")))
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
         if all(path in there for _, path in batch):

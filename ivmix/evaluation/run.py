@@ -63,6 +63,7 @@ def evaluate(
 
 def _compute(jobs: Sequence[Job], todo: Sequence[Job], folder: Path, maker: Maker, progress: bool) -> None:
     clips, left = (sum(len(job.rows) for job in group) for group in (jobs, todo))
+    maker.model.read_ahead([text for job in todo if isinstance(job.arm, Arm) for text in job.captions])
     with progress_bar(clips, progress, initial=clips - left, unit="clip") as bar:
         for job in todo:
             bar.set_description(job.arm.label)

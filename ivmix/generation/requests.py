@@ -27,6 +27,12 @@ class Request:
     image_negative_prompt: str | None = None
     source_prompt: str | None = None
 
+    @property
+    def texts(self) -> list[str]:
+        """All that is read for it, but what is left to what holds for all."""
+        texts = (self.prompt, self.negative_prompt, self.image_negative_prompt, self.source_prompt)
+        return [text for text in texts if text is not None]
+
 
 def read_requests(path: Path) -> list[Request]:
     """The clips that a file asks for: a line each of .txt, a row each of .csv (with a head), an object each of .jsonl.

@@ -7,6 +7,7 @@ pair.json, version 1:
                "prediction": "epsilon"},
      "video": {… the same keys …, "motion": SOURCE, "fps": 24},
      "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
+     "text_parameters": 123060480, "release_text_encoders": false,
      "defaults": {"from": "…", "why": "…", "sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
      "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
 
@@ -15,9 +16,11 @@ once. `motion` (AnimateDiff's modules for a spatial UNet), `motion_norm` (whose 
 "diffusers": `ivmix.models.unet.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip`
 (the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
 a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `dtype` (what the
-networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors` (what the paper's
-authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge"
-beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
+networks run in on an accelerator unless the caller says: float32), `text_parameters` (how many numbers the text
+encoders have, one that both sides share counted once), `release_text_encoders` (whether they are in memory only while
+there is a new prompt to read: no, see `ivmix.pairs.reader`), `licence`, `about` and `authors` (what the paper's authors
+ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge" beside
+pair.json, if there is one), and `files` (what is known of sources) may be missing.
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
 said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
@@ -92,6 +95,8 @@ class Description(TypedDict):
     width: int
     fps: float
     dtype: NotRequired[Literal["float32", "float16", "bfloat16"]]
+    text_parameters: NotRequired[int]
+    release_text_encoders: NotRequired[bool]
     defaults: dict[str, str | dict[str, Any]]
     files: NotRequired[dict[str, FileEntry]]
 
@@ -152,6 +157,7 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
     """Raises ValueError, naming the entry, for a value of the right type that no pair has."""
     for name in ("frames", "height", "width"):
         whole(name, raw[name], 1, 2**16)
+    whole("text_parameters", raw.get("text_parameters", 1), 1, 10**12)
     if not 0.1 <= raw["fps"] <= 1000:
         raise ValueError(f"fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
     for name in ("image", "video"):

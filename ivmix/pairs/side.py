@@ -7,9 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, encode_prompts, perturbed
+from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, UNet, perturbed
+from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.compile import Compiled, called
 from ivmix.pairs.facts import RunAs
+from ivmix.pairs.reader import Reader, Reading
 from ivmix.pairs.trained_as import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.algebra.network import Forward, enlargement
@@ -21,8 +23,8 @@ class Side:
 
     name: str  # "image" or "video": the name evaluations are counted under
     unet: UNet
-    text_encoder: CLIPText
-    tokenizer: Tokenizer
+    reader: Reader  # of its prompts
+    tokenizer: Tokenizer | T5Tokenizer
     schedule: Schedule
     prediction: Prediction
     source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
@@ -31,6 +33,11 @@ class Side:
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the UNet
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """Read from its files if it is not in memory."""
+        return self.reader.in_memory
 
     @property
     def run_as(self) -> RunAs:
@@ -53,8 +60,13 @@ class Side:
 
     def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
         """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
-        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
-        return self.unet.condition(context, fps=self.fps)
+        text = self.reader.read(prompts, self.how(raw))
+        states = text.states.to(self.unet.conv_in.weight.dtype)
+        return self.unet.condition(states, fps=self.fps, **({} if text.mask is None else {"mask": text.mask}))
+
+    def how(self, raw: bool) -> Reading:
+        """How its prompts are read."""
+        return Reading(self.tokenizer, self.clip_skip, raw)
 
     def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:
         """The adapter of one run, on the side's own schedule or another.

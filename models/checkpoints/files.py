@@ -282,6 +282,9 @@ def _stripped(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """`weight_map` names each tensor's file, which lies beside the index and holds just the tensors named for it."""
     files, where = shards(index), read_json(index)["weight_map"]
+    if lacking := [file.name for file in files if not file.is_file()]:
+        few = ", ".join(lacking[:8]) + (f" and {len(lacking) - 8} more" if len(lacking) > 8 else "")
+        raise FileNotFoundError(f"{index} names {len(files)} files, of which there is no {few}")
     state: dict[str, Tensor] = {}
     for file in files:
         shard = read_state(file)

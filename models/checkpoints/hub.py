@@ -7,13 +7,14 @@ cache holds are not asked for again. Where the hub does not answer, the cache sa
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local, choose, shards
 
-TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+CLIP_TOKENIZER = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+TOKENIZER = ("tokenizer.json", *CLIP_TOKENIZER, "spiece.model")
 SCHEDULER = "scheduler_config.json"
 BUSY = (408, 429, 500, 502, 503, 504)  # answers that another try may better
 MAIN = "main"
@@ -107,12 +108,21 @@ class Hub:
         place = self.place(source)
         answer = self.ask(place)
         refusal: FileNotFoundError | None = None
+        lacking = list[str]()
         for kind in dict.fromkeys((variant, None)) if fall_back else (variant,):
             for snapshot in answer.snapshots:
                 try:
                     names = files_of(place, snapshot.sizes, part, kind)
-                    if answer.fault is not None:
-                        check_whole(place, snapshot, names)
+                    if ".index." in names[0]:
+                        if answer.fault is None:
+                            self._download(place, snapshot, names)
+                        found = shards_named(place, snapshot, names[0])
+                        if lost := [name for name in found if name not in snapshot.sizes]:
+                            lacking = lacking or lost
+                            raise FileNotFoundError(f"{place}: its {names[0]} names {_few(lost)}, which are not there")
+                        names += found
+                except MissingError:
+                    raise
                 except FileNotFoundError as error:
                     refusal = refusal or error
                     continue
@@ -127,7 +137,7 @@ class Hub:
         if answer.fault is None:
             assert refusal is not None
             raise refusal
-        raise MissingError(place, guess(place, part, variant), reason(place, answer.fault))
+        raise MissingError(place, lacking or guess(place, part, variant), reason(place, answer.fault))
 
     def tell_plain(self) -> None:
         """Says, in one line, which plain files were read in place of those of a variant."""
@@ -227,7 +237,8 @@ def fetch(source: str, part: str, variant: str | None = None) -> Local:
 
 
 def files_of(place: Place, names: Mapping[str, object], part: str, variant: str | None) -> list[str]:
-    """The file of weights, then what belongs to it: config.json, shards. FileNotFoundError for what is not there."""
+    """The file of weights or the index of its shards, then what belongs to it, but for these. FileNotFoundError for
+    what is not there."""
     if place.path in names:
         beside = str(PurePosixPath(place.path).with_name("adapter_config.json"))  # PEFT's: what scales a LoRA
         return [place.path, *([beside] if beside in names and not place.path.endswith(".json") else [])]
@@ -237,7 +248,8 @@ def files_of(place: Place, names: Mapping[str, object], part: str, variant: str 
     if part in ("tokenizer", "scheduler"):
         known = TOKENIZER if part == "tokenizer" else (SCHEDULER,)
         if not (files := [place.prefix + name for name in known if name in here]):
-            expected = "tokenizer.json, and no vocab.json with merges.txt" if part == "tokenizer" else SCHEDULER
+            others = "tokenizer.json, no vocab.json with merges.txt, and no spiece.model"
+            expected = others if part == "tokenizer" else SCHEDULER
             raise FileNotFoundError(f"{place} holds no {expected}")
         return files
     chosen = place.prefix + choose(here, part, variant, place)
@@ -246,13 +258,7 @@ def files_of(place: Place, names: Mapping[str, object], part: str, variant: str 
         raise FileNotFoundError(
             f"{place} holds no {config}: name a single file, such as {replace(place, path=chosen)}"
         )
-    if not chosen.endswith(".json"):
-        return [chosen, config]
-    index = PurePosixPath(chosen).name  # of shards called stem[.variant]-00001-of-00002.extension
-    stem, extension = chosen.removesuffix(index) + index.partition(".")[0], "bin" if ".bin." in index else "safetensors"
-    shard = re.compile(rf"{re.escape(stem)}(\.[\w-]+?)?-\d+-of-\d+\.{extension}")
-    of_variant = f".{variant}" if variant else ""
-    return [chosen, config, *(n for n in names if (m := shard.fullmatch(n)) and (m[1] or "") == of_variant)]
+    return [chosen, config]
 
 
 def guess(place: Place, part: str, variant: str | None) -> list[str]:
@@ -262,7 +268,7 @@ def guess(place: Place, part: str, variant: str | None) -> list[str]:
     below = place.prefix or ("" if part in ("", "motion") else f"{part}/")  # an adapter has a repository to itself
     stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
     weights = "config.json", f"{stem}{'.' + variant if variant else ''}.safetensors"
-    return [below + name for name in {"tokenizer": TOKENIZER[1:], "scheduler": (SCHEDULER,)}.get(part, weights)]
+    return [below + name for name in {"tokenizer": CLIP_TOKENIZER, "scheduler": (SCHEDULER,)}.get(part, weights)]
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------
@@ -315,12 +321,9 @@ def _listed(root: Path) -> dict[str, int | None]:
     return {path.relative_to(root).as_posix(): path.stat().st_size for path in files}
 
 
-def check_whole(place: Place, snapshot: Snapshot, names: Sequence[str]) -> None:
-    """FileNotFoundError where the cache lacks shards that an index among `names` points to."""
-    index = stored(place, snapshot) / names[0]
-    lacking = [path.name for path in shards(index) if not path.is_file()] if ".index." in index.name else []
-    if lacking:
-        raise FileNotFoundError(f"{place}: the cache lacks {', '.join(lacking)}")
+def shards_named(place: Place, snapshot: Snapshot, index: str) -> list[str]:
+    """The shards that an index in the cache points to."""
+    return [str(PurePosixPath(index).with_name(path.name)) for path in shards(stored(place, snapshot) / index)]
 
 
 def local(source: str, place: Place, snapshot: Snapshot, names: Sequence[str], variant: str | None) -> Local:
@@ -359,6 +362,6 @@ def announcement(place: Place, missing: Mapping[str, int | None]) -> str:
     return f"downloading {', '.join(missing)} ({size}) from {address(place.repo)}{revision}"
 
 
-def _few(names: Mapping[str, object], shown: int = 8) -> str:
+def _few(names: Iterable[str], shown: int = 8) -> str:
     weights = [name for name in names if name.endswith((SAFETENSORS, *PICKLES))]
     return ", ".join(weights[:shown]) or "no weights"

@@ -117,6 +117,16 @@ def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     files = [line for line in said.splitlines() if "hub:" in line]
     assert all(line.endswith((" GB", ", size not known here")) for line in files)
     assert said.count("no revision is pinned: the newest is taken") == len(PUBLIC)
+    assert "its text encoders take 0.25 GB of memory, which they keep\n" in said
+
+
+def test_pairs_say_what_text_encoders_give_back(tmp_path, capsys):
+    raw = json.loads(PUBLIC["animatediff"].read_text())
+    said = {"text_parameters": 4_762_310_656, "release_text_encoders": True, "dtype": "bfloat16"}
+    (tmp_path / "pair.json").write_text(json.dumps(raw | said))
+    assert main(["pairs", str(tmp_path)]) == 0
+    expected = "its text encoders take 9.5 GB of memory, which they give back when the prompts are read\n"
+    assert expected in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("default")

@@ -58,3 +58,12 @@ def test_what_public_pairs_do_otherwise_is_what_their_files_say():
 def test_defaults_that_cannot_be_are_told_in_one_line_with_their_file(tmp_path, defaults, message):
     with pytest.raises(ValueError, match=rf"pair\.json: {message}"):
         describe(folder(tmp_path, defaults))
+
+
+def test_public_text_encoders_have_the_parameters_of_their_key_lists():
+    """CLIP's ViT-L/14, or two of another training; ViT-H/14's 23 layers beside it."""
+    lists = (Path(__file__).parents[1] / "data" / "manifests" / f"clip_{size}_text_transformers.json" for size in "lh")
+    large, huge = (json.loads(path.read_text())["parameters"] for path in lists)
+    known = {"animatediff": large, "animatediff-paper": 2 * large, "modelscope": large + huge,
+             "videocrafter2": large + huge}  # fmt: skip
+    assert {name: describe(name)[0]["text_parameters"] for name in known} == known

@@ -220,10 +220,15 @@ def test_an_index_that_points_elsewhere_or_is_none_is_refused(where: Any, messag
     refused(index, message)
 
 
-def test_a_missing_shard_is_named(tmp_path: Path) -> None:
-    (tmp_path / "m.safetensors.index.json").write_text('{"weight_map": {"a": "m-1.safetensors"}}')
-    with pytest.raises(FileNotFoundError, match=r"no file .*m-1\.safetensors"):
-        read_state(tmp_path / "m.safetensors.index.json")
+def test_all_missing_shards_are_named_at_once(tmp_path: Path) -> None:
+    index = tmp_path / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {str(k): f"m-{k}.safetensors" for k in range(3)}}))
+    save_file({"1": torch.zeros(1)}, tmp_path / "m-1.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"names 3 files, of which there is no m-0\.saf.*, m-2\.safetensors$"):
+        read_state(index)
+    index.write_text(json.dumps({"weight_map": {str(k): f"m-{k}.safetensors" for k in range(100)}}))
+    with pytest.raises(FileNotFoundError, match=r"no m-0\.safetensors, .* and 91 more$"):
+        read_state(index)
 
 
 # --- places that are no files ---------------------------------------------------------------------------------------

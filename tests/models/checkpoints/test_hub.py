@@ -19,13 +19,14 @@ from local_hub import TOKEN, LocalHub
 from safetensors.torch import save_file
 from small_pair import MOTION, write_adapter, write_pipeline
 from small_pair import UNET as SPATIAL
+from small_t5 import write_text
 from torch import nn
 
 from ivmix.cli import main
-from ivmix.models import UNet, inspect, load_unet, load_vae, read_lora, save_folder
+from ivmix.models import T5Tokenizer, UNet, inspect, load_unet, load_vae, read_lora, save_folder
 from ivmix.models.checkpoints import hub
 from ivmix.models.checkpoints.hub import Hub, MissingError
-from ivmix.models.checkpoints.sources import sha256
+from ivmix.models.checkpoints.sources import locate, sha256
 from ivmix.pairs.description import describe
 from ivmix.pairs.model_files import parts_of
 from ivmix.pairs.pair import load_pair
@@ -132,7 +133,47 @@ def test_shards_are_downloaded_with_their_index(local_hub, copy, pipeline):
     assert same(load_vae("hub:owner/versions/v1.5"), load_vae(pipeline))
     local_hub.stop()
     next(hub.folder("owner/name").rglob(Path(shard).name)).unlink()
-    with pytest.raises(MissingError, match=r"vae/config\.json"):  # an index alone is no weights
+    with pytest.raises(MissingError, match=rf"`hf download owner/name {shard}`"):  # an index alone is no weights
+        Hub().fetch("hub:owner/name", "vae")
+
+
+@pytest.mark.slow
+def test_just_the_shards_that_the_index_names_are_downloaded_and_announced(local_hub, copy, pipeline, capsys):
+    """Whatever they are called, and whatever another upload left behind."""
+    shard = copy / sharded(copy)
+    index = copy / "vae" / "diffusion_pytorch_model.safetensors.index.json"
+    shutil.copy(shard, shard.with_name("diffusion_pytorch_model-00001-of-00003.safetensors"))
+    shard = shard.rename(shard.with_name("part_one.safetensors"))
+    where = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(where, shard.name)}))
+    local_hub.publish("owner/name", copy)
+    assert same(load_vae("hub:owner/name"), load_vae(pipeline))
+    wanted = [f"vae/{name}" for name in (index.name, "config.json", shard.name)]
+    assert downloads(local_hub) == wanted
+    said = capsys.readouterr().err
+    assert f"downloading {', '.join(wanted[:2])} (" in said
+    assert f"downloading {wanted[2]} ({shard.stat().st_size / 1e6:,.1f} MB) from" in said
+
+
+@pytest.mark.slow
+def test_a_t5_s_tokenizer_is_its_spiece_model(local_hub, tmp_path):
+    write_text(tmp_path / "published")
+    local_hub.publish("owner/t5", tmp_path / "published")
+    found = Hub().fetch("hub:owner/t5/tokenizer", "tokenizer")
+    assert downloads(local_hub) == ["tokenizer/spiece.model"]
+    assert [path.name for path in found.files] == ["spiece.model"]
+    assert T5Tokenizer.from_folder(found.root)(["a red cat"])[0][0, :4].tolist() == [3, 4, 7, 1]
+    assert locate(tmp_path / "published", "tokenizer").files == (tmp_path / "published" / "tokenizer" / "spiece.model",)
+
+
+@pytest.mark.slow
+def test_shards_that_a_repository_does_not_hold_are_named_at_once(local_hub, copy):
+    shard = copy / sharded(copy)
+    shard.unlink()
+    index = copy / "vae" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}))
+    local_hub.publish("owner/name", copy)
+    with pytest.raises(FileNotFoundError, match=r"names vae/a\.safetensors, vae/b\.safetensors, which are not there"):
         Hub().fetch("hub:owner/name", "vae")
 
 
