@@ -1,4 +1,4 @@
-"""One model of a pair, with all that it needs to be asked: UNet, text encoder, tokenizer, schedule, prediction."""
+"""One model of a pair, with all that it needs to be asked: network, text encoder, tokenizer, schedule, prediction."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,8 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, encode_prompts, perturbed
+from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, encode_prompts, perturbed
 from ivmix.models.compile import Compiled, called
+from ivmix.models.predictor import Predictor
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.trained_as import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged
@@ -20,7 +21,7 @@ class Side:
     """One model of a pair with all it needs to read a prompt."""
 
     name: str  # "image" or "video": the name evaluations are counted under
-    unet: UNet
+    unet: Predictor  # or a transformer: whatever predicts
     text_encoder: CLIPText
     tokenizer: Tokenizer
     schedule: Schedule
@@ -29,7 +30,7 @@ class Side:
     fps: float | None  # what a network that asks for it is told
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
-    call: Compiled  # of the UNet
+    call: Compiled  # of the network
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
@@ -72,11 +73,11 @@ class Side:
 
         return Network(
             adapted(self.call), schedule or self.schedule, self.prediction, self.name,
-            dtype=self.unet.conv_in.weight.dtype, views=lambda **how: adapted(self.seen(**how)),
+            dtype=self.unet.dtype, views=lambda **how: adapted(self.seen(**how)),
         )  # fmt: skip
 
     def seen(self, skip: tuple[str, ...] = (), identity: tuple[str, ...] = ()) -> Callable[..., Tensor]:
-        """The UNet seen differently (`perturbed`), told its own conditions and called in the same way."""
+        """The network seen differently (`perturbed`), told its own conditions and called in the same way."""
         if (skip, identity) not in self._views:
             view = perturbed(self.unet, skip, identity)
             call = called(view, self.call.path, self.call.reason)
@@ -89,8 +90,8 @@ class Side:
         return k * height, k * width
 
 
-def _told(call: Compiled, view: UNet, z: Tensor, t: Tensor, condition: Condition, temporal: bool) -> Tensor:
-    """What a view says under a condition of the UNet that it is one of."""
+def _told(call: Compiled, view: Predictor, z: Tensor, t: Tensor, condition: Condition, temporal: bool) -> Tensor:
+    """What a view says under a condition of the network that it is one of."""
     return call(z, t, replace(condition, network=view), temporal=temporal)
 
 
