@@ -96,7 +96,7 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
         if not (network := held[name].keys() & set(NETWORKS)):
             hint = "; AnimateDiff's modules are --motion" if "motion" in held[name] else ""
             found = ", ".join(held[name]) or nothing_known(model, hub, swaps.drop)
-            raise ValueError(f"{name} model {model}: expected a UNet or a transformer, found {found}{hint}")
+            raise ValueError(f"{name} model {model}: expected a UNet or transformer, found {found}{hint}")
         for part in NETWORKS:
             new[name].pop(part, None)
         new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}

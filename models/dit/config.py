@@ -1,7 +1,7 @@
 """The sizes of a diffusion transformer, as its weights have them and as a public config.json says them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ivmix.models.config import check_config, check_entries
@@ -144,11 +144,11 @@ class DiTConfig:
             attention_head_dim=raw["attention_head_dim"],
             caption_channels=raw["caption_channels"],
             sample_size=size,
-            interpolation_scale=drawn_together(size) if scale is None else scale,
+            interpolation_scale=1 if scale is None else scale,
             temporal=raw["video_length"] if kind == VIDEO else None,
         )
         check_entries({"cross_attention_dim": raw["cross_attention_dim"]}, {"cross_attention_dim": config.width})
-        return config
+        return replace(config, interpolation_scale=drawn_together(config.sample_size)) if scale is None else config
 
 
 def drawn_together(sample_size: int) -> int:

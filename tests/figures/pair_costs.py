@@ -27,7 +27,9 @@ from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
 
 MANIFESTS = Path(__file__).parent.parent / "data" / "manifests"
 VAE, MOTION = "sd15_vae_diffusers", "animatediff_v3_adapter_diffusers"
-HOLDS = {  # what a repository holds, by a part of its name: a UNet and a text encoder
+HOLDS = {  # what a repository holds, by a part of its name: a network and a text encoder
+    "PixArt-XL-2-512x512": ("pixart_xl2_512_transformer", "t5_v1_1_xxl_encoder"),
+    "Latte-1": ("latte1_transformer", "t5_v1_1_xxl_encoder"),
     "stable-diffusion-v1-5": ("sd15_unet_diffusers", "clip_l_text_transformers"),
     "Realistic_Vision": ("sd15_unet_diffusers", "clip_l_text_transformers"),
     "text-to-video-ms": ("modelscope_unet3d_diffusers", "clip_h_text_transformers"),
