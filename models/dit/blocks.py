@@ -17,6 +17,11 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
 
 
+def table(rows: int, width: int) -> nn.Parameter:
+    """What a layer adds to what it is told of the time (rows, width); as it is before training."""
+    return nn.Parameter(nn.init.normal_(torch.empty(rows, width), std=width**-0.5))
+
+
 class FeedForward(nn.Module):
     """Four times as wide inside, gelu by its tanh."""
 
@@ -29,6 +34,10 @@ class FeedForward(nn.Module):
         return self.net[2](F.gelu(self.net[0]["proj"](x), approximate="tanh"))  # type: ignore[index]
 
 
+class ToPatches(nn.Linear):
+    """What a token says of its patch: (b f l c) -> (b f l (p q c))."""
+
+
 class Block(nn.Module):
     """Self-attention and feed-forward, each of a modulated norm and behind a gate; residual.
 
@@ -37,7 +46,7 @@ class Block(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        self.scale_shift_table = nn.Parameter(torch.randn(6, config.width) / config.width**0.5)
+        self.scale_shift_table = table(6, config.width)
         self.attn1 = Attention(config.width, config.num_attention_heads, qkv_bias=True)
         self.ff = FeedForward(config.width)
 

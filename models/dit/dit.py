@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.condition import Condition
-from ivmix.models.dit.blocks import FrameBlock, PatchBlock, modulated
+from ivmix.models.dit.blocks import FrameBlock, PatchBlock, ToPatches, modulated, table
 from ivmix.models.dit.config import DiTConfig
 from ivmix.models.dit.positions import Positions
 from ivmix.models.layers import TimestepEmbedding, sinusoid, to_device
@@ -70,8 +70,8 @@ class DiT(Predictor):
         self.transformer_blocks = nn.ModuleList(PatchBlock(config) for _ in range(config.num_layers))
         over_frames = config.num_layers if config.temporal else 0
         self.temporal_transformer_blocks = nn.ModuleList(FrameBlock(config) for _ in range(over_frames))
-        self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
-        self.proj_out = nn.Linear(width, config.patch_size**2 * config.out_channels)
+        self.scale_shift_table = table(2, width)
+        self.proj_out = ToPatches(width, config.patch_size**2 * config.out_channels)
         self.positions = Positions(width, config.base_size, config.interpolation_scale)
 
     def condition(self, context: Tensor, fps: float | None = None, mask: Tensor | None = None) -> Condition:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ivmix.models.dit.blocks import FrameBlock, PatchBlock
+from ivmix.models.dit.blocks import FrameBlock, PatchBlock, ToPatches
 from ivmix.models.layers import OverFrames, SpatialTransformer
 from ivmix.models.meta import build
 from ivmix.models.predictor import Predictor, PredictorConfig
@@ -95,7 +95,7 @@ def _by_kind(network: Predictor, counts: Mapping[str, Mapping[Any, int]]) -> dic
         if isinstance(module, FrameTransformer | TemporalConv | FrameBlock):
             flops["temporal layers"] += found(name) - found(name, scores)
             inside += found(name, convolution)
-        if isinstance(module, SpatialTransformer | PatchBlock):
+        if isinstance(module, SpatialTransformer | PatchBlock | ToPatches):
             flops["spatial layers"] += found(name)
             inner = (f"{name}.{path}" for path, _ in module.named_modules() if path.endswith("attn1"))
             flops["pixel scores"] += sum(found(attention, scores) for attention in inner)

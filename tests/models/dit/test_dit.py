@@ -121,6 +121,7 @@ def test_what_it_cannot_be_asked_is_one_clear_error(normal: Normal) -> None:
     assert dit(normal(2, 4, 5, 8, 8), t, told, temporal=False).shape == (2, 4, 5, 8, 8)
 
 
+@pytest.mark.slow
 def test_files_that_are_not_what_they_say_are_refused(tmp_path: Path) -> None:
     good, folder = network(IMAGE), tmp_path / "transformer"
     save_folder(good, folder)
