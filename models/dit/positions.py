@@ -9,14 +9,15 @@ def sines(positions: Tensor, channels: int) -> Tensor:
 
     In float32, in which the networks were trained with them, from angles in float64.
     """
-    frequency = 10000.0 ** (-torch.arange(channels // 2, dtype=torch.float64) / (channels / 2))
+    steps = torch.arange(channels // 2, dtype=torch.float64, device="cpu")  # float64 is not on every device
+    frequency = 10000.0 ** (-steps / (channels / 2))
     angle = torch.outer(positions.double(), frequency)
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()
 
 
 def along(patches: int, base_size: int, scale: float) -> Tensor:
     """Positions of the patches along one side (n,): from 0 to base_size/scale, whatever their number."""
-    return torch.arange(patches, dtype=torch.float32) / (patches / base_size) / scale
+    return torch.arange(patches, dtype=torch.float32, device="cpu") / (patches / base_size) / scale
 
 
 class Positions:
@@ -41,11 +42,10 @@ class Positions:
     def _kept(self, kind: str, n: int, like: Tensor) -> Tensor:
         key = kind, n, like.device, like.dtype
         if key not in self.known:
-            with torch.device("cpu"):  # float64 is not on every device
-                self.known[key] = self._table(kind, n).to(like)
+            self.known[key] = self._table(kind, n).to(like)
         return self.known[key]
 
     def _table(self, kind: str, n: int) -> Tensor:
         if kind == "frames":
-            return sines(torch.arange(n), self.channels)
+            return sines(torch.arange(n, device="cpu"), self.channels)
         return sines(along(n, self.base_size, self.scale), self.channels // 2)
