@@ -15,7 +15,9 @@ from ivmix.models.measuring.umt import UMT, UMTConfig
 from ivmix.models.measuring.vit import VideoMAE, ViTConfig
 from ivmix.models.measuring.wordpiece import WordPiece
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
-from ivmix.models.text.prompts import encode_prompts, parse_weights
+from ivmix.models.text.prompts import encode_captions, encode_prompts, parse_weights
+from ivmix.models.text.t5 import T5Config, T5Text
+from ivmix.models.text.t5_tokenizer import T5Tokenizer
 from ivmix.models.text.tokenizer import Tokenizer
 from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.perturbed import perturbed
@@ -37,6 +39,9 @@ __all__ = [
     "LoRA",
     "MotionConfig",
     "SpaceTimeConfig",
+    "T5Config",
+    "T5Text",
+    "T5Tokenizer",
     "Tokenizer",
     "UMTConfig",
     "UNet",
@@ -46,6 +51,7 @@ __all__ = [
     "VideoMAE",
     "WordPiece",
     "compile_network",
+    "encode_captions",
     "encode_prompts",
     "first_not_finite",
     "inspect",

@@ -42,6 +42,7 @@ class Follower:
 def draw(job: Job) -> Result:
     """Draws the clips of a job, as many of them as the callback lets begin."""
     began, latents, frames = time.perf_counter(), list[Tensor](), list[np.ndarray]()
+    read_ahead(job)
     with progress_bar(len(job.batches) * job.steps, job.progress, desc=job.sampling.name) as bar:
         follow = Follower(bar, job.callback)
         for batch in job.batches:
@@ -57,6 +58,15 @@ def draw(job: Job) -> Result:
         cancelled=run.cancelled or len(z) < len(job.record.prompts),
     )  # fmt: skip
     return Result(np.concatenate(frames), z, record, job.pair.fps)
+
+
+@torch.no_grad()
+def read_ahead(job: Job) -> None:
+    """Has text encoders that do not stay read all that the job says, before the first latent is there."""
+    said, sources = job.record, job.record.source_prompts or []
+    negatives = {"image": said.image_negative_prompts, "video": said.negative_prompts}
+    texts = {name: [*said.prompts, *own, *sources] for name, own in negatives.items()}
+    job.pair.read_ahead(texts, said.raw_prompts)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from functools import lru_cache, singledispatch
 from pathlib import Path, PurePosixPath
 
 import torch
+from torch import nn
 
 from ivmix.models import DiTConfig, UNetConfig, VAEConfig
 from ivmix.models.meta import build
@@ -69,17 +70,17 @@ def choose_batch(pair: Pair, load: Load) -> int:
 
 def check_fits(pair: Pair, load: Load) -> None:
     """Raises ValueError, before anything is allocated, for what needs more memory than the pair's device has in all."""
-    there = device_memory(pair.device)
-    if there is None or weights(pair) + upper_bound(pair, load) <= there:
-        return
-    needed, held = activations(pair, load), weights(pair)
-    if needed + held <= there:
+    there, held, most = device_memory(pair.device), weights(pair), weights(pair) + reading(pair)
+    if there is None or max(most, held + upper_bound(pair, load)) <= there:
         return
     has = f"and {pair.device} has {there / 1e9:,.1f} GB in all"
     narrower = ["float16"] * (pair.dtype.itemsize > 2)
-    if held > there:
+    if most > there:
         remedy = "; try float16" if narrower else ""
-        raise ValueError(f"the weights of pair {pair.name!r} need {held / 1e9:,.1f} GB, {has}{remedy}")
+        raise ValueError(f"the weights of pair {pair.name!r} need {most / 1e9:,.1f} GB, {has}{remedy}")
+    needed = activations(pair, load)
+    if needed + held <= there:
+        return
     ways = ["fewer frames", "a smaller size", *["a smaller batch_size"] * (load.clips > 1)]
     parts = {"vae_tile": replace(load, vae_tile=1), "image_frames": replace(load, image_frames=1)}
     ways += [f"a smaller {name}" for name, part in parts.items() if activations(pair, part) < needed]
@@ -90,10 +91,16 @@ def check_fits(pair: Pair, load: Load) -> None:
 
 
 def weights(pair: Pair) -> int:
-    """Bytes of a pair's networks, what two of them share counted once."""
-    networks = [pair.vae, *(network for side in pair.sides for network in (side.unet, side.text_encoder))]
+    """Bytes of a pair's networks that stay in memory, what two of them share counted once."""
+    networks: list[nn.Module] = [pair.vae, *(side.unet for side in pair.sides)]
+    networks += [reader.network for reader in pair.readers if reader.stays]
     tensors = {tensor for network in networks for tensor in (*network.parameters(), *network.buffers())}
     return sum(tensor.nbytes for tensor in tensors)
+
+
+def reading(pair: Pair) -> int:
+    """Bytes of the largest text encoder that is there only before a run begins: one at a time."""
+    return max((reader.bytes for reader in pair.readers if not reader.stays), default=0)
 
 
 def activations(pair: Pair, load: Load) -> int:

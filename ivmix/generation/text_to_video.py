@@ -1,7 +1,7 @@
 """Prompts to videos: the whole way from text to frames, over any pair and any sampler."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -96,6 +96,19 @@ class TextToVideo:
         cannot be had."""
         self.pair = self.pair.to(device, dtype)
         return self
+
+    def read_ahead(self, prompts: Sequence[str], raw_prompts: bool = False) -> None:
+        """Has text encoders that do not stay in memory (`release_text_encoders`) read the prompts of calls to come,
+        negative ones among them, so that their files are read once for all; others read prompts call by call."""
+        self.pair.read_ahead({side.name: prompts for side in self.pair.sides}, raw_prompts)
+
+    def release_text_encoders(self) -> None:
+        """Frees the memory of the text encoders; from here on they are in it only while there is a new prompt to read,
+        and read from their files then.
+
+        Prompts are read one by one from here on, which may change last bits where several clips run together.
+        """
+        self.pair.release_text_encoders()
 
     @called_by(make_job)
     def __call__(self, job: Job) -> Result:

@@ -6,7 +6,7 @@ pair.json, version 1:
      "image": {"unet": SOURCE, "text_encoder": SOURCE, "tokenizer": SOURCE, "schedule": {"kind": …},
                "prediction": "epsilon"},
      "video": {… the same keys …, "motion": SOURCE, "fps": 24},
-     "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
+     "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16", "release_text_encoders": false,
      "defaults": {"from": "…", "why": "…", "sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
      "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
 
@@ -16,9 +16,10 @@ UNet), `motion_norm` (whose group norms they have, "authors" or "diffusers": `iv
 (what the network is told, VideoCrafter2), `clip_skip` (the text encoder's layer that is read, counted from the end: 1),
 `latent_size` (the side of the square of latents that a model was trained on: it is shown much smaller ones enlarged,
 see `ivmix.solvers.enlarged`), `dtype` (what the networks run in on an accelerator unless the caller says: float32),
-`licence`, `about` and `authors` (what the paper's authors ran and what is another here, in words), `judge` (what
-measures clips of the sprite world: the folder "judge" beside pair.json, if there is one), and `files` (what is known of
-sources) may be missing.
+`release_text_encoders` (whether they are in memory only while there is a new prompt to read: no, see
+`ivmix.pairs.reader`), `licence`, `about` and `authors` (what the paper's authors ran and what is another here, in
+words), `judge` (what measures clips of the sprite world: the folder "judge" beside pair.json, if there is one), and
+`files` (what is known of sources) may be missing.
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
 said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
@@ -95,6 +96,7 @@ class Description(TypedDict):
     width: int
     fps: float
     dtype: NotRequired[Literal["float32", "float16", "bfloat16"]]
+    release_text_encoders: NotRequired[bool]
     defaults: dict[str, str | dict[str, Any]]
     files: NotRequired[dict[str, FileEntry]]
 

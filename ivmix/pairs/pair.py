@@ -19,6 +19,9 @@ from ivmix.models import (
     CLIPText,
     CLIPTextConfig,
     LoRA,
+    T5Config,
+    T5Text,
+    T5Tokenizer,
     Tokenizer,
     compile_network,
     load_text_encoder,
@@ -30,6 +33,7 @@ from ivmix.models import (
 )
 from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local
 from ivmix.models.checkpoints.hub import Hub
+from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.compile import Compiled, Mode
 from ivmix.models.predictor import Predictor
@@ -38,12 +42,14 @@ from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.description import describe, network_of
 from ivmix.pairs.facts import Read
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
+from ivmix.pairs.reader import Reader
 from ivmix.pairs.side import Side
 from ivmix.pairs.swaps import Swaps, check_there, with_swaps
 from ivmix.solvers import Schedule
 from ivmix.sprites.averaging.unet import AVERAGING
 
-N = TypeVar("N", Predictor, CLIPText)
+T = TypeVar("T", Tokenizer, T5Tokenizer)
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +85,26 @@ class Pair:
     def sides(self) -> tuple[Side, Side]:
         return self.image, self.video
 
+    @property
+    def readers(self) -> list[Reader]:
+        """What reads prompts, once if both sides share it."""
+        return list(dict.fromkeys(side.reader for side in self.sides))
+
+    def read_ahead(self, texts: Mapping[str, Sequence[str]], raw: bool = False) -> None:
+        """Has text encoders that do not stay in memory read all these texts, by side, and leave: one at a time."""
+        for reader in self.readers:
+            if not reader.stays:
+                for side in self.sides:
+                    if side.reader is reader:
+                        reader.read(texts[side.name], side.how(raw))
+                reader.release()
+
+    def release_text_encoders(self) -> None:
+        """Frees the memory of text encoders, which from here on are in it only while there is a new prompt to read."""
+        for reader in self.readers:
+            reader.stays = False
+            reader.release()
+
     @cached_property
     def files(self) -> dict[str, Read]:
         """What of every source was read, pinned by size, hash and commit: read whole, once."""
@@ -98,9 +124,10 @@ class Pair:
             device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
-        networks: list[nn.Module] = [self.vae, *(n for side in self.sides for n in (side.unet, side.text_encoder))]
-        for network in networks:  # one that both sides share is there at the second time
+        for network in (self.vae, *(side.unet for side in self.sides)):  # one that both share is there already
             network.to(place, kind)
+        for reader in self.readers:
+            reader.move(place, kind)
         compiled = cache(partial(compile_network, mode=self.compile))  # graphs hold the old weights
         image, video = (replace(side, call=compiled(side.unet)) for side in self.sides)
         return replace(self, image=image, video=video)
@@ -179,14 +206,28 @@ def load_pair(
     ) -> Predictor:
         return with_loras(plain[part](source, motion, norm), [lora(text) for text in added])
 
-    @cache
-    def plain_text_encoder(source: str) -> CLIPText:
+    stays = not raw.get("release_text_encoders", False)
+
+    def read_text_encoder(source: str, place: torch.device, kind: torch.dtype) -> TextEncoder:
         found = files["text_encoder", source]
-        return load_text_encoder(found, drop=drop[found], device=device, dtype=dtype)
+        return load_text_encoder(found, drop=drop[found], device=place, dtype=kind)
 
     @cache
-    def text_encoder(source: str, added: tuple[str, ...]) -> CLIPText:
-        return with_loras(plain_text_encoder(source), [lora(text) for text in added])
+    def plain_text_encoder(source: str) -> TextEncoder:  # checked whole, in memory only if it stays there
+        return read_text_encoder(source, device if stays else torch.device("meta"), dtype)
+
+    @cache
+    def reader(source: str, added: tuple[str, ...]) -> Reader:
+        loras = [lora(text) for text in added]
+
+        def load(place: torch.device, kind: torch.dtype) -> TextEncoder:
+            return with_loras(read_text_encoder(source, place, kind), loras)
+
+        return Reader(with_loras(plain_text_encoder(source), loras), load, device, dtype, stays)
+
+    @cache
+    def words(source: str, encoder: str, config: CLIPTextConfig | T5Config) -> Tokenizer | T5Tokenizer:
+        return TOKENIZERS[type(config)](files["tokenizer", source], encoder, config)
 
     @cache
     def compiled(network: Predictor) -> Compiled:
@@ -196,17 +237,17 @@ def load_pair(
         entry, video = raw[name], raw["video"]
         one = network_of(entry) == network_of(video)
         modules, norm = (video.get(k) if one else None for k in ("motion", "motion_norm"))
-        network = predictor(*network_of(entry), modules, norm, added)
-        reader = text_encoder(entry["text_encoder"], added)
+        network, reads = predictor(*network_of(entry), modules, norm, added), reader(entry["text_encoder"], added)
+        config = reads.network.config
         clip_skip = entry.get("clip_skip", 1)
         try:
-            reader.config.check_clip_skip(clip_skip)
+            config.check_clip_skip(clip_skip)
         except ValueError as error:
             raise ValueError(f"{name} model: {error}") from None
-        words = tokenizer(files["tokenizer", entry["tokenizer"]], entry["text_encoder"], reader.config)
         return Side(
-            name, network, reader, words, Schedule.from_config(entry["schedule"]), entry["prediction"], entry["from"],
-            entry.get("fps"), clip_skip, entry.get("latent_size"), compiled(network),
+            name, network, reads, words(entry["tokenizer"], entry["text_encoder"], config),
+            Schedule.from_config(entry["schedule"]), entry["prediction"], entry["from"], entry.get("fps"), clip_skip,
+            entry.get("latent_size"), compiled(network),
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
@@ -225,15 +266,29 @@ def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Toke
     Otherwise it may have been another encoder's, and padding is what this one was trained with: "!" for OpenCLIP's
     ViT-H/14 (the exact gelu), the end of text for CLIP's.
     """
-    found = Tokenizer.from_folder(locate(source, "tokenizer").root, config.max_position_embeddings)
-    try:
-        found.check_fits(config.vocab_size)
-    except ValueError as error:
-        raise ValueError(f"tokenizer {source} with text encoder {text_encoder}: {error}") from None
+    found = fitting(Tokenizer.from_folder(locate(source, "tokenizer").root, config.max_position_embeddings),
+                    source, text_encoder, config.vocab_size)  # fmt: skip
     beside, encoder = (PurePath(place.partition("@")[0]) for place in (str(source), text_encoder))
     if found.words or (beside.parent == encoder.parent and encoder.suffix not in (SAFETENSORS, *PICKLES)):
         return found
     return Tokenizer(found.backend, found.max_length, "!" if config.hidden_act == "gelu" else EOS)
+
+
+def t5_tokenizer(source: Source, text_encoder: str, config: T5Config) -> T5Tokenizer:
+    """The tokenizer at `source`, which pads to as many tokens as PixArt and Latte were trained on."""
+    found = T5Tokenizer.from_folder(locate(source, "tokenizer").root)
+    return fitting(found, source, text_encoder, config.vocab_size)
+
+
+TOKENIZERS: dict[type, Callable[..., Tokenizer | T5Tokenizer]] = {CLIPTextConfig: tokenizer, T5Config: t5_tokenizer}
+
+
+def fitting(found: T, source: Source, text_encoder: str, vocab_size: int) -> T:
+    try:
+        found.check_fits(vocab_size)
+    except ValueError as error:
+        raise ValueError(f"tokenizer {source} with text encoder {text_encoder}: {error}") from None
+    return found
 
 
 def fingerprint(pair: Pair, **others: nn.Module) -> str:
@@ -267,6 +322,6 @@ def read_weighted(text: str) -> tuple[str, float]:
 
 def with_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     """`network` itself, or one that shares all but what LoRAs with a part for it change."""
-    part = "text_encoder" if isinstance(network, CLIPText) else "unet"
+    part = "text_encoder" if isinstance(network, CLIPText | T5Text) else "unet"
     own = [(lora, weight) for lora, weight in loras if part in lora.factors]
     return merge_loras(network, own) if own else network

@@ -7,10 +7,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, encode_prompts, perturbed
+from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, perturbed
+from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.compile import Compiled, called
 from ivmix.models.predictor import Predictor
 from ivmix.pairs.facts import RunAs
+from ivmix.pairs.reader import Reader, Reading
 from ivmix.pairs.trained_as import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged
 from ivmix.solvers.algebra.network import Forward, enlargement
@@ -22,8 +24,8 @@ class Side:
 
     name: str  # "image" or "video": the name evaluations are counted under
     unet: Predictor  # or a transformer: whatever predicts
-    text_encoder: CLIPText
-    tokenizer: Tokenizer
+    reader: Reader  # of its prompts
+    tokenizer: Tokenizer | T5Tokenizer
     schedule: Schedule
     prediction: Prediction
     source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
@@ -32,6 +34,11 @@ class Side:
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the network
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """Read from its files if it is not in memory."""
+        return self.reader.in_memory
 
     @property
     def run_as(self) -> RunAs:
@@ -54,8 +61,14 @@ class Side:
 
     def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
         """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
-        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
-        return self.unet.condition(context, fps=self.fps)
+        text = self.reader.read(prompts, self.how(raw))
+        states = text.states.to(self.unet.dtype)
+        self.unet.check_context(states)  # first of all: another family is told other things beside it
+        return self.unet.condition(states, fps=self.fps, **({} if text.mask is None else {"mask": text.mask}))
+
+    def how(self, raw: bool) -> Reading:
+        """How its prompts are read."""
+        return Reading(self.tokenizer, self.clip_skip, raw)
 
     def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:
         """The adapter of one run, on the side's own schedule or another.

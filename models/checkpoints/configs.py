@@ -4,10 +4,12 @@ Shapes tell widths, levels and layers. What they cannot tell (heads, norm groups
 public model with these sizes; where none is known, the caller must give a config.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ivmix.models.dit.config import DiTConfig
 from ivmix.models.text.clip import CLIPTextConfig
+from ivmix.models.text.t5 import T5Config
 from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.temporal import TABLE, MotionConfig, SpaceTimeConfig
 from ivmix.models.vae import VAEConfig
@@ -125,6 +127,25 @@ def text(shapes: Shapes) -> CLIPTextConfig:
         max_position_embeddings=shapes["text_model.embeddings.position_embedding.weight"][0],
         hidden_act="quick_gelu" if width == 768 else "gelu",
     )
+
+
+def t5(shapes: Shapes) -> T5Config:
+    """The farthest distance and the norms' epsilon are those of every public T5."""
+    attention, gate = "encoder.block.0.layer.0.SelfAttention.{}.weight", "encoder.block.0.layer.1.DenseReluDense.wi_0"
+    vocabulary, width = shapes["shared.weight"]
+    buckets, heads = shapes[attention.format("relative_attention_bias")]
+    return T5Config(
+        vocab_size=vocabulary,
+        d_model=width,
+        d_kv=shapes[attention.format("q")][0] // heads,
+        d_ff=shapes[f"{gate}.weight"][0],
+        num_layers=count(shapes, "encoder.block.{}.layer.0.layer_norm.weight"),
+        num_heads=heads,
+        relative_attention_num_buckets=buckets,
+    )
+
+
+TELL: dict[Any, Callable[[Shapes], Any]] = {T5Config: t5}  # by the config that a layout has to itself
 
 
 def check_groups(widths: tuple[int, ...]) -> None:

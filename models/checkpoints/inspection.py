@@ -21,7 +21,7 @@ from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.checkpoints.state import misfits
 from ivmix.models.dit.config import DiTConfig
 from ivmix.models.meta import build, shapes_of
-from ivmix.models.text.clip import CLIPText, CLIPTextConfig
+from ivmix.models.text.clip import CLIPTextConfig
 from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.temporal import tables_left_out
 from ivmix.models.unet.unet import UNet
@@ -179,7 +179,7 @@ def _described(part: str, weights: Weights) -> tuple[Any, dict[str, tuple[int, .
         config = weights.config(VAEConfig, configs.vae)
         return config, shapes_of(build(VAE, config))
     config = weights.config(CLIPTextConfig, configs.text)
-    return config, shapes_of(build(CLIPText, config))
+    return config, shapes_of(build(config.network, config))
 
 
 def _elements(state: dict[str, Tensor]) -> int:

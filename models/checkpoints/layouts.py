@@ -12,6 +12,7 @@ from torch import Tensor
 from ivmix.models.checkpoints.measuring_layouts import MEASURING
 from ivmix.models.checkpoints.rules import Layout, LayoutError, Rule, drop, same
 from ivmix.models.quoting import printable
+from ivmix.models.text.t5 import T5Config
 
 # --- UNets ----------------------------------------------------------------------------------------------------------
 
@@ -186,6 +187,13 @@ OPEN_CLIP_TEXT = (
     *drop("{input_resolution|context_length|vocab_size}"),
 )
 
+_T5_ATTENTION = "encoder.block.0.layer.0.SelfAttention"
+T5_TEXT = (
+    *same("shared.weight", "encoder.block.{n}.layer.{0|1}.{rest}", "encoder.final_layer_norm.weight"),
+    Rule("encoder.embed_tokens.weight", "shared.weight"),  # the same embeddings, which some files hold twice
+    *drop("{decoder|lm_head}.{rest}"),  # the rest of a whole T5
+)
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 AUTHORS = "AnimateDiff motion module"
@@ -203,6 +211,7 @@ LAYOUTS = (
     Layout("transformers text", "text_encoder", "text_model.embeddings.token_embedding.weight", TRANSFORMERS_TEXT),
     Layout("transformers text, no prefix", "text_encoder", "embeddings.token_embedding.weight", BARE_TEXT),
     Layout("open_clip text", "text_encoder", "token_embedding.weight", OPEN_CLIP_TEXT),
+    Layout("T5 text", "text_encoder", f"{_T5_ATTENTION}.relative_attention_bias.weight", T5_TEXT, T5Config),
     *MEASURING,
 )  # fmt: skip
 

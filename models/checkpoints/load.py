@@ -28,6 +28,7 @@ from ivmix.models.json_files import read_json
 from ivmix.models.meta import build, shapes_of
 from ivmix.models.quoting import printable
 from ivmix.models.text.clip import CLIPText, CLIPTextConfig
+from ivmix.models.text.t5 import T5Config, T5Text
 from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.temporal import MotionConfig, MotionNorm, frame_positions, normed, tables_left_out
 from ivmix.models.unet.unet import UNet
@@ -35,6 +36,7 @@ from ivmix.models.vae import VAE, VAEConfig
 
 N = TypeVar("N", bound=nn.Module)
 Device = torch.device | str
+TextEncoder = CLIPText | T5Text
 
 
 def load_unet(
@@ -122,21 +124,26 @@ def load_vae(
 def load_text_encoder(
     source: Source,
     *,
-    config: CLIPTextConfig | None = None,
+    config: CLIPTextConfig | T5Config | None = None,
     variant: str | None = None,
     drop: Sequence[str] = (),
     device: Device = "cpu",
     dtype: torch.dtype | None = None,
-) -> CLIPText:
+) -> TextEncoder:
     """The text encoder of `source`, which may be any that `load_unet` takes (subfolder `text_encoder`), or one of
-    transformers or of open_clip (whose last layer is left out). Options and errors as in `load_unet`.
+    transformers or of open_clip (whose last layer is left out). Options and errors as in `load_unet`; a T5, which
+    overflows float16, is bfloat16 where that is asked for.
     """
     weights = read("text_encoder", source, variant, drop)
     check_dropped([weights], drop)
-    return assemble(CLIPText, config or weights.config(CLIPTextConfig, configs.text), [weights], device, dtype)
+    config = config or weights.config(CLIPTextConfig, configs.text)
+    dtype = None if dtype is None else config.runs_in(dtype)
+    return assemble(config.network, config, [weights], device, dtype)
 
 
-PARTS: dict[type[nn.Module], str] = {UNet: "unet", DiT: "transformer", VAE: "vae", CLIPText: "text_encoder"}
+PARTS: dict[type[nn.Module], str] = {
+    UNet: "unet", DiT: "transformer", VAE: "vae", CLIPText: "text_encoder", T5Text: "text_encoder",
+}  # fmt: skip
 
 
 def load_folder(
@@ -174,7 +181,7 @@ class Weights:
         """The config of config.json, or for a single file what `tell` makes of the shapes; a `kind` unless the layout
         has one of its own."""
         if self.layout is not None and self.layout.config is not None:
-            kind, tell = self.layout.config, None
+            kind, tell = self.layout.config, configs.TELL.get(self.layout.config)
         if self.config_file is not None:
             return read_config(kind, self.config_file)
         try:

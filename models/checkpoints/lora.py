@@ -24,6 +24,7 @@ from ivmix.models.json_files import parse_json, read_json
 from ivmix.models.quoting import printable
 from ivmix.models.sharing import sharing_tensors
 from ivmix.models.text.clip import CLIPText
+from ivmix.models.text.t5 import T5Text
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -135,7 +136,7 @@ def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
 
 def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, list[tuple[float, Factors]]]:
     """Path of a module -> what is added to its weight, and how much of it. Raises as `merge_loras` does."""
-    part = "text_encoder" if isinstance(network, CLIPText) else "unet"
+    part = "text_encoder" if isinstance(network, CLIPText | T5Text) else "unet"
     names = names_of_modules(network)
     terms: dict[str, list[tuple[float, Factors]]] = {}
     for lora, weight in loras:
@@ -165,7 +166,7 @@ def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, 
 
 def names_of_modules(network: nn.Module) -> dict[str, str]:
     """Flat name -> path, in our layout and in all others, of every module whose weight is a matrix or a kernel."""
-    parts = ("text_encoder",) if isinstance(network, CLIPText) else ("unet", "motion")
+    parts = ("text_encoder",) if isinstance(network, CLIPText | T5Text) else ("unet", "motion")
     layouts = [layout for layout in LAYOUTS if layout.part in parts]
     names: dict[str, str] = {}
     for key, weight in network.named_parameters():

@@ -126,7 +126,7 @@ class LayoutError(ValueError):
 class Layout:
     """One way of naming one part of a model. `anchor` is a key that no file of another layout has.
 
-    `config` is the class of a network's config that no public file describes, None that of the part's public networks.
+    `config` is the class of the network's config where it is not that of the part's other networks.
     """
 
     name: str

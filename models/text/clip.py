@@ -40,6 +40,14 @@ class CLIPTextConfig:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
 
+    @property
+    def network(self) -> "type[CLIPText]":
+        return CLIPText
+
+    def runs_in(self, dtype: torch.dtype) -> torch.dtype:
+        """The type it is run in where the networks it reads for are run in this one."""
+        return dtype
+
     def check_clip_skip(self, clip_skip: int) -> None:
         """Raises ValueError for a layer that the encoder does not have."""
         if not isinstance(clip_skip, int) or not 1 <= clip_skip <= self.num_hidden_layers:

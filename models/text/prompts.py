@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from ivmix.models.text.clip import CLIPText
-from ivmix.models.text.tokenizer import Tokenizer, check_strings, warn_cut
+from ivmix.models.text.t5 import T5Text
+from ivmix.models.text.t5_tokenizer import T5Tokenizer
+from ivmix.models.text.tokenizer import Row, Tokenizer, as_ids, check_strings, warn_cut
 
 STRONGER, WEAKER = 1.1, 1 / 1.1
 SYNTAX = re.compile(
@@ -97,11 +99,21 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
     return joined
 
 
-def read_prompts(tokenizer: Tokenizer, prompts: Sequence[str], raw: bool = False) -> tuple[Tensor, Tensor]:
+def read_prompts(
+    tokenizer: Tokenizer | T5Tokenizer, prompts: Sequence[str], raw: bool = False
+) -> tuple[Tensor, Tensor]:
     """Prompts with weights -> token ids (b, l) int64 and their weights (b, l) float64; 1 for begin, end and padding.
 
-    Pieces of different weight are read one by one: no token spans two. Errors and warnings as in `Tokenizer`.
+    CLIP reads pieces of different weight one by one: no token spans two. Errors and warnings as in the tokenizers.
     """
+    rows, weights = read_rows(tokenizer, prompts, raw)
+    return as_ids(rows, tokenizer.max_length), weights
+
+
+def read_rows(
+    tokenizer: Tokenizer | T5Tokenizer, prompts: Sequence[str], raw: bool = False
+) -> tuple[list[Row], Tensor]:
+    """As `read_prompts`, the ids in rows that say what they were read from."""
     check_strings(prompts)
     parsed = [[(prompt, 1.0)] if raw else parse_weights(prompt) for prompt in prompts]
     rows = [tokenizer.row([text for text, _ in p], prompt) for p, prompt in zip(parsed, prompts, strict=True)]
@@ -110,9 +122,7 @@ def read_prompts(tokenizer: Tokenizer, prompts: Sequence[str], raw: bool = False
         [1.0 if piece < 0 else pieces[piece][1] for piece in row.pieces]
         for pieces, row in zip(parsed, rows, strict=True)
     ]
-    shape = len(rows), tokenizer.max_length
-    ids = torch.tensor([row.ids for row in rows], dtype=torch.int64).reshape(shape)
-    return ids, torch.tensor(weights, dtype=torch.float64).reshape(shape)
+    return rows, torch.tensor(weights, dtype=torch.float64).reshape(len(rows), tokenizer.max_length)
 
 
 def encode_prompts(
@@ -133,6 +143,25 @@ def encode_prompts(
     for row in (weights != 1).any(dim=1).nonzero().flatten().tolist():
         features[row] = emphasise(features[row], weights[row], keep_mean=not tokenizer.words)
     return features
+
+
+def encode_captions(
+    tokenizer: T5Tokenizer, text_encoder: T5Text, prompts: Sequence[str], raw: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Prompts with weights (`raw`: without) -> T5's features (b, n, d), on its device and in its dtype, and which of
+    them are text (b, n) bool.
+
+    Prompt by prompt, so that one is read to the same bits whatever beside it. Weights act alone: nothing is known of
+    what the mean of T5's features measures. Raises ValueError as `read_prompts` and `T5Text` do.
+    """
+    tokenizer.check_fits(text_encoder.config.vocab_size)
+    rows, weights = read_rows(tokenizer, prompts, raw)
+    device, ids = text_encoder.device, as_ids(rows, tokenizer.max_length)
+    mask = tokenizer.mask(rows).to(device)
+    features = torch.cat([text_encoder(*one) for one in zip(ids.to(device).split(1), mask.split(1), strict=True)])
+    for row in (weights != 1).any(dim=1).nonzero().flatten().tolist():
+        features[row] = emphasise(features[row], weights[row], keep_mean=False)
+    return features, mask
 
 
 def emphasise(features: Tensor, weights: Tensor, keep_mean: bool = True) -> Tensor:

@@ -23,7 +23,7 @@ SHOWN = 400  # characters of a cut-off end that its warning shows
 # What CLIP calls a word (arXiv 2103.00020's released code): contractions, letters, single digits, anything else.
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
-# Of tokenizer.json: what strangers may have a text go through. The rest panics (Precompiled) or is no CLIP's.
+# Of tokenizer.json: what strangers may have a text go through. The rest is no CLIP's.
 MODELS = ("BPE", "WordLevel")
 STAGES = (
     "Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Nmt", "BertNormalizer", "Replace",
@@ -120,15 +120,11 @@ class Tokenizer:
         check_strings(prompts)
         rows = [self.row([prompt]) for prompt in prompts]
         warn_cut(rows)
-        return torch.tensor([row.ids for row in rows], dtype=torch.int64).reshape(len(rows), self.max_length)
+        return as_ids(rows, self.max_length)
 
     def check_fits(self, vocab_size: int) -> None:
         """Raises ValueError if a text encoder of that many tokens does not know all of them."""
-        if self.largest >= vocab_size:
-            raise ValueError(
-                f"the tokenizer numbers its tokens up to {self.largest:,}, the text encoder knows {vocab_size:,}: "
-                "they are not of one model"
-            )
+        check_fits(self.largest, vocab_size)
 
     def row(self, pieces: Sequence[str], prompt: str | None = None) -> Row:
         """One prompt from pieces that are read one by one: a token never spans two. Says nothing of what is cut.
@@ -182,19 +178,21 @@ def refusing(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {printable(error)}") from None
 
 
-def checked(raw: Mapping[str, Any]) -> dict[str, Any]:
+def checked(
+    raw: Mapping[str, Any], known: Sequence[str] = MODELS, through: Sequence[str] = STAGES
+) -> dict[str, Any]:
     """What is read of a tokenizer.json: its vocabulary, and what a text goes through before.
 
     Raises ValueError for a model or a stage of another kind, and for what may take any time or memory.
     """
     model = raw.get("model")
-    if not isinstance(model, dict) or model.get("type", "BPE") not in MODELS:
+    if not isinstance(model, dict) or model.get("type", "BPE") not in known:
         kind = model.get("type") if isinstance(model, dict) else model
-        raise ValueError(f"its model is {short(kind)}, expected {' or '.join(MODELS)}")
+        raise ValueError(f"its model is {short(kind)}, expected {' or '.join(known)}")
     if model.get("dropout"):
         raise ValueError(f"its model has dropout {short(model['dropout'])}, which would draw tokens at random")
     growth = 1
-    for stage in [*stages(raw.get("normalizer")), *stages(raw.get("pre_tokenizer"))]:
+    for stage in [*stages(raw.get("normalizer"), through), *stages(raw.get("pre_tokenizer"), through)]:
         pattern = stage.get("pattern")
         if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
             check_pattern(pattern["Regex"])
@@ -206,15 +204,15 @@ def checked(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {"version": "1.0", "added_tokens": raw.get("added_tokens") or [], "model": model, **parts, **unread}
 
 
-def stages(raw: Any) -> list[dict[str, Any]]:
-    """A normalizer or pre-tokenizer and all that is in it. Raises ValueError for one that is none of `STAGES`."""
+def stages(raw: Any, through: Sequence[str] = STAGES) -> list[dict[str, Any]]:
+    """A normalizer or pre-tokenizer and all that is in it. Raises ValueError for one that is none of `through`."""
     if raw is None:
         return []
     kind = raw.get("type") if isinstance(raw, dict) else raw
-    if not isinstance(raw, dict) or kind not in STAGES:
-        raise ValueError(f"a text would go through {short(kind)}: expected one of {', '.join(STAGES)}")
+    if not isinstance(raw, dict) or kind not in through:
+        raise ValueError(f"a text would go through {short(kind)}: expected one of {', '.join(through)}")
     inner = raw.get("normalizers", raw.get("pretokenizers", [])) if kind == "Sequence" else []
-    return [raw, *(stage for one in (inner if isinstance(inner, list) else [inner]) for stage in stages(one))]
+    return [raw, *(stage for one in (inner if isinstance(inner, list) else [inner]) for stage in stages(one, through))]
 
 
 def check_pattern(pattern: str) -> None:
@@ -257,6 +255,20 @@ def clip_backend(model: models.BPE) -> Backend:
     return backend
 
 
+def as_ids(rows: Sequence[Row], length: int) -> Tensor:
+    """The ids of all rows (b, length) int64."""
+    return torch.tensor([row.ids for row in rows], dtype=torch.int64).reshape(len(rows), length)
+
+
+def check_fits(largest: int, vocab_size: int) -> None:
+    """Raises ValueError if a text encoder of that many tokens does not know all up to the `largest`."""
+    if largest >= vocab_size:
+        raise ValueError(
+            f"the tokenizer numbers its tokens up to {largest:,}, the text encoder knows {vocab_size:,}: "
+            "they are not of one model"
+        )
+
+
 def check_strings(prompts: Sequence[str]) -> None:
     if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
         raise ValueError(f"prompts is {short(prompts)}: expected a list of strings, one a row")
@@ -264,7 +276,7 @@ def check_strings(prompts: Sequence[str]) -> None:
 
 def warn_cut(rows: Sequence[Row]) -> None:
     """One warning for each text that did not fit; raised from one place always, Python shows it once."""
-    for cut, room in {row.cut: len(row.ids) - 2 for row in rows if row.cut}.items():
+    for cut, room in {row.cut: sum(piece >= 0 for piece in row.pieces) for row in rows if row.cut}.items():
         number = f" ({len(cut.split())} words)" if len(cut) > SHOWN else ""
         message = f"a prompt is longer than the {room} tokens that are read; cut off: {short(cut, SHOWN)}{number}"
         warnings.warn(message, stacklevel=1)

@@ -95,7 +95,9 @@ def draw(shapes: Shapes, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
         values = torch.randn(shape, generator=generator)
         return values.div_(max(1, values[0].numel()) ** 0.5).to(dtype)
 
-    return {key: tensor(key, shape) for key, shape in shapes.items()}
+    state = {key: tensor(key, shape) for key, shape in shapes.items()}
+    twins = {"encoder.embed_tokens.weight": "shared.weight"}  # one weight, which T5's files hold twice
+    return state | {one: state[other].clone() for one, other in twins.items() if one in state}
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """Our text encoder and tokenizer against transformers': small random networks, byte pairs trained here."""
 
 import json
-import random
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hard_texts import NASTY, mixtures
 from safetensors.torch import load_file
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers, trainers
@@ -103,17 +102,6 @@ def test_a_file_with_one_layer_less_is_the_penultimate_output(
     agree(ours(tokens), torch.nn.functional.layer_norm(penultimate, (48,), norm["weight"], norm["bias"], 1e-5))
 
 
-# Everything a person might type into a prompt, and then some.
-NASTY = [
-    "", "   ", "a red circle", "A  RED\t\ncircle ", "Hello, World!!!", "it's I'LL don't you're we'd they've O'Neil's",
-    "it’s “quoted” — dash…", "naïve café ÀÉÎ", "e\u0301te\u0301", "ﬁne ǅ ß İI ſ", "日本語の プロンプト", "красный круг",
-    "دائرة حمراء", "🔴 👩‍👩‍👧 🇨🇭 ☃️", "3.14159 1,000 10x20 １２ ⅷ x² ½", "&amp; &lt;b&gt; <b>bold</b> &#39;",
-    "don't_you--think?! (x:1.2) [y] {z|w} a/b\\c", "a\x00b\x1bc\x1cd\u200be\ufefff", "a\u00a0b\u3000c\x85d\u2028e",
-    "#$%^&*()_+=~`", "<|endoftext|> in <|startoftext|>text", "<|ENDOFTEXT|>", "<|endof text|>", "!", "red! blue!!!",
-    "\U00010348\U0001F9FF", "क्षि", "แมว", "'s 'S 'll", "word " * 100, "photorealistic" * 12, "a" * 500,
-]  # fmt: skip
-
-
 def clip_folder(folder: Path, pad: str | None) -> Path:
     """Byte pairs trained on the very strings above, in the files that Stable Diffusion's repositories have."""
     backend = Backend(models.BPE(end_of_word_suffix="</w>"))
@@ -168,14 +156,7 @@ def test_nasty_prompts_have_the_ids_transformers_gives_them(both: list[tuple[Tok
 
 @pytest.mark.filterwarnings("ignore:a prompt is longer")
 def test_any_mixture_of_unicode_has_the_ids_transformers_gives_it(both: list[tuple[Tokenizer, Any]]) -> None:
-    draw = random.Random(0)
-    points = [range(128), range(0x250), range(0xD800), range(0xE000, sys.maxunicode + 1)]
-    glue = ["", " ", "'", "!", ".", "<", "|", ">", "7", "'s", "\n"]
-    texts = []
-    for _ in range(2000):
-        letters = ["".join(chr(draw.choice(draw.choice(points))) for _ in range(draw.randrange(4))) for _ in range(4)]
-        texts.append("".join(part + draw.choice(glue) for part in (*letters, draw.choice(NASTY))))
-    check_equal(both, texts)
+    check_equal(both, mixtures(2000))
 
 
 def test_the_padding_is_the_public_one(both: list[tuple[Tokenizer, Any]]) -> None:

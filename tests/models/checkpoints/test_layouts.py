@@ -16,6 +16,8 @@ from ivmix.models import (
     DiT,
     DiTConfig,
     MotionConfig,
+    T5Config,
+    T5Text,
     UNet,
     UNetConfig,
     VAEConfig,
@@ -51,6 +53,7 @@ PUBLIC = {
     "clip_l_text_ldm": ("text_encoder", "transformers text", 1),
     "clip_h_text_transformers": ("text_encoder", "transformers text", 1),
     "clip_h_text_openclip": ("text_encoder", "open_clip text", 14),
+    "t5_v1_1_xxl_encoder": ("text_encoder", "T5 text", 0),
     "i3d_kinetics400": ("i3d", "I3D", 57),
     "videomae_g_ssv2": ("videomae", "VideoMAE-v2", 2),
     "umt_l16": ("umt", "UMT", 2),
@@ -87,6 +90,7 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
     "clip_l_text_transformers": (CLIPText, CLIPTextConfig()),
     "clip_h_text_openclip": (CLIPText, VIT_H),
     "clip_h_text_transformers": (CLIPText, VIT_H),
+    "t5_v1_1_xxl_encoder": (T5Text, T5Config()),
     "animatediff_v1_orig": (UNet, UNetConfig(temporal=MotionConfig(max_frames=24))),
     "animatediff_v2_orig": (UNet, UNetConfig(temporal=MotionConfig(mid_block=True))),
     "animatediff_v2_adapter_diffusers": (UNet, UNetConfig(temporal=MotionConfig(mid_block=True))),
@@ -119,9 +123,10 @@ def test_each_key_of_a_public_file_is_taken_by_one_rule_or_dropped_by_name(name:
     assert (found.layout.part, found.layout.name, found.keys) == (part, layout, tuple(shapes))
     names = [found.layout.names(key.removeprefix(found.prefix)) for key in shapes]
     assert sum(not these for these in names) == dropped
-    # Nothing of ours is filled twice, but for the position table that AnimateDiff stores with both attentions.
+    # Nothing of ours is filled twice, but for the position table that AnimateDiff stores with both attentions, and T5's
+    # embeddings, under the names of both of its halves.
     twice = {key for key, count in Counter(key for these in names for key in these).items() if count > 1}
-    assert all(key.endswith("pos_embed.pe") for key in twice)
+    assert all(key.endswith("pos_embed.pe") for key in twice - {"shared.weight"})
     if layout == "AnimateDiff motion module":
         assert 2 * len(twice) == sum("pos_encoder" in key for key in shapes)
     if not dropped:
@@ -140,11 +145,11 @@ def test_a_public_file_gives_every_weight_of_our_network_its_shape(name: str, ma
 @pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"pixart_xl2_512_transformer"}))
 def test_the_config_is_told_by_the_shapes_alone(name: str, manifest: Manifest) -> None:
     found, ours = converted(manifest(name)[0])
-    tell = {
+    tell: dict[Any, Callable[[Shapes], Any]] = {
         "unet": configs.unet, "transformer": configs.dit, "motion": configs.around, "vae": configs.vae,
-        "text_encoder": configs.text,
+        "text_encoder": configs.text, **configs.TELL,
     }  # fmt: skip
-    told, (_, config) = tell[found.layout.part](ours), NETWORKS[name]
+    told, (_, config) = tell[found.layout.config or found.layout.part](ours), NETWORKS[name]
     assert (told.temporal, told.block_out_channels) == (config.temporal, config.block_out_channels) \
         if found.layout.part == "motion" else told == config
 
@@ -188,7 +193,8 @@ def test_every_rule_is_needed_by_a_public_file(manifest: Manifest) -> None:
     # In files whose key lists are not at hand: training leftovers of a VAE, the rest of a whole CLIP.
     clip = {"{input_resolution|context_length|vocab_size}", "visual.{rest}", "vision_model.{rest}", "logit_scale",
             "{text|visual}_projection.weight"}  # fmt: skip
-    assert {rule.source for rule in rules - used} == {"loss.{rest}"} | clip
+    t5 = {"{decoder|lm_head}.{rest}"}  # the rest of a whole T5
+    assert {rule.source for rule in rules - used} == {"loss.{rest}"} | clip | t5
 
 
 def test_no_key_of_one_layout_is_read_as_another_s(manifest: Manifest) -> None:

@@ -1,0 +1,109 @@
+"""What reads prompts for a model of a pair: a text encoder that stays in memory, or is there only while it reads.
+
+One that stays reads a batch of prompts whenever it is asked. One that does not reads them one by one, and what it said
+of each is kept: only a prompt that it has not seen brings it back, from its files, which were checked when the pair was
+loaded. To stay is the rule: CLIP's 0.25 GB are little beside a UNet's 1.7, and no run waits for a file. To leave is for
+what is larger than all that comes after it: T5 v1.1 XXL takes 9.5 GB in bfloat16, Latte and PixArt 3.4 in float16.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ivmix.models import CLIPText, T5Text, T5Tokenizer, Tokenizer, encode_captions, encode_prompts
+from ivmix.models.checkpoints.load import TextEncoder
+from ivmix.models.meta import build
+
+MOST_SAID = 4096  # prompts; 4 GB of T5's features, less than half of what it takes itself
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """What a text encoder made of prompts: states (b n d), and which of them are text (b n) bool, None for all."""
+
+    states: Tensor
+    mask: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "Text":
+        return Text(self.states.to(device), None if self.mask is None else self.mask.to(device))
+
+    @staticmethod
+    def cat(texts: Sequence["Text"]) -> "Text":
+        masks = [text.mask for text in texts if text.mask is not None]
+        return Text(torch.cat([text.states for text in texts]), torch.cat(masks) if masks else None)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How prompts are read, but for the encoder."""
+
+    tokenizer: Tokenizer | T5Tokenizer
+    clip_skip: int = 1
+    raw: bool = False
+
+
+def _read_clip(network: CLIPText, prompts: Sequence[str], how: Reading) -> Text:
+    assert isinstance(how.tokenizer, Tokenizer)
+    return Text(encode_prompts(how.tokenizer, network, prompts, how.clip_skip, how.raw))
+
+
+def _read_t5(network: T5Text, prompts: Sequence[str], how: Reading) -> Text:
+    assert isinstance(how.tokenizer, T5Tokenizer)
+    return Text(*encode_captions(how.tokenizer, network, prompts, how.raw))
+
+
+READ: dict[type, Callable[..., Text]] = {CLIPText: _read_clip, T5Text: _read_t5}
+
+
+@dataclass(eq=False)
+class Reader:
+    """A text encoder of a pair, which sides may share.
+
+    `network` is on meta, where shapes take no memory, while it is not in memory; `load` reads it from its files.
+    """
+
+    network: TextEncoder
+    load: Callable[[torch.device, torch.dtype], TextEncoder]
+    device: torch.device
+    dtype: torch.dtype
+    stays: bool = True
+    said: dict[tuple[Reading, str], Text] = field(default_factory=dict, repr=False)  # of one that leaves, on the CPU
+
+    @property
+    def in_memory(self) -> TextEncoder:
+        """The network, read from its files if it is not there."""
+        if self.network.device.type == "meta":
+            self.network = self.load(self.device, self.dtype)
+        return self.network
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory while it is there."""
+        return sum(tensor.nbytes for tensor in (*self.network.parameters(), *self.network.buffers()))
+
+    def read(self, prompts: Sequence[str], how: Reading) -> Text:
+        """Raises ValueError as `encode_prompts` and `encode_captions` do."""
+        read = READ[type(self.network)]
+        if self.stays:
+            return read(self.in_memory, prompts, how)
+        for prompt in dict.fromkeys(prompts):
+            if (how, prompt) not in self.said:
+                self.said[how, prompt] = read(self.in_memory, [prompt], how).to("cpu")
+        text = Text.cat([self.said[how, prompt] for prompt in prompts]).to(self.device)
+        for oldest in list(self.said)[:-MOST_SAID]:
+            del self.said[oldest]
+        return text
+
+    def release(self) -> None:
+        """Frees its memory; what it said is kept."""
+        config = self.network.config
+        self.network = build(config.network, config).to(config.runs_in(self.dtype))
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """To a device and a dtype; what it said in another is forgotten."""
+        self.device, self.dtype = device, dtype
+        place = "meta" if self.network.device.type == "meta" else device
+        self.network.to(place, self.network.config.runs_in(dtype))
+        self.said.clear()
