@@ -59,6 +59,7 @@ class DiT(Predictor):
     variance is left out.
     """
 
+    kind = "transformer"
     config: DiTConfig
 
     def __init__(self, config: DiTConfig) -> None:

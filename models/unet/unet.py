@@ -20,6 +20,7 @@ class UNet(Predictor):
     projections; `fps_embedding` is VideoCrafter2's, under the name of its port to diffusers.
     """
 
+    kind = "UNet"
     config: UNetConfig
 
     def __init__(self, config: UNetConfig) -> None:
