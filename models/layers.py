@@ -21,11 +21,14 @@ def to_device(t: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.empty((), device=device, dtype=dtype).fill_(t) if t.ndim == 0 else t.to(device, dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, rows: int = GRID) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: int = GRID, mask: Tensor | None = None) -> Tensor:
     """Attention of (n, heads, l, d) to (n, heads, m, d), `rows` of the n at a time (pytorch issues 142228 and 146704).
 
-    Attention over frames has a row a pixel: 8 guided clips of 512x512 are one too many.
+    Attention over frames has a row a pixel: 8 guided clips of 512x512 are one too many. Where a `mask` (n, 1, 1, m) is
+    False nobody looks; rows are then never so many.
     """
+    if mask is not None:
+        return F.scaled_dot_product_attention(q, k, v, mask)
     if len(q) <= rows:
         return F.scaled_dot_product_attention(q, k, v)
     parts = zip(q.split(rows), k.split(rows), v.split(rows), strict=True)
@@ -107,9 +110,9 @@ class Attention(nn.Module):
     def keys_values(self, context: Tensor) -> KeysValues:
         return self.split(self.to_k(context)), self.split(self.to_v(context))
 
-    def forward(self, x: Tensor, keys_values: KeysValues | None = None) -> Tensor:
+    def forward(self, x: Tensor, keys_values: KeysValues | None = None, mask: Tensor | None = None) -> Tensor:
         k, v = self.keys_values(x) if keys_values is None else keys_values
-        y = attend(self.split(self.to_q(x)), k, v)                                # (n, heads, l, d)
+        y = attend(self.split(self.to_q(x)), k, v, mask=mask)                     # (n, heads, l, d)
         return self.to_out[0](y.transpose(1, 2).flatten(-2))
 
 
@@ -132,6 +135,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](self.net[0](x))
+
+
+class OverFrames(nn.Module):
+    """A layer in which frames speak to each other: the image view of a network leaves it out."""
 
 
 class CrossAttentionBlock(nn.Module):

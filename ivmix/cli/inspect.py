@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ivmix.models import Inspection
 
 SHOWN = 5  # keys of a kind, unless --keys asks for all
-SIZE, FRAMES, ROWS, TOKENS = "64x64", 16, 2, 77  # what --cost counts: 512x512 pixels, with and without the prompt
+SIZE, FRAMES, ROWS = "64x64", 16, 2  # what --cost counts: 512x512 pixels, with and without the prompt
 
 
 def add(commands: Any) -> None:
@@ -20,9 +20,9 @@ def add(commands: Any) -> None:
         "inspect",
         help="what a file of weights is: layout, dtype, parameters, missing and extra keys",
         description="Says what files of weights are, without reading the weights: the layout (diffusers, Stable "
-        "Diffusion's single file, AnimateDiff, ModelScope, VideoCrafter2, CLIP; I3D, VideoMAE-v2, UMT), the networks "
-        "inside, their config, and every key that is missing, unexpected or of a wrong shape. Pickles (.ckpt, .pth, "
-        ".bin) are read without running their code.",
+        "Diffusion's single file, AnimateDiff, ModelScope, VideoCrafter2, Latte, PixArt, CLIP; I3D, VideoMAE-v2, "
+        "UMT), the networks inside, their config, and every key that is missing, unexpected or of a wrong shape. "
+        "Pickles (.ckpt, .pth, .bin) are read without running their code.",
         epilog="examples:\n"
         "  ivmix inspect v1-5-pruned-emaonly.safetensors     a UNet, a VAE and a text encoder in one file\n"
         "  ivmix inspect stable-diffusion-v1-5/              every file of weights in a folder\n"
@@ -38,9 +38,9 @@ def add(commands: Any) -> None:
     command.add_argument("--keys", action="store_true", help="every tensor with its shape, and every problem")
     command.add_argument(
         "--cost", action="store_true",
-        help="what a guided evaluation of every UNet costs: operations and the most memory at a time, counted by "
-        f"shapes for {ROWS} rows, with the prompt and without, of {TOKENS} tokens, in the dtype of the file (float32 "
-        "where it has several), attention fused",
+        help="what a guided evaluation of every UNet or transformer costs: operations and the most memory at a time, "
+        f"counted by shapes for {ROWS} rows, with the prompt and without, in the dtype of the file (float32 where it "
+        "has several), attention fused",
     )  # fmt: skip
     command.add_argument(
         "--size", metavar="HxW",
@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     command.add_argument(
         "--frames", type=int, metavar="N",
-        help=f"of --cost: how many; an image model draws them as a batch (default: {FRAMES}, or as many as the UNet "
+        help=f"of --cost: how many; an image model draws them as a batch (default: {FRAMES}, or as many as the network "
         "knows)",
     )  # fmt: skip
     command.set_defaults(run=run)
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
             unreadable = True
     sys.stdout.write(json.dumps(objects, indent=2) + "\n" if options.json else "\n".join(blocks))
     if options.cost and not (counted or unreadable):
-        raise ValueError(f"--cost: {', '.join(options.paths)} holds no UNet whose config is known")
+        raise ValueError(f"--cost: {', '.join(options.paths)} holds no UNet or transformer whose config is known")
     return 2 if unreadable else int(faults)
 
 
@@ -111,12 +111,14 @@ def latents(options: argparse.Namespace) -> tuple[int, int]:
 
 
 def cost_of(found: "Inspection", frames: int | None, height: int, width: int) -> dict[str, Any] | None:
-    """What the UNet of a file costs, if it has one. ValueError for a size that it cannot take, or none can count."""
+    """What the UNet or transformer of a file costs, if it has one. ValueError for a size that it cannot take, or none
+    can count."""
     import torch
 
+    from ivmix.models.checkpoints.inspection import PREDICTORS
     from ivmix.models.unet.cost import forward_cost
 
-    config = next((part.config for part in found.parts if part.name == "unet"), None)
+    config = next((part.config for part in found.parts if part.name in PREDICTORS), None)
     if config is None:
         return None
     stored = [name for name in found.dtypes if getattr(torch, name).is_floating_point]
@@ -124,11 +126,11 @@ def cost_of(found: "Inspection", frames: int | None, height: int, width: int) ->
     kind: torch.dtype = getattr(torch, dtype)
     frames = frames or min(FRAMES, config.max_frames or FRAMES)
     try:
-        cost = forward_cost(config, frames, height, width, rows=ROWS, tokens=TOKENS, dtype=kind)
+        cost = forward_cost(config, frames, height, width, rows=ROWS, dtype=kind)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{found.path}: --cost: {str(error).splitlines()[0]}") from None
     return {
-        "rows": ROWS, "frames": frames, "height": height, "width": width, "tokens": TOKENS, "dtype": dtype,
+        "rows": ROWS, "frames": frames, "height": height, "width": width, "tokens": config.tokens, "dtype": dtype,
         "flops": dict(cost.flops), "total": cost.total, "activations": cost.activations,
         "weights": cost.parameters * kind.itemsize,
     }  # fmt: skip
@@ -233,10 +235,11 @@ def cost_lines(cost: dict[str, Any]) -> list[str]:
 
 
 def trained_on(found: "Inspection") -> str:
-    """What a file itself says of its UNet's training; "" for nothing."""
+    """What a file itself says of its network's training; "" for nothing."""
+    from ivmix.models.checkpoints.inspection import PREDICTORS
     from ivmix.pairs.trained_as import read_file
 
-    if not any(part.name == "unet" for part in found.parts):
+    if not any(part.name in PREDICTORS for part in found.parts):
         return ""
     try:
         said = read_file(str(found.path), found.metadata, found.keys)

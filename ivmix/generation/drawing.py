@@ -164,7 +164,7 @@ def with_cost_of(earlier: Run | None, run: Run) -> Run:
 def blame(pair: Pair, error: NotFiniteError) -> NotFiniteError:
     """The error, or one that names the weights that are to blame."""
     for side in pair.sides:
-        for part, network in (("UNet", side.unet), ("text encoder", side.text_encoder)):
+        for part, network in ((side.unet.kind, side.unet), ("text encoder", side.text_encoder)):
             if side.name in error.networks and (key := first_not_finite(network)):
                 message = f"the {side.name} model's {part} holds NaN or infinite weights, first in {key}"
                 return NotFiniteError(f"{message}: is the file whole, or {pair.dtype} too narrow for it?",

@@ -10,14 +10,15 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, singledispatch
 from pathlib import Path, PurePosixPath
 
 import torch
 from torch import nn
 
-from ivmix.models import UNetConfig, VAEConfig
+from ivmix.models import DiTConfig, UNetConfig, VAEConfig
 from ivmix.models.meta import build
+from ivmix.models.predictor import PredictorConfig
 from ivmix.models.unet.cost import Alive, Kernels, forward_cost
 from ivmix.models.vae import Decoder
 from ivmix.pairs.pair import Pair
@@ -125,7 +126,7 @@ def activations(pair: Pair, load: Load) -> int:
 
 @lru_cache(maxsize=16)
 def network_activations(
-    config: UNetConfig, frames: int, height: int, width: int, temporal: bool, dtype: torch.dtype
+    config: PredictorConfig, frames: int, height: int, width: int, temporal: bool, dtype: torch.dtype
 ) -> int:
     """The most bytes of tensors alive at a time in a guided evaluation of one clip; of several, as many times that."""
     return forward_cost(config, frames, height, width, rows=2, temporal=temporal, dtype=dtype).activations
@@ -146,13 +147,20 @@ def upper_bound(pair: Pair, load: Load) -> int:
     """More than `activations`, from the widths of the networks alone: what is below needs no closer look."""
     factor, frames = pair.vae.config.factor, load.clips * load.frames
     h, w = load.height // factor, load.width // factor
-    networks = 2 * frames * max(math.prod(s.size_seen(h, w)) * unet_channels(s.unet.config) for s in pair.sides)
+    networks = 2 * frames * max(math.prod(s.size_seen(h, w)) * channels_at_once(s.unet.config) for s in pair.sides)
     at_once = min(frames_at_once(load.height, load.width), frames)
     decoder = at_once * load.height * load.width * decoder_channels(pair.vae.config)
     pixels = frames * load.height * load.width * pair.vae.config.out_channels
     return (networks + decoder + pixels) * max(pair.dtype.itemsize, 4)
 
 
+@singledispatch
+def channels_at_once(config: PredictorConfig) -> int:
+    """More numbers than a network holds at a time for each of its latent pixels."""
+    raise TypeError(f"a {type(config).__name__} is the config of no network here")
+
+
+@channels_at_once.register
 def unet_channels(config: UNetConfig) -> int:
     """More numbers than a UNet holds at a time for each of its latent pixels.
 
@@ -164,6 +172,15 @@ def unet_channels(config: UNetConfig) -> int:
     at_work = max(16 * (width + widths[max(k - 1, 0)] + widths[min(k + 1, len(widths) - 1)]) / 4**k
                   for k, width in enumerate(widths))  # fmt: skip
     return round(kept + at_work + 2 * config.in_channels)
+
+
+@channels_at_once.register
+def dit_channels(config: DiTConfig) -> int:
+    """More numbers than a transformer holds at a time for each of its latent pixels.
+
+    A block holds at most a dozen widths: the state and what is normed of it, a feed-forward before and after its gelu.
+    """
+    return round(16 * config.width / config.patch_size**2 + 2 * (config.in_channels + config.out_channels))
 
 
 def decoder_channels(config: VAEConfig) -> int:

@@ -11,16 +11,17 @@ pair.json, version 1:
      "defaults": {"from": "…", "why": "…", "sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
      "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
 
-A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
-once. `motion` (AnimateDiff's modules for a spatial UNet), `motion_norm` (whose group norms they have, "authors" or
-"diffusers": `ivmix.models.unet.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip`
-(the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
-a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `dtype` (what the
-networks run in on an accelerator unless the caller says: float32), `text_parameters` (how many numbers the text
-encoders have, one that both sides share counted once), `release_text_encoders` (whether they are in memory only while
-there is a new prompt to read: no, see `ivmix.pairs.reader`), `licence`, `about` and `authors` (what the paper's authors
-ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge" beside
-pair.json, if there is one), and `files` (what is known of sources) may be missing.
+A side's network is its `unet`, or its `transformer` (Latte, PixArt). A SOURCE is a path relative to the file's folder,
+or `hub:owner/name[/path][@revision]`; what is named twice is loaded once. `motion` (AnimateDiff's modules for a spatial
+UNet), `motion_norm` (whose group norms they have, "authors" or "diffusers": `ivmix.models.unet.temporal.normed`), `fps`
+(what the network is told, VideoCrafter2), `clip_skip` (the text encoder's layer that is read, counted from the end: 1),
+`latent_size` (the side of the square of latents that a model was trained on: it is shown much smaller ones enlarged,
+see `ivmix.solvers.enlarged`), `dtype` (what the networks run in on an accelerator unless the caller says: float32),
+`text_parameters` (how many numbers the text encoders have, one that both sides share counted once),
+`release_text_encoders` (whether they are in memory only while there is a new prompt to read: no, see
+`ivmix.pairs.reader`), `licence`, `about` and `authors` (what the paper's authors ran and what is another here, in
+words), `judge` (what measures clips of the sprite world: the folder "judge" beside pair.json, if there is one), and
+`files` (what is known of sources) may be missing.
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
 said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
@@ -54,13 +55,15 @@ EMBEDDED = {
     "sprites-crisp": Path(__file__).parents[1] / "sprites" / "crisp",
 }
 PUBLIC = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.json"), key=lambda p: p.stem)}
-PARTS = ("unet", "text_encoder", "tokenizer")  # what each side of a description names, and "motion" where it has one
+NETWORKS = ("unet", "transformer")  # one of which a side names
+PARTS = (*NETWORKS, "text_encoder", "tokenizer")  # what a side of a description names, and "motion" where it has one
 
 
 class SideEntry(TypedDict):
     """One model of a description, in the words of the module."""
 
-    unet: str
+    unet: NotRequired[str]
+    transformer: NotRequired[str]
     text_encoder: str
     tokenizer: str
     schedule: dict[str, Any]
@@ -101,6 +104,18 @@ class Description(TypedDict):
     files: NotRequired[dict[str, FileEntry]]
 
 
+def network_of(side: Mapping[str, Any]) -> tuple[str, str]:
+    """The part that a side's network is, one of `NETWORKS`, and its source. ValueError for a side with none or both,
+    or with what only a UNet has."""
+    named = [part for part in NETWORKS if part in side]
+    if len(named) != 1:
+        raise ValueError(f"expected one of {' and '.join(NETWORKS)}, got {' and '.join(named) or 'none'}")
+    own = [entry for entry in ("motion", "motion_norm", "fps") if entry in side]
+    if own and named != ["unet"]:
+        raise ValueError(f"{' and '.join(own)} beside a {named[0]}: only a UNet has a use for it")
+    return named[0], side[named[0]]
+
+
 def absolute(source: str, folder: Path | str = "") -> str:
     """A source that holds anywhere. Links are left as they are: a hub's cache gives its files their names by links."""
     return source if source.startswith("hub:") else os.path.abspath(Path(folder, source))
@@ -130,7 +145,7 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     if "judge" in raw or (file.parent / "judge").is_dir():
         raw["judge"] = beside(raw.get("judge", "judge"))
     for side in (raw["image"], raw["video"]):
-        side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
+        side |= {part: beside(side[part]) for part in (*PARTS, "motion") if part in side}
         side["schedule"] = own_words(side["schedule"])
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
 
@@ -163,6 +178,10 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
     for name in ("image", "video"):
         side = raw[name]
         whole(f"{name}: latent_size", side.get("latent_size", 1), 1, 1024)
+        try:
+            network_of(side)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
         try:
             Schedule.from_config(side["schedule"])
         except ValueError as error:

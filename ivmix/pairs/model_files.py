@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ivmix.models import UNetConfig, inspect
 from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.hub import Hub, parse
 from ivmix.models.checkpoints.load import read_config
-from ivmix.pairs.description import PARTS
+from ivmix.pairs.description import NETWORKS, PARTS
 from ivmix.pairs.trained_as import CONFIG, TrainedAs, read_file, read_scheduler
 from ivmix.sprites.averaging.unet import AVERAGING
 
@@ -20,10 +20,10 @@ def parts_of(model: str, hub: Hub, drop: Sequence[str] = ()) -> dict[str, str]:
         held = [part for part in (*PARTS, "vae", "scheduler") if any(name.startswith(f"{part}/") for name in names)]
         if held:
             return {part: str(place / part) for part in held}
-    elif (Path(model) / "unet").is_dir():
+    elif any((Path(model) / part).is_dir() for part in NETWORKS):
         return {part: str(Path(model) / part) for part in (*PARTS, "vae", "scheduler") if (Path(model) / part).is_dir()}
     parts = {part.name: model for part in inspect(on_this_machine(model, hub), drop, [AVERAGING]).parts}
-    return parts | (scheduler_beside(model, hub) if "unet" in parts else {})
+    return parts | (scheduler_beside(model, hub) if parts.keys() & set(NETWORKS) else {})
 
 
 def read_trained_as(
@@ -40,15 +40,15 @@ def read_trained_as(
     return read_file(model, found.metadata, found.keys, needed)
 
 
-def scheduler_beside(unet: str, hub: Hub) -> dict[str, str]:
-    """The scheduler of the pipeline that a UNet's folder lies in, if it does."""
-    if unet.startswith("hub:"):
-        place = parse(unet)
+def scheduler_beside(network: str, hub: Hub) -> dict[str, str]:
+    """The scheduler of the pipeline that a network's folder lies in, if it does."""
+    if network.startswith("hub:"):
+        place = parse(network)
         pipeline = replace(place, path=place.path.rpartition("/")[0])
-        inside = f"/{place.path}".endswith("/unet") and f"scheduler/{CONFIG}" in hub.names(str(pipeline))
+        inside = PurePosixPath(place.path).name in NETWORKS and f"scheduler/{CONFIG}" in hub.names(str(pipeline))
         return {"scheduler": str(pipeline / "scheduler")} if inside else {}
-    folder = Path(unet).absolute()
-    inside = folder.name == "unet" and (folder.parent / "scheduler" / CONFIG).is_file()
+    folder = Path(network).absolute()
+    inside = folder.name in NETWORKS and (folder.parent / "scheduler" / CONFIG).is_file()
     return {"scheduler": str(folder.parent / "scheduler")} if inside else {}
 
 

@@ -1,6 +1,7 @@
 """A pair: one image and one video diffusion model that share latents, loaded and ready to be called."""
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +23,9 @@ from ivmix.models import (
     T5Text,
     T5Tokenizer,
     Tokenizer,
-    UNet,
     compile_network,
     load_text_encoder,
+    load_transformer,
     load_unet,
     load_vae,
     merge_loras,
@@ -35,9 +36,10 @@ from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.compile import Compiled, Mode
+from ivmix.models.predictor import Predictor
 from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
-from ivmix.pairs.description import describe
+from ivmix.pairs.description import describe, network_of
 from ivmix.pairs.facts import Read
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.reader import Reader
@@ -133,7 +135,7 @@ class Pair:
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(c, f, h, w) of one sample. Raises ValueError for sizes the networks cannot take."""
         factor = self.vae.config.factor
-        multiple = factor * 2 ** max(len(s.unet.config.block_out_channels) - 1 for s in (self.image, self.video))
+        multiple = factor * math.lcm(*(side.unet.config.multiple for side in self.sides))
         for name, value in (("height", height), ("width", width)):
             if value < 1 or value % multiple:
                 raise ValueError(
@@ -178,7 +180,7 @@ def load_pair(
     drop = patterns_by_file(files, swaps.drop)
 
     @cache
-    def plain_unet(source: str, motion: str | None, norm: MotionNorm | None) -> UNet:
+    def plain_unet(source: str, motion: str | None, norm: MotionNorm | None) -> Predictor:
         spatial = files["unet", source]
         modules = None if motion is None else files["motion", motion]
         left_out = [*drop[spatial], *(drop[modules] if modules else ())]
@@ -187,13 +189,22 @@ def load_pair(
         )
 
     @cache
+    def plain_transformer(source: str, motion: None, norm: None) -> Predictor:
+        found = files["transformer", source]
+        return load_transformer(found, drop=drop[found], device=device, dtype=dtype)
+
+    plain: dict[str, Callable[..., Predictor]] = {"unet": plain_unet, "transformer": plain_transformer}
+
+    @cache
     def lora(text: str) -> tuple[LoRA, float]:
         source, weight = loras[text]
         return read_lora(files["lora", source]), weight
 
     @cache
-    def unet(source: str, motion: str | None, norm: MotionNorm | None, added: tuple[str, ...]) -> UNet:
-        return with_loras(plain_unet(source, motion, norm), [lora(text) for text in added])
+    def predictor(
+        part: str, source: str, motion: str | None, norm: MotionNorm | None, added: tuple[str, ...]
+    ) -> Predictor:
+        return with_loras(plain[part](source, motion, norm), [lora(text) for text in added])
 
     stays = not raw.get("release_text_encoders", False)
 
@@ -219,13 +230,14 @@ def load_pair(
         return TOKENIZERS[type(config)](files["tokenizer", source], encoder, config)
 
     @cache
-    def compiled(network: UNet) -> Compiled:
+    def compiled(network: Predictor) -> Compiled:
         return compile_network(network, compile)
 
     def side(name: str, added: tuple[str, ...]) -> Side:
         entry, video = raw[name], raw["video"]
-        modules, norm = (video.get(k) if entry["unet"] == video["unet"] else None for k in ("motion", "motion_norm"))
-        network, reads = unet(entry["unet"], modules, norm, added), reader(entry["text_encoder"], added)
+        one = network_of(entry) == network_of(video)
+        modules, norm = (video.get(k) if one else None for k in ("motion", "motion_norm"))
+        network, reads = predictor(*network_of(entry), modules, norm, added), reader(entry["text_encoder"], added)
         config = reads.network.config
         clip_skip = entry.get("clip_skip", 1)
         try:

@@ -1,4 +1,4 @@
-"""One model of a pair, with all that it needs to be asked: UNet, text encoder, tokenizer, schedule, prediction."""
+"""One model of a pair, with all that it needs to be asked: network, text encoder, tokenizer, schedule, prediction."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,9 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, UNet, perturbed
+from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, perturbed
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.compile import Compiled, called
+from ivmix.models.predictor import Predictor
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.reader import Reader, Reading
 from ivmix.pairs.trained_as import Prediction, in_words
@@ -22,7 +23,7 @@ class Side:
     """One model of a pair with all it needs to read a prompt."""
 
     name: str  # "image" or "video": the name evaluations are counted under
-    unet: UNet
+    unet: Predictor  # or a transformer: whatever predicts
     reader: Reader  # of its prompts
     tokenizer: Tokenizer | T5Tokenizer
     schedule: Schedule
@@ -31,7 +32,7 @@ class Side:
     fps: float | None  # what a network that asks for it is told
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
-    call: Compiled  # of the UNet
+    call: Compiled  # of the network
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
@@ -61,7 +62,8 @@ class Side:
     def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
         """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
         text = self.reader.read(prompts, self.how(raw))
-        states = text.states.to(self.unet.conv_in.weight.dtype)
+        states = text.states.to(self.unet.dtype)
+        self.unet.check_context(states)  # first of all: another family is told other things beside it
         return self.unet.condition(states, fps=self.fps, **({} if text.mask is None else {"mask": text.mask}))
 
     def how(self, raw: bool) -> Reading:
@@ -84,11 +86,11 @@ class Side:
 
         return Network(
             adapted(self.call), schedule or self.schedule, self.prediction, self.name,
-            dtype=self.unet.conv_in.weight.dtype, views=lambda **how: adapted(self.seen(**how)),
+            dtype=self.unet.dtype, views=lambda **how: adapted(self.seen(**how)),
         )  # fmt: skip
 
     def seen(self, skip: tuple[str, ...] = (), identity: tuple[str, ...] = ()) -> Callable[..., Tensor]:
-        """The UNet seen differently (`perturbed`), told its own conditions and called in the same way."""
+        """The network seen differently (`perturbed`), told its own conditions and called in the same way."""
         if (skip, identity) not in self._views:
             view = perturbed(self.unet, skip, identity)
             call = called(view, self.call.path, self.call.reason)
@@ -101,8 +103,8 @@ class Side:
         return k * height, k * width
 
 
-def _told(call: Compiled, view: UNet, z: Tensor, t: Tensor, condition: Condition, temporal: bool) -> Tensor:
-    """What a view says under a condition of the UNet that it is one of."""
+def _told(call: Compiled, view: Predictor, z: Tensor, t: Tensor, condition: Condition, temporal: bool) -> Tensor:
+    """What a view says under a condition of the network that it is one of."""
     return call(z, t, replace(condition, network=view), temporal=temporal)
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.unet.temporal import MotionNorm
-from ivmix.pairs.description import PARTS, absolute
+from ivmix.pairs.description import NETWORKS, PARTS, absolute, network_of
 from ivmix.pairs.model_files import has_temporal_layers, nothing_known, parts_of, read_trained_as
 from ivmix.pairs.trained_as import (
     NAMED,
@@ -93,16 +93,18 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
         if model is None:
             continue
         held[name] = parts_of(model, hub, swaps.drop)
-        if "unet" not in held[name]:
+        if not (network := held[name].keys() & set(NETWORKS)):
             hint = "; AnimateDiff's modules are --motion" if "motion" in held[name] else ""
             found = ", ".join(held[name]) or nothing_known(model, hub, swaps.drop)
-            raise ValueError(f"{name} model {model}: expected a UNet, found {found}{hint}")
+            raise ValueError(f"{name} model {model}: expected a UNet or transformer, found {found}{hint}")
+        for part in NETWORKS:
+            new[name].pop(part, None)
         new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}
         if "text_encoder" in held[name]:
             new[name].pop("clip_skip", None)  # it was the other encoder's
         if name == "video" and "vae" in held[name]:
             new["vae"] = held[name]["vae"]
-        if name == "video" and has_temporal_layers(held[name]["unet"], hub, swaps.drop):
+        if name == "video" and ("transformer" in network or has_temporal_layers(held[name]["unet"], hub, swaps.drop)):
             for entry in ("motion", "motion_norm"):
                 new["video"].pop(entry, None)
     if swaps.motion is not None:
@@ -118,6 +120,10 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
             new[name]["tokenizer"] = swaps.tokenizer
         if clip_skip is not None:
             new[name]["clip_skip"] = clip_skip
+        try:
+            network_of(new[name])
+        except ValueError as error:
+            raise ValueError(f"{name} model: {error}") from None
         half = name == "video" and "motion" in raw["video"] and "motion" in new["video"]
         new[name] |= prediction_and_schedule(name, new[name], swaps, held.get(name, {}), half, hub)
     return new

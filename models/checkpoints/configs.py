@@ -7,6 +7,7 @@ public model with these sizes; where none is known, the caller must give a confi
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ivmix.models.dit.config import DiTConfig
 from ivmix.models.text.clip import CLIPTextConfig
 from ivmix.models.text.t5 import T5Config
 from ivmix.models.unet.config import UNetConfig
@@ -77,6 +78,24 @@ def around(shapes: Shapes) -> UNetConfig:
         attention_levels=(False,) * levels,
         layers_per_block=count(shapes, "down_blocks.0.motion_modules.{}.norm.weight"),
         temporal=motion(shapes),
+    )
+
+
+def dit(shapes: Shapes) -> DiTConfig:
+    """Heads, latents and frames: Latte-1's, where the blocks over frames have 1152 channels. An image model's latents
+    no shape tells: PixArt-alpha's at 256x256 and at 512x512 have the same."""
+    width, channels, patch, _ = shapes["pos_embed.proj.weight"]
+    if width != 1152:
+        raise ValueError(f"a transformer of {width} channels does not tell the number of heads")
+    if "temporal_transformer_blocks.0.scale_shift_table" not in shapes:
+        raise ValueError("no weight tells the size of the images it was trained on")
+    return DiTConfig(
+        in_channels=channels,
+        out_channels=shapes["proj_out.bias"][0] // patch**2,
+        patch_size=patch,
+        num_layers=count(shapes, "transformer_blocks.{}.scale_shift_table"),
+        caption_channels=shapes["caption_projection.linear_1.weight"][1],
+        temporal=16,
     )
 
 

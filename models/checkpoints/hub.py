@@ -100,10 +100,10 @@ class Hub:
     def fetch(self, source: str, part: str, variant: str | None = None, fall_back: bool = False) -> Local:
         """The files of one part that `source` names, on this machine.
 
-        `part` is "unet", "vae", "text_encoder", "motion", "lora", "scheduler", or "tokenizer". Downloads what the cache
-        lacks, after saying on stderr what and from where. `fall_back` takes the plain file where there is none of that
-        `variant`, which `tell_plain` says. Raises ValueError for a source that is none, FileNotFoundError with the
-        repository, the files and what to do for anything that cannot be had.
+        `part` is "unet", "transformer", "vae", "text_encoder", "motion", "lora", "scheduler", or "tokenizer". Downloads
+        what the cache lacks, after saying on stderr what and from where. `fall_back` takes the plain file where there
+        is none of that `variant`, which `tell_plain` says. Raises ValueError for a source that is none,
+        FileNotFoundError with the repository, the files and what to do for anything that cannot be had.
         """
         place = self.place(source)
         answer = self.ask(place)

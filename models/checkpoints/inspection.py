@@ -19,6 +19,7 @@ from ivmix.models.checkpoints.measuring import MEASURING, described
 from ivmix.models.checkpoints.rules import Layout, LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.checkpoints.state import misfits
+from ivmix.models.dit.config import DiTConfig
 from ivmix.models.meta import build, shapes_of
 from ivmix.models.text.clip import CLIPTextConfig
 from ivmix.models.unet.config import UNetConfig
@@ -26,12 +27,17 @@ from ivmix.models.unet.temporal import tables_left_out
 from ivmix.models.unet.unet import UNet
 from ivmix.models.vae import VAE, VAEConfig
 
+PREDICTORS: dict[str, tuple[Any, Any]] = {  # part -> its config, and what tells it of shapes
+    "unet": (UNetConfig, configs.unet),
+    "transformer": (DiTConfig, configs.dit),
+}
+
 
 @dataclass(frozen=True)
 class Part:
     """One network in a file. `problems` are the keys that do not fit it, or why its config cannot be told."""
 
-    name: str  # "unet", "motion", "vae", "text_encoder", "lora", or that of a network that measures
+    name: str  # "unet", "transformer", "motion", "vae", "text_encoder", "lora", or that of a network that measures
     layout: str
     prefix: str
     tensors: int
@@ -166,8 +172,8 @@ def _described(part: str, weights: Weights) -> tuple[Any, dict[str, tuple[int, .
         around = replace(weights, config_file=None).config(UNetConfig, configs.around)
         shapes = shapes_of(build(UNet, replace(around, temporal=config)))
         return config, {key: shape for key, shape in shapes.items() if ".motion_modules." in key}
-    if part == "unet":
-        config = weights.config(UNetConfig, configs.unet)
+    if part in PREDICTORS:
+        config = weights.config(*PREDICTORS[part])
         return config, shapes_of(build(config.network, config))
     if part == "vae":
         config = weights.config(VAEConfig, configs.vae)

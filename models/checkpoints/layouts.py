@@ -86,6 +86,15 @@ VIDEOCRAFTER_UNET = (
     Rule("fps_embedding.2.{weight|bias}", "fps_embedding.linear_2.{weight|bias}"),
 )
 
+# --- transformers ---------------------------------------------------------------------------------------------------
+
+DIFFUSERS_DIT = same(
+    "scale_shift_table",
+    "{pos_embed.proj|proj_out|adaln_single.linear}.{weight|bias}",
+    "{adaln_single.emb.timestep_embedder|caption_projection}.linear_{1|2}.{weight|bias}",
+    "{transformer_blocks|temporal_transformer_blocks}.{n}.{rest}",
+)
+
 # --- AnimateDiff's motion modules -----------------------------------------------------------------------------------
 
 ADAPTER = same("{block}.motion_modules.{n}.{transformer}")
@@ -193,6 +202,7 @@ LAYOUTS = (
     Layout("LDM UNet", "unet", "middle_block.2.in_layers.0.weight", LDM_UNET),
     Layout("ModelScope UNet", "unet", "input_blocks.0.1.norm.weight", MODELSCOPE_UNET),
     Layout("VideoCrafter2 UNet", "unet", "init_attn.0.norm.weight", VIDEOCRAFTER_UNET),
+    Layout("diffusers transformer", "transformer", "adaln_single.linear.weight", DIFFUSERS_DIT),
     Layout("diffusers MotionAdapter", "motion", "down_blocks.0.motion_modules.0.norm.weight", ADAPTER),
     Layout(AUTHORS, "motion", "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", ANIMATEDIFF),
     Layout("diffusers VAE", "vae", "decoder.mid_block.attentions.0.to_q.weight", DIFFUSERS_VAE),

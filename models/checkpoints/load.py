@@ -22,6 +22,8 @@ from ivmix.models.checkpoints.rules import Layout, LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.checkpoints.state import assign, check_state
 from ivmix.models.config import Config, check_entries, one_number
+from ivmix.models.dit.config import DiTConfig
+from ivmix.models.dit.dit import DiT
 from ivmix.models.json_files import read_json
 from ivmix.models.meta import build, shapes_of
 from ivmix.models.quoting import printable
@@ -79,6 +81,27 @@ def load_unet(
     return assemble(config.network, config, pieces, device, dtype)
 
 
+def load_transformer(
+    source: Source,
+    *,
+    config: DiTConfig | None = None,
+    variant: str | None = None,
+    drop: Sequence[str] = (),
+    device: Device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> DiT:
+    """The transformer of `source`: diffusers' folder (or a pipeline's, whose subfolder `transformer` is taken), a
+    single file with diffusers' keys, or `hub:owner/name[/path][@revision]`.
+
+    Without a config.json only Latte-1's tells its config: no weight says on what size an image model was trained.
+    Options and errors as in `load_unet`.
+    """
+    weights = read("transformer", source, variant, drop)
+    check_dropped([weights], drop)
+    config = config or weights.config(DiTConfig, configs.dit)
+    return assemble(config.network, config, [weights], device, dtype)
+
+
 def load_vae(
     source: Source,
     *,
@@ -118,7 +141,9 @@ def load_text_encoder(
     return assemble(config.network, config, [weights], device, dtype)
 
 
-PARTS: dict[type[nn.Module], str] = {UNet: "unet", VAE: "vae", CLIPText: "text_encoder", T5Text: "text_encoder"}
+PARTS: dict[type[nn.Module], str] = {
+    UNet: "unet", DiT: "transformer", VAE: "vae", CLIPText: "text_encoder", T5Text: "text_encoder",
+}  # fmt: skip
 
 
 def load_folder(

@@ -130,7 +130,7 @@ class Layout:
     """
 
     name: str
-    part: str  # "unet", "motion", "vae", "text_encoder", or "i3d", "videomae", "umt", which measure
+    part: str  # "unet", "transformer", "motion", "vae", "text_encoder", or "i3d", "videomae", "umt", which measure
     anchor: str
     rules: tuple[Rule, ...]
     config: type[Config] | None = None

@@ -14,9 +14,9 @@ Source = str | Path | Local
 def locate(source: Source, part: str, variant: str | None = None) -> Local:
     """The files of one part of a source; those of the hub are downloaded, as `hub.Hub.fetch` has it.
 
-    `part` is "unet", "vae", "text_encoder", "motion", "lora", "scheduler", "tokenizer", or "" for a network without a
-    name of its own; a folder may hold it in a subfolder of that name. Raises FileNotFoundError for what is not there,
-    ValueError for a folder with two that could be meant.
+    `part` is "unet", "transformer", "vae", "text_encoder", "motion", "lora", "scheduler", "tokenizer", or "" for a
+    network without a name of its own; a folder may hold it in a subfolder of that name. Raises FileNotFoundError for
+    what is not there, ValueError for a folder with two that could be meant.
     """
     if isinstance(source, Local):
         return source

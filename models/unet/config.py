@@ -87,6 +87,21 @@ class UNetConfig:
         """The longest video the temporal layers know positions for; None: any length."""
         return self.temporal.max_frames if isinstance(self.temporal, MotionConfig) else None
 
+    @property
+    def multiple(self) -> int:
+        """What the height and width of latents are multiples of."""
+        return int(2 ** (len(self.block_out_channels) - 1))
+
+    @property
+    def tokens(self) -> int:
+        """Of text, that it was trained with."""
+        return 77
+
+    @property
+    def context_dim(self) -> int:
+        """Channels of the text features."""
+        return self.cross_attention_dim
+
     def head_width(self) -> int:
         """Channels of one head, 64 in ModelScope. Raises ValueError where levels differ."""
         width = self.block_out_channels[0] // self.heads[0]

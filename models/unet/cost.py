@@ -1,4 +1,4 @@
-"""What a UNet's forward pass costs, counted on meta: at any size, without weights or memory, in about a second."""
+"""What a network's forward pass costs, counted on meta: at any size, without weights or memory, in about a second."""
 
 import weakref
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ivmix.models.layers import Attention, SpatialTransformer
+from ivmix.models.dit.blocks import FrameBlock, PatchBlock, ToPatches
+from ivmix.models.layers import OverFrames, SpatialTransformer
 from ivmix.models.meta import build
-from ivmix.models.unet.config import UNetConfig
-from ivmix.models.unet.temporal import FrameTransformer, OverFrames, TemporalConv
-from ivmix.models.unet.unet import UNet
+from ivmix.models.predictor import Predictor, PredictorConfig
+from ivmix.models.unet.temporal import FrameTransformer, TemporalConv
 
 # With f frames of hw pixels: the first, second and fourth grow as f·hw, pixel scores as f·(hw)², frame scores as f²·hw;
 # the rest, what is computed once a row, does not grow.
@@ -47,14 +47,16 @@ class Cost:
 
 @torch.no_grad()
 def forward_cost(
-    config: UNetConfig, frames: int, height: int, width: int, *, rows: int = 2, tokens: int = 77,
+    config: PredictorConfig, frames: int, height: int, width: int, *, rows: int = 2, tokens: int | None = None,
     temporal: bool = True, dtype: torch.dtype = torch.float32,
 ) -> Cost:  # fmt: skip
-    """Floating-point operations and memory of a UNet's forward pass, by kind of layer, without weights.
+    """Floating-point operations and memory of a forward pass, by kind of layer, without weights.
 
-    Of `rows` clips of latents (frames, height, width), each told `tokens` of text; two rows are a guided evaluation.
-    `temporal=False` is the image model that shares the spatial weights, as in `UNet.forward`.
+    Of `rows` clips of latents (frames, height, width), each told `tokens` of text (default: as many as the network was
+    trained with); two rows are a guided evaluation. `temporal=False` is the image model that shares the spatial
+    weights, as in `UNet.forward`.
 
+    >>> from ivmix.models import UNetConfig
     >>> small = UNetConfig(block_out_channels=(32, 64), attention_levels=(False, True), layers_per_block=1)
     >>> one, two = (forward_cost(small, frames=f, height=8, width=8) for f in (1, 2))
     >>> two.flops["convolutions"] / one.flops["convolutions"]
@@ -62,9 +64,9 @@ def forward_cost(
     """
     network = build(config.network, config).to(dtype)
     with torch.device("meta"):
-        context = torch.empty(rows, tokens, config.cross_attention_dim, dtype=dtype)
+        context = torch.empty(rows, tokens or config.tokens, config.context_dim, dtype=dtype)
         z = torch.empty(rows, config.in_channels, frames, height, width, dtype=dtype)
-    condition = network.condition(context, fps=None if network.fps_embedding is None else 8)
+    condition = network.condition(context, fps=8 if network.needs_fps else None)
     t = torch.tensor(500.0)
     with Kernels(), FlopCounterMode(display=False) as counter, Alive() as alive:
         network(z, t, condition, temporal=temporal)
@@ -75,7 +77,7 @@ def forward_cost(
     return Cost(_by_kind(network, counter.get_flop_counts()), alive.most, sum(p.numel() for p in parameters))
 
 
-def _by_kind(network: UNet, counts: Mapping[str, Mapping[Any, int]]) -> dict[str, int]:
+def _by_kind(network: Predictor, counts: Mapping[str, Mapping[Any, int]]) -> dict[str, int]:
     """The counter's entries, a module and operation each, those of a module included in its parents'."""
     flops = dict.fromkeys(KINDS, 0)
 
@@ -90,13 +92,13 @@ def _by_kind(network: UNet, counts: Mapping[str, Mapping[Any, int]]) -> dict[str
         name = f"{type(network).__name__}.{path}"
         if isinstance(module, OverFrames):
             flops["frame scores"] += found(name, scores) + found(name, products)
-        if isinstance(module, FrameTransformer | TemporalConv):
+        if isinstance(module, FrameTransformer | TemporalConv | FrameBlock):
             flops["temporal layers"] += found(name) - found(name, scores)
             inside += found(name, convolution)
-        if isinstance(module, SpatialTransformer):
+        if isinstance(module, SpatialTransformer | PatchBlock | ToPatches):
             flops["spatial layers"] += found(name)
-        if isinstance(module, Attention) and ".attentions." in name and path.endswith("attn1"):
-            flops["pixel scores"] += found(name, scores)
+            inner = (f"{name}.{path}" for path, _ in module.named_modules() if path.endswith("attn1"))
+            flops["pixel scores"] += sum(found(attention, scores) for attention in inner)
     flops["spatial layers"] -= flops["pixel scores"]
     flops["convolutions"] = found("Global", convolution) - inside
     flops["rest"] = found("Global") - sum(flops.values())
@@ -108,7 +110,7 @@ class Kernels(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
-            return torch.ops.aten._scaled_dot_product_flash_attention(*args, **(kwargs or {}))[0]
+            return torch.ops.aten._scaled_dot_product_flash_attention(*args[:3], **(kwargs or {}))[0]  # a mask is free
         if func in (F.layer_norm, F.group_norm, F.silu, F.gelu):
             return torch.empty_like(args[0], memory_format=torch.contiguous_format)
         return func(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""One UNet seen differently: with layers left out, or with self-attention in which a token sees itself alone.
+"""One network seen differently: with layers left out, or with self-attention in which a token sees itself alone.
 
     skipped      x + f(x)                       ->  x     (STG-R, arXiv 2411.18664)
     identity     softmax(q·k' / sqrt(d))·v      ->  v     (PAG, arXiv 2403.17377, and STG-A)
@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from ivmix.models.dit.blocks import Block
 from ivmix.models.layers import Attention, CrossAttentionBlock, Resnet, SpatialTransformer
+from ivmix.models.predictor import Predictor
 from ivmix.models.sharing import sharing_tensors
 from ivmix.models.unet.temporal import FrameBlock, FrameTransformer, TemporalConv
-from ivmix.models.unet.unet import UNet
 
 M = TypeVar("M", bound=nn.Module)
-U = TypeVar("U", bound=UNet)
+U = TypeVar("U", bound=Predictor)
 
 
 def perturbed(unet: U, skip: Sequence[str] = (), identity: Sequence[str] = ()) -> U:
@@ -27,8 +28,8 @@ def perturbed(unet: U, skip: Sequence[str] = (), identity: Sequence[str] = ()) -
     Names are those of the state dict, whole or in part: "mid_block" is all of the layers there, "mid_block.attentions"
     or "up_blocks.1.motion_modules.0" fewer, "motion_modules" what all blocks have of that name. Layers are resnets
     (which leave the shortcut of those that change the width), spatial and temporal transformers or the
-    `transformer_blocks` between their projections, and convolutions over frames; self-attention is that of pixels
-    (attn1) and of frames. ValueError for a name that none has, and for no names.
+    `transformer_blocks` between their projections, convolutions over frames, and the blocks of a `DiT`; self-attention
+    is that of pixels or patches (attn1) and of frames. ValueError for a name that none has, and for no names.
 
     A condition of `unet` serves the view as `dataclasses.replace(condition, network=view)`.
 
@@ -54,7 +55,7 @@ def perturbed(unet: U, skip: Sequence[str] = (), identity: Sequence[str] = ()) -
 
 def _layers(network: nn.Module) -> dict[str, nn.Module]:
     """What can be left out, by name."""
-    kinds = Resnet | SpatialTransformer | CrossAttentionBlock | FrameTransformer | FrameBlock | TemporalConv
+    kinds = Resnet | SpatialTransformer | CrossAttentionBlock | FrameTransformer | FrameBlock | TemporalConv | Block
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 
 
@@ -62,7 +63,7 @@ def _self_attentions(network: nn.Module) -> dict[str, Attention]:
     """Attention of tokens to each other, by name."""
     found = {}
     for name, module in network.named_modules():
-        if isinstance(module, CrossAttentionBlock | FrameBlock):
+        if isinstance(module, CrossAttentionBlock | FrameBlock | Block):
             found[f"{name}.attn1"] = module.attn1
         if isinstance(module, FrameBlock):
             found[f"{name}.attn2"] = module.attn2

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config
-from ivmix.models.layers import Attention, FeedForward, group_norm
+from ivmix.models.layers import Attention, FeedForward, OverFrames, group_norm
 
 TABLE = ".pos_embed.pe"  # how the key of a position table ends
 MotionNorm = Literal["authors", "diffusers"]
@@ -80,10 +80,6 @@ def tables_left_out(keys: Collection[str], wanted: Mapping[str, tuple[int, ...]]
     """The position tables among the shapes `wanted` if `keys`, what is stored, have none: constants, to be computed."""
     stored = any(key.endswith(TABLE) for key in keys)
     return {} if stored else {key: shape for key, shape in wanted.items() if key.endswith(TABLE)}
-
-
-class OverFrames(nn.Module):
-    """A layer in which frames speak to each other: the image view of a network leaves it out."""
 
 
 class FramePositions(nn.Module):

@@ -5,23 +5,26 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ivmix.models.condition import Condition
 from ivmix.models.layers import SpatialTransformer, TimestepEmbedding, group_norm, sinusoid, to_device
+from ivmix.models.predictor import Predictor
 from ivmix.models.unet.blocks import DownBlock, MidBlock, PassInputs, UpBlock
-from ivmix.models.unet.condition import Condition
 from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.temporal import FrameTransformer, MotionConfig, SpaceTimeConfig
 
 
-class UNet(nn.Module):
+class UNet(Predictor):
     """Noise predictor of latent diffusion: z (b c f h w) at training time t -> the same shape.
 
     State-dict names are diffusers' (UNet2DConditionModel, UNetMotionModel, UNet3DConditionModel) with linear
     projections; `fps_embedding` is VideoCrafter2's, under the name of its port to diffusers.
     """
 
+    kind = "UNet"
+    config: UNetConfig
+
     def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         widths, layers, groups = config.block_out_channels, config.layers_per_block, config.norm_num_groups
         levels = len(widths)
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
@@ -62,16 +65,17 @@ class UNet(nn.Module):
     def _text_layers(self) -> list[SpatialTransformer]:
         return [m for m in self.modules() if isinstance(m, SpatialTransformer)]
 
+    @property
+    def needs_fps(self) -> bool:
+        return self.fps_embedding is not None
+
     def condition(self, context: Tensor, fps: float | None = None) -> Condition:
         """Text features (b l d) -> the keys and values of every cross-attention layer, computed once per prompt.
 
         `fps`, frames a second, is for networks with an fps embedding (VideoCrafter2: trained around 8 to 28) and
         needed there; conditional and unconditional rows are told the same.
         """
-        if context.ndim != 3 or context.shape[-1] != self.config.cross_attention_dim:
-            raise ValueError(
-                f"context has shape {tuple(context.shape)}: expected (b, l, {self.config.cross_attention_dim})"
-            )
+        self.check_context(context)
         if (fps is None) != (self.fps_embedding is None):
             expected = "a number, such as 24" if fps is None else "none, this network is told no frame rate"
             raise ValueError(f"fps={fps}: expected {expected}")
@@ -94,19 +98,8 @@ class UNet(nn.Module):
         AnimateDiff that is a model on its own; for ModelScope and VideoCrafter2, trained as a whole, an ablation.
         """
         config = self.config
-        if z.ndim != 5 or z.shape[1] != config.in_channels or 0 in z.shape:
-            raise ValueError(f"z has shape {tuple(z.shape)}: expected (b, {config.in_channels}, f, h, w)")
-        b, _, frames, h, w = z.shape
-        if condition.network is not self:
-            raise ValueError("the condition belongs to another network: make it with this network's condition()")
-        if len(condition) != b:
-            raise ValueError(f"z has {b} rows, the condition {len(condition)}: give one prompt a row")
-        multiple = 2 ** (len(config.block_out_channels) - 1)
-        if h % multiple or w % multiple:
-            raise ValueError(f"latents of {h}x{w}: height and width must be multiples of {multiple}")
-        if t.shape not in ((), (1,), (b,)):
-            raise ValueError(f"t has shape {tuple(t.shape)}: expected () or ({b},)")
-
+        self.check_inputs(z, t, condition)
+        frames = z.shape[2]
         joint = temporal and isinstance(config.temporal, MotionConfig) and config.temporal.joint_resnet_norm
         together = frames if joint else 1
         inputs = PassInputs(self.embed_time(z, t, condition), condition.keys_values, frames, temporal, together)

@@ -1,6 +1,6 @@
-"""Full-size UNets against diffusers' of the same random files, in float32.
+"""Full-size UNets and transformers against diffusers' of the same random files, in float32.
 
-    python tests/figures/full_size.py [animatediff modelscope image] [--latents 4x16x16]
+    python tests/figures/full_size.py [animatediff modelscope image latte pixart] [--latents 4x16x16]
 
 Writes the files that are published, opens them here and there, each in a process of its own, and prints
 max|ours - theirs| / max|theirs| with what each side cost. Needs the peers (`pip install ivmix[parity]`), 11 GB of
@@ -22,20 +22,37 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from public_pairs import adapter, pipeline
+from public_pairs import DIT_CONFIG, LATTE_CONFIG, File, adapter, pipeline, transformer
 
-UNETS = {
-    "animatediff": ("sd15_unet_diffusers", 768),
-    "modelscope": ("modelscope_unet3d_diffusers", 1024),
-    "image": ("sd15_unet_diffusers", 768),
+NETWORKS = {  # its key list, and its text
+    "animatediff": ("sd15_unet_diffusers", 77, 768),
+    "modelscope": ("modelscope_unet3d_diffusers", 77, 1024),
+    "image": ("sd15_unet_diffusers", 77, 768),
+    "latte": ("latte1_transformer", 120, 4096),
+    "pixart": ("pixart_xl2_512_transformer", 120, 4096),
 }
+TRANSFORMERS = {"latte": LATTE_CONFIG, "pixart": DIT_CONFIG}
+
+
+def written(name: str) -> list[File]:
+    """The files of a network."""
+    manifest, *_ = NETWORKS[name]
+    if name in TRANSFORMERS:
+        return [transformer("", manifest, TRANSFORMERS[name])]
+    unet, *_ = pipeline("", manifest, "clip_l_text_transformers", None)
+    return [replace(unet, dtype=torch.float32), *([adapter("adapter/")] if name == "animatediff" else [])]
 
 
 def ours(name: str, root: Path, z: Tensor, t: Tensor, context: Tensor) -> Tensor:
-    from ivmix.models import load_unet
+    from ivmix.models import load_transformer, load_unet
+    from ivmix.models.predictor import Predictor
 
+    network: Predictor
     motion = root / "adapter" if name == "animatediff" else None
-    network = load_unet(root / "unet", motion=motion, dtype=torch.float32)
+    if name in TRANSFORMERS:
+        network = load_transformer(root / "transformer")
+    else:
+        network = load_unet(root / "unet", motion=motion, dtype=torch.float32)
     with torch.no_grad():
         return network(z, t, network.condition(context))
 
@@ -43,9 +60,19 @@ def ours(name: str, root: Path, z: Tensor, t: Tensor, context: Tensor) -> Tensor
 def theirs(name: str, root: Path, z: Tensor, t: Tensor, context: Tensor) -> Tensor:
     import diffusers
 
+    frames = z.shape[2]
+    if name == "latte":  # which knows no fewer frames than its config says
+        network = diffusers.LatteTransformer3DModel.from_pretrained(root / "transformer", video_length=frames).eval()
+        with torch.no_grad():
+            return network(z, t.expand(1), context).sample[:, :4]
+    if name == "pixart":
+        network = diffusers.PixArtTransformer2DModel.from_pretrained(root / "transformer").eval()
+        images, each = z.transpose(1, 2).flatten(0, 1), context.repeat_interleave(frames, dim=0)
+        with torch.no_grad():
+            said = network(images, each, t.expand(frames)).sample[:, :4]
+        return said.unflatten(0, (-1, frames)).transpose(1, 2)
     kind = diffusers.UNet3DConditionModel if name == "modelscope" else diffusers.UNet2DConditionModel
     network = kind.from_pretrained(root / "unet")
-    frames = z.shape[2]
     with torch.no_grad():
         if name == "modelscope":
             return network.eval()(z, t, context).sample
@@ -66,21 +93,19 @@ def compute(side: Any, *arguments: Any) -> tuple[list[Any], float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(UNETS)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NETWORKS)} (default: all)")
     parser.add_argument("--latents", default="4x16x16", metavar="FxHxW")
     options = parser.parse_args()
     frames, height, width = map(int, options.latents.split("x"))
-    print("| UNet | difference | time (ours, theirs) | memory (ours, theirs) |\n|---|---|---|---|")
-    for name in options.names or UNETS:
-        manifest, channels = UNETS[name]
+    print("| network | difference | time (ours, theirs) | memory (ours, theirs) |\n|---|---|---|---|")
+    for name in options.names or NETWORKS:
+        _, tokens, channels = NETWORKS[name]
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(1, 4, frames, height, width, generator=generator)
-        text = torch.randn(1, 77, channels, generator=generator)
+        text = torch.randn(1, tokens, channels, generator=generator)
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            unet, *_ = pipeline("", manifest, "clip_l_text_transformers", None)
-            files = [replace(unet, dtype=torch.float32), *([adapter("adapter/")] if name == "animatediff" else [])]
-            for file in files:
+            for file in written(name):
                 file.write(root, small=False)
             results = []
             for side in (ours, theirs):

@@ -3,8 +3,9 @@
     python tests/figures/pair_costs.py       # the README's table of pairs
 
 Memory is what `ivmix.generation.memory` counts of one clip in float16: weights, those that two networks share once, and
-the tensors of the dearest moment. Arithmetic is that of a clip's guided evaluations by each sampler's defaults, without
-the autoencoder's: an operation is a multiplication or an addition. From the key lists of the public files, on meta.
+the tensors of the dearest moment, or before it a text encoder that does not stay. Arithmetic is that of a clip's guided
+evaluations by each sampler's defaults, without the autoencoder's: an operation is a multiplication or an addition. From
+the key lists of the public files, on meta.
 """
 
 import json
@@ -17,22 +18,26 @@ from typing import Any
 import torch
 
 from ivmix.generation.memory import decoder_activations, frames_at_once
-from ivmix.models import UNetConfig
+from ivmix.models import DiTConfig
 from ivmix.models.checkpoints import configs
+from ivmix.models.predictor import PredictorConfig
 from ivmix.models.unet.cost import Cost, forward_cost
-from ivmix.pairs.description import PUBLIC, describe
+from ivmix.pairs.description import PUBLIC, describe, network_of
 from ivmix.samplers.reading import sampling
 from ivmix.solvers import Guided, Schedule, planned_nfe
 from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
 
 MANIFESTS = Path(__file__).parent.parent / "data" / "manifests"
 VAE, MOTION = "sd15_vae_diffusers", "animatediff_v3_adapter_diffusers"
-HOLDS = {  # what a repository holds, by a part of its name: a UNet and a text encoder
+HOLDS = {  # what a repository holds, by a part of its name: a network and a text encoder
+    "PixArt-XL-2-512x512": ("pixart_xl2_512_transformer", "t5_v1_1_xxl_encoder"),
+    "Latte-1": ("latte1_transformer", "t5_v1_1_xxl_encoder"),
     "stable-diffusion-v1-5": ("sd15_unet_diffusers", "clip_l_text_transformers"),
     "Realistic_Vision": ("sd15_unet_diffusers", "clip_l_text_transformers"),
     "text-to-video-ms": ("modelscope_unet3d_diffusers", "clip_h_text_transformers"),
     "VideoCrafter2": ("videocrafter2_unet_diffusers", "clip_h_text_transformers"),
 }
+TRANSFORMERS = {"PixArt-XL-2-512x512": DiTConfig(), "Latte-1": DiTConfig(temporal=16)}
 SHOWN = ("ddim", "composite", "zigzag")
 BYTES, FACTOR = 2, 8  # of a number in float16; pixels a latent, each way
 
@@ -57,23 +62,31 @@ def held(source: str) -> tuple[str, str]:
     return next(names for part, names in HOLDS.items() if part in source)
 
 
-def config(side: dict[str, Any]) -> UNetConfig:
-    unet = configs.unet(shapes(held(side["unet"])[0]))
+def config(side: dict[str, Any]) -> PredictorConfig:
+    part, source = network_of(side)
+    if part == "transformer":
+        return next(config for name, config in TRANSFORMERS.items() if name in source)
+    unet = configs.unet(shapes(held(source)[0]))
     return replace(unet, temporal=configs.motion(shapes(MOTION))) if "motion" in side else unet
 
 
 @lru_cache
-def cost(network: UNetConfig, frames: int, height: int, width: int) -> Cost:
+def cost(network: PredictorConfig, frames: int, height: int, width: int) -> Cost:
     temporal = network.temporal is not None
     return forward_cost(network, frames, height, width, rows=2, temporal=temporal, dtype=torch.float16)
 
 
 def weights(raw: dict[str, Any]) -> int:
-    """Bytes of all networks of a pair; one that both models name counts once."""
-    named = {(part, side[part]) for side in (raw["image"], raw["video"]) for part in ("unet", "text_encoder")}
-    files = [VAE, *(held(source)[part == "text_encoder"] for part, source in named)]
-    files += [MOTION] * ("motion" in raw["video"])
+    """Bytes of all networks of a pair but text encoders; one that both models name counts once."""
+    sources = {network_of(side)[1] for side in (raw["image"], raw["video"])}
+    files = [VAE, *(held(source)[0] for source in sources), *[MOTION] * ("motion" in raw["video"])]
     return BYTES * sum(manifest(name)["parameters"] for name in files)
+
+
+def text_encoders(raw: dict[str, Any]) -> list[int]:
+    """Bytes of each."""
+    sources = {side["text_encoder"] for side in (raw["image"], raw["video"])}
+    return [BYTES * manifest(held(source)[1])["parameters"] for source in sources]
 
 
 def evaluations(raw: dict[str, Any], sampler: str) -> dict[str, int]:
@@ -96,7 +109,9 @@ def counted(name: str) -> tuple[int, dict[str, int]]:
     at_once = min(f, frames_at_once(raw["height"], raw["width"]))
     vae = configs.vae(shapes(VAE))
     decoder = decoder_activations(vae, at_once, h, w, torch.float16) + f * raw["height"] * raw["width"] * 3 * BYTES
-    memory = weights(raw) + max(image.activations, video.activations, decoder)
+    dearest, readers = max(image.activations, video.activations, decoder), text_encoders(raw)
+    leave = raw.get("release_text_encoders", False)
+    memory = weights(raw) + (max(dearest, *readers) if leave else dearest + sum(readers))
     totals = {"image": image.total, "video": video.total}
     clip = {s: sum(n * totals[model] for model, n in evaluations(raw, s).items()) for s in SHOWN}
     return memory, clip

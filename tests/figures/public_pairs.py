@@ -46,6 +46,7 @@ def manifest(name: str) -> Shapes:
 VOCABULARY = {False: 49408, True: 1024}
 TEXTS = {49408: 1024, 3072: 96, 4096: 128}  # ViT-L/14 and ViT-H/14: their width tells which is which, so it stays
 SPACE_TIME = {320 * k: 64 * k for k in range(1, 33)}  # heads of 64 channels, so no fewer
+DIT = {1152: 48, 6912: 288, 4608: 192, 4096: 64}
 WIDTHS: dict[str, dict[int, int]] = {
     "sd15_unet": {320 * k: 32 * k for k in range(1, 33)},
     "sd15_vae": {128: 32, 256: 64, 512: 128},
@@ -54,16 +55,25 @@ WIDTHS: dict[str, dict[int, int]] = {
     "animatediff": {320 * k: 32 * k for k in range(1, 33)},
     "modelscope": SPACE_TIME,
     "videocrafter2_unet": SPACE_TIME,
+    "t5": {4096: 64, 10240: 96, 64: 4},
+    "latte1": DIT,
+    "pixart": DIT,
+}
+LAYERS = {  # what is left out of small ones
+    "clip": [f"{stem}.{n}." for stem in ("layers", "resblocks") for n in range(2, 23)],
+    "t5": [f"block.{n}." for n in range(2, 24)],
+    "latte1": [f"transformer_blocks.{n}." for n in range(2, 28)],
+    "pixart": [f"transformer_blocks.{n}." for n in range(2, 28)],
 }
 
 
 def shapes_of(name: str, small: bool) -> Shapes:
-    """A published file's keys and shapes; `small`: narrower, and text encoders of two layers."""
+    """A published file's keys and shapes; `small`: narrower, text encoders and transformers of two layers."""
     shapes = manifest(name)
     if not small:
         return shapes
     widths = next((table for part, table in WIDTHS.items() if name.startswith(part)), {})
-    dropped = [f"{stem}.{n}." for stem in ("layers", "resblocks") for n in range(2, 23)] if "clip" in name else []
+    dropped = next((stems for part, stems in LAYERS.items() if name.startswith(part)), [])
     return {
         key: tuple(widths.get(n, n) for n in shape)
         for key, shape in shapes.items()
@@ -85,7 +95,9 @@ def draw(shapes: Shapes, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
         values = torch.randn(shape, generator=generator)
         return values.div_(max(1, values[0].numel()) ** 0.5).to(dtype)
 
-    return {key: tensor(key, shape) for key, shape in shapes.items()}
+    state = {key: tensor(key, shape) for key, shape in shapes.items()}
+    twins = {"encoder.embed_tokens.weight": "shared.weight"}  # one weight, which T5's files hold twice
+    return state | {one: state[other].clone() for one, other in twins.items() if one in state}
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -106,13 +118,25 @@ class File:
         path.parent.mkdir(parents=True, exist_ok=True)
         shapes = {key: shape for name in self.manifests for key, shape in shapes_of(name, small).items()}
         state = draw(shapes, self.dtype, seed=len(self.path))
-        if path.suffix == ".safetensors":
+        if path.suffix == ".json":
+            write_shards(state, path)
+        elif path.suffix == ".safetensors":
             save_file(state, path, metadata={"format": "pt"})
         else:
             torch.save({"state_dict": state, "global_step": 1} if self.wrapped else state, path)
         if self.config is not None:
             raw = self.config | (SMALL.get(self.manifests[0], {}) if small else {})
             path.with_name("config.json").write_text(json.dumps(raw))
+
+
+def write_shards(state: dict[str, Tensor], index: Path) -> None:
+    """In two files, as what is larger than a few GB comes."""
+    names = [f"{index.name.partition('.')[0]}-0000{k}-of-00002.safetensors" for k in (1, 2)]
+    place = {key: names[2 * n // len(state)] for n, key in enumerate(state)}
+    for name in names:
+        part = {key: value for key, value in state.items() if place[key] == name}
+        save_file(part, index.with_name(name), metadata={"format": "pt"})
+    index.write_text(json.dumps({"metadata": {}, "weight_map": place}))
 
 
 def write_tokenizer(folder: Path, pad: str, size: int) -> None:
@@ -127,6 +151,24 @@ def write_tokenizer(folder: Path, pad: str, size: int) -> None:
     specials = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
     (folder / "special_tokens_map.json").write_text(json.dumps(specials | {"pad_token": pad}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
+
+
+def write_t5_tokenizer(folder: Path) -> None:
+    """T5's special tokens and letters, and none of its words."""
+    folder.mkdir(parents=True)
+    letters = [chr(n) for n in range(97, 123)]
+    pieces = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", -10.0], ["▁", -3.0], [",", -4.0], *([x, -4.0] for x in letters)]
+    special = [
+        {"id": k, "content": pieces[k][0], "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False} for k in range(3)
+    ]  # fmt: skip
+    stages = [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}]
+    raw = {
+        "version": "1.0", "added_tokens": special, "normalizer": None, "post_processor": None, "decoder": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": stages},
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": pieces},
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
 
 
 def unet_config(name: str, suffix: str, heads: int, context: int) -> dict[str, Any]:
@@ -162,7 +204,23 @@ ADAPTER = {
     "motion_max_seq_length": 32, "motion_mid_block_layers_per_block": 1, "motion_norm_num_groups": 32,
     "motion_num_attention_heads": 8, "use_motion_mid_block": False,
 }  # fmt: skip
+T5_CONFIG = {
+    "architectures": ["T5EncoderModel"], "d_ff": 10240, "d_kv": 64, "d_model": 4096, "feed_forward_proj": "gated-gelu",
+    "is_encoder_decoder": True, "layer_norm_epsilon": 1e-06, "model_type": "t5", "num_heads": 64, "num_layers": 24,
+    "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32, "vocab_size": 32128,
+}  # fmt: skip
+DIT_CONFIG = {
+    "_class_name": "Transformer2DModel", "activation_fn": "gelu-approximate", "attention_bias": True,
+    "attention_head_dim": 72, "caption_channels": 4096, "cross_attention_dim": 1152, "in_channels": 4,
+    "norm_elementwise_affine": False, "norm_eps": 1e-06, "norm_type": "ada_norm_single", "num_attention_heads": 16,
+    "num_embeds_ada_norm": 1000, "num_layers": 28, "out_channels": 8, "patch_size": 2, "sample_size": 64,
+}  # fmt: skip
+LATTE_CONFIG = DIT_CONFIG | {"_class_name": "LatteTransformer3DModel", "video_length": 16}
+SMALL_DIT = {"attention_head_dim": 3, "caption_channels": 64, "cross_attention_dim": 48, "num_layers": 2}
 SMALL = {
+    "t5_v1_1_xxl_encoder": {"d_ff": 96, "d_kv": 16, "d_model": 64, "num_heads": 4, "num_layers": 2},
+    "latte1_transformer": SMALL_DIT,
+    "pixart_xl2_512_transformer": SMALL_DIT,
     "sd15_unet_diffusers": {"block_out_channels": [32, 64, 128, 128]},
     "modelscope_unet3d_diffusers": {"block_out_channels": [64, 128, 256, 256]},
     "sd15_vae_diffusers": {"block_out_channels": [32, 64, 128, 128]},
@@ -196,9 +254,21 @@ def adapter(folder: str, variant: str = "") -> File:
     return File(name, ("animatediff_v3_adapter_diffusers",), torch.float32, ADAPTER)
 
 
+def transformer(folder: str, name: str, config: dict[str, Any]) -> File:
+    network = f"{folder}transformer/diffusion_pytorch_model.safetensors"
+    return File(network, (name,), torch.float32, config)
+
+
+def t5(folder: str) -> File:
+    index = f"{folder}text_encoder/model.safetensors.index.json"
+    return File(index, ("t5_v1_1_xxl_encoder",), torch.float32, T5_CONFIG)
+
+
+PIXART, LATTE = "PixArt-alpha/PixArt-XL-2-512x512", "maxin-cn/Latte-1"
 SD, MS = "stable-diffusion-v1-5/stable-diffusion-v1-5", "ali-vilab/text-to-video-ms-1.7b"
 MOTION = "guoyww/animatediff-motion-adapter-v1-5-3"
 L, H = ("<|endoftext|>", "!")  # what pads a row
+T5 = "</s>"  # a row's end: what tells its tokenizer
 
 
 @dataclass(frozen=True)
@@ -207,14 +277,17 @@ class Case:
 
     pair: str
     files: list[File]
-    tokenizers: dict[str, str]  # folder -> padding
+    tokenizers: dict[str, str]  # folder -> padding, or T5's end
     options: dict[str, str] = field(default_factory=dict)  # names of options -> files
 
     def write(self, root: Path, small: bool) -> None:
         for file in self.files:
             file.write(root, small)
         for folder, pad in self.tokenizers.items():
-            write_tokenizer(root / folder, pad, VOCABULARY[small])
+            if pad == T5:
+                write_t5_tokenizer(root / folder)
+            else:
+                write_tokenizer(root / folder, pad, VOCABULARY[small])
 
     def arguments(self, root: Path) -> list[str]:
         given = [text for name, place in self.options.items() for text in (name, str(root / place))]
@@ -257,6 +330,26 @@ CASES = {
             "--image-model": "v1-5-pruned-emaonly.safetensors", "--video-model": "realisticVision.ckpt",
             "--motion": "v3_sd15_mm.ckpt", "--vae": "vae",
         },
+    ),
+    "latte": Case(
+        "latte",
+        [
+            transformer(hub(PIXART), "pixart_xl2_512_transformer", DIT_CONFIG),
+            t5(hub(PIXART)),
+            transformer(hub(LATTE), "latte1_transformer", LATTE_CONFIG),
+            File(f"{hub(LATTE)}vae/diffusion_pytorch_model.safetensors", ("sd15_vae_diffusers",), config=VAE_CONFIG),
+        ],
+        {hub(PIXART) + "tokenizer": T5},
+    ),
+    "latte, its own images": Case(
+        "latte",
+        [
+            transformer("latte/", "latte1_transformer", LATTE_CONFIG),
+            t5("latte/"),
+            File("latte/vae/diffusion_pytorch_model.safetensors", ("sd15_vae_diffusers",), config=VAE_CONFIG),
+        ],
+        {"latte/tokenizer": T5},
+        {"--image-model": "latte", "--video-model": "latte"},
     ),
     "modelscope": Case(
         "modelscope",

@@ -14,16 +14,16 @@ from torch import nn
 from ivmix.generation.memory import (
     Load,
     activations,
+    channels_at_once,
     check_fits,
     choose_batch,
     decoder_activations,
     decoder_channels,
     device_memory,
-    unet_channels,
     upper_bound,
     weights,
 )
-from ivmix.models import MotionConfig, SpaceTimeConfig, UNetConfig, VAEConfig
+from ivmix.models import DiTConfig, MotionConfig, SpaceTimeConfig, UNetConfig, VAEConfig
 from ivmix.models.unet.cost import forward_cost
 from ivmix.pairs.pair import load_pair
 
@@ -96,21 +96,24 @@ def test_on_the_cpu_clips_run_one_by_one(pair):
     assert choose_batch(pair, Load(64, 8, 64, 64)) == 1
 
 
-UNETS = {
+NETWORKS = {
     "sd": UNetConfig(),
     "motion": UNetConfig(temporal=MotionConfig()),
     "spacetime": UNetConfig(num_attention_heads=(5, 10, 20, 20), temporal=SpaceTimeConfig()),
     "convolutions": UNetConfig(block_out_channels=(64, 64), attention_levels=(False, False), layers_per_block=1),
     "deep": UNetConfig(layers_per_block=5),
     "odd": UNetConfig(block_out_channels=(32, 640, 1280), attention_levels=(False, True, True)),
+    "transformer": DiTConfig(num_layers=2),
+    "over frames": DiTConfig(num_layers=2, temporal=2),
+    "small patches": DiTConfig(in_channels=16, out_channels=16, patch_size=1, num_layers=1, attention_head_dim=1),
 }
 
 
-@pytest.mark.parametrize("name", UNETS)
-def test_the_bound_of_a_unet_holds_what_is_counted_layer_by_layer(name):
-    config = UNETS[name]
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_bound_of_a_network_holds_what_is_counted_layer_by_layer(name):
+    config = NETWORKS[name]
     cost = forward_cost(config, 2, 16, 16, rows=1, temporal=config.temporal is not None)
-    assert cost.activations < 4 * 2 * 16 * 16 * unet_channels(config)
+    assert cost.activations < 4 * 2 * 16 * 16 * channels_at_once(config)
 
 
 @pytest.mark.parametrize("widths", [(128, 256, 512, 512), (64,), (32, 512, 64), (32, 32, 64)])

@@ -25,6 +25,8 @@ from ivmix.models import (
     CLIPText,
     CLIPTextConfig,
     Condition,
+    DiT,
+    DiTConfig,
     MotionConfig,
     SpaceTimeConfig,
     UNet,
@@ -58,6 +60,13 @@ def network(image_config: UNetConfig, motion: MotionConfig, randomised: Callable
 def space_time(image_config: UNetConfig, randomised: Callable[..., UNet]) -> UNet:
     """VideoCrafter2 in small: its condition holds a frame rate besides the text."""
     return randomised(UNet(replace(image_config, num_attention_heads=(2, 4), temporal=SpaceTimeConfig(fps=True))))
+
+
+@pytest.fixture
+def transformer(randomised: Callable[..., DiT]) -> DiT:
+    """Latte in small: its condition holds which tokens are text."""
+    sizes = DiTConfig(num_layers=2, num_attention_heads=2, attention_head_dim=8, caption_channels=12, sample_size=8)
+    return randomised(DiT(replace(sizes, temporal=6)))
 
 
 @pytest.fixture
@@ -220,6 +229,14 @@ def test_the_frame_rate_is_read_anew_at_every_replay(space_time: UNet, tape: Tap
     for fps in (8, 12, 24, 28):
         condition = space_time.condition(normal(1, 5, 12), fps)
         assert torch.equal(graphs(z, t, condition), space_time(z, t, condition))
+    assert tape.recorded == 1
+
+
+def test_the_mask_is_read_anew_at_every_replay(transformer: DiT, tape: Tape, no_grad: None, normal: Make) -> None:
+    graphs, z, t = Graphs(transformer, tape), normal(1, 4, 3, 8, 6), torch.tensor(5.0)
+    for length in range(1, 5):
+        condition = transformer.condition(normal(1, 5, 12), mask=torch.arange(5)[None] < length)
+        assert torch.equal(graphs(z, t, condition), transformer(z, t, condition))
     assert tape.recorded == 1
 
 
@@ -419,11 +436,11 @@ class Devices(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("name", ["video", "space-time", "vae", "text"])
-def test_a_call_stays_on_its_device(name: str, network: UNet, space_time: UNet) -> None:
+@pytest.mark.parametrize("name", ["video", "space-time", "transformer", "vae", "text"])
+def test_a_call_stays_on_its_device(name: str, network: UNet, space_time: UNet, transformer: DiT) -> None:
     """A recording may not copy from the CPU or wait for a value, such as a shape that depends on data.
 
-    On the meta device there are no values, so a call that needs one raises.
+    On the meta device there are no values, so a call that needs one raises. A shape is seen before it is recorded.
     """
     call: Callable[[], Tensor]
     with torch.device("meta"), torch.no_grad():
@@ -433,6 +450,11 @@ def test_a_call_stays_on_its_device(name: str, network: UNet, space_time: UNet) 
                 unet = build(UNet, (network if name == "video" else space_time).config)
                 condition = unet.condition(torch.empty(2, 5, 12), None if name == "video" else 24)
                 call = partial(unet, z, t, condition)
+            case "transformer":
+                dit = build(DiT, transformer.config)
+                condition = dit.condition(torch.empty(2, 5, 12), mask=torch.ones(2, 5, dtype=torch.bool))
+                call = partial(dit, z, t, condition)
+                call()
             case "vae":
                 vae = build(VAE, VAEConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4))
                 call = partial(vae.decode, z, frames_per_batch=4)
@@ -478,10 +500,10 @@ def fresh() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh", "no_grad")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("name", ["image", "video", "view", "space-time", "vae", "text"])
+@pytest.mark.parametrize("name", ["image", "video", "view", "space-time", "transformer", "vae", "text"])
 def test_networks_compile_whole_and_compute_the_same(
-    name: str, backend: str, network: UNet, space_time: UNet, image_config: UNetConfig, vae_config: VAEConfig,
-    randomised: Callable[..., Any], normal: Make, arguments: Callable[..., Arguments],
+    name: str, backend: str, network: UNet, space_time: UNet, transformer: DiT, image_config: UNetConfig,
+    vae_config: VAEConfig, randomised: Callable[..., Any], normal: Make, arguments: Callable[..., Arguments],
     difference: Callable[[Tensor, Tensor], float],
 ) -> None:  # fmt: skip
     function: Callable[..., Tensor] = network
@@ -496,6 +518,10 @@ def test_networks_compile_whole_and_compute_the_same(
         case "space-time":
             function, (z, t, _) = space_time, arguments()
             calls = [((z, t, space_time.condition(normal(2, 5, 12), 24)), {})]
+        case "transformer":
+            function, (z, t, _) = transformer, arguments()
+            condition = transformer.condition(normal(2, 5, 12), mask=torch.arange(5) < torch.tensor([[2], [5]]))
+            calls = [((z, t, condition), {}), ((z, t, condition), {"temporal": False})]
         case "image":
             function = image = randomised(UNet(image_config))
             z, t, _ = arguments()

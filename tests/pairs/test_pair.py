@@ -22,7 +22,7 @@ from ivmix.models import (
 )
 from ivmix.models.checkpoints import hub
 from ivmix.models.text.tokenizer import BOS, EOS
-from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
+from ivmix.pairs.description import EMBEDDED, PARTS, PUBLIC, describe
 from ivmix.pairs.pair import load_pair, read_weighted, tokenizer
 from ivmix.pairs.swaps import Swaps, with_swaps
 from ivmix.samplers.reading import sampling
@@ -96,13 +96,31 @@ def test_a_missing_network_is_named(copy):
         load_pair(copy)
 
 
-@pytest.mark.parametrize(("side", "entry"), [("video", "prediction"), ("image", "unet"), (None, "fps")])
+@pytest.mark.parametrize(("side", "entry"), [("video", "prediction"), ("image", "tokenizer"), (None, "fps")])
 def test_a_missing_entry_is_named(copy, side, entry):
     raw = json.loads((copy / "pair.json").read_text())
     del (raw[side] if side else raw)[entry]
     (copy / "pair.json").write_text(json.dumps(raw))
     with pytest.raises(ValueError, match=f"lacks the entry '{entry}'"):
         load_pair(copy)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"unet": None}, "image: expected one of unet and transformer, got none"),
+        ({"transformer": "image/unet"}, "image: expected one of unet and transformer, got unet and transformer"),
+        ({"unet": None, "transformer": "image/unet", "fps": 8}, "image: fps beside a transformer: only a UNet"),
+        ({"unet": None, "transformer": "image/unet"}, "unet/.*: it holds no transformer, but a unet"),
+    ],
+)
+def test_a_side_has_one_network_of_the_kind_it_says(copy, entries, message):
+    raw = json.loads((copy / "pair.json").read_text())
+    raw["image"] = {name: value for name, value in (raw["image"] | entries).items() if value is not None}
+    (copy / "pair.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_pair(copy)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_format_of_the_future_is_refused(copy):
@@ -128,7 +146,10 @@ def test_sizes_the_networks_cannot_take_are_refused(frames, height, width, messa
 
 # --- public pairs ---------------------------------------------------------------------------------------------------
 
-BETAS = {"animatediff": ("scaled_linear", "linear"), "videocrafter2": ("scaled_linear", "fading")}
+BETAS = {
+    "animatediff": ("scaled_linear", "linear"), "latte": ("linear", "linear"),
+    "videocrafter2": ("scaled_linear", "fading"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -138,7 +159,7 @@ def test_a_public_pair_is_described_whole(name):
     sources = {raw["vae"]}
     for side, kind in zip(("image", "video"), BETAS.get(name, ("scaled_linear", "scaled_linear")), strict=True):
         sources |= {
-            value for part, value in raw[side].items() if part in ("unet", "text_encoder", "tokenizer", "motion")
+            value for part, value in raw[side].items() if part in (*PARTS, "motion")
         }
         schedule = Schedule.from_config(raw[side]["schedule"])
         assert (raw[side]["schedule"]["kind"], raw[side]["prediction"]) == (kind, "epsilon")
@@ -156,6 +177,8 @@ def test_public_schedules_begin_where_their_models_were_trained():
         ("animatediff", "image", 0.00466),
         ("animatediff", "video", 0.00158),
         ("animatediff-paper", "video", 0.00466),
+        ("latte", "image", 0.0000404),
+        ("latte", "video", 0.0000404),
         ("modelscope", "video", 0.00466),
         ("videocrafter2", "video", 0.00466 * 0.7**2),
     ):
@@ -381,8 +404,8 @@ def test_a_video_model_with_temporal_layers_of_its_own_needs_no_motion_modules(o
 @pytest.mark.parametrize(
     ("swaps", "message"),
     [
-        ({"image_model": "{modules}"}, "image model .*mm.safetensors: expected a UNet, found motion; .*--motion"),
-        ({"video_model": "{pipeline}/vae"}, "video model .*vae: expected a UNet, found vae"),
+        ({"image_model": "{modules}"}, "image model .*mm.safetensors: expected a UNet or .*, found motion; .*--motion"),
+        ({"video_model": "{pipeline}/vae"}, "video model .*vae: expected a UNet or transformer, found vae"),
         ({"image_model": "/no/such"}, "no file.*/no/such"),
         ({"motion": "{pipeline}/unet"}, "motion"),
         ({"image_lora": ("/no/such.safetensors",)}, "no file.*/no/such"),

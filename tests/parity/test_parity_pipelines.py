@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from small_t5 import TEXT, write_text
 from torch import Tensor
 
 from ivmix import TextToVideo
 from ivmix.generation.text_to_video import Result
+from ivmix.models import DiTConfig, T5Tokenizer
 from ivmix.pairs.swaps import Swaps
 from ivmix.solvers import Schedule, initial_noise
 
@@ -48,12 +50,14 @@ class Trajectory(NamedTuple):
     video: Tensor
 
 
-def ours(model: TextToVideo, schedule: Schedule, **options: Any) -> tuple[Trajectory, Result]:
+def ours(
+    model: TextToVideo, schedule: Schedule, prompts: list[str] = PROMPTS, negative: str = NEGATIVE, **options: Any
+) -> tuple[Trajectory, Result]:
     """Our states are x = z / alpha; the last, at sigma = 0, is z itself."""
     states: list[Tensor] = []
     result = model(
-        PROMPTS, negative_prompt=NEGATIVE, seed=SEEDS, frames=FRAMES, height=HEIGHT, width=WIDTH, steps=STEPS,
-        batch_size=len(PROMPTS), callback=lambda step, total, run: states.append(run.x), **options,
+        prompts, negative_prompt=negative, seed=SEEDS[: len(prompts)], frames=FRAMES, height=HEIGHT, width=WIDTH,
+        steps=STEPS, batch_size=len(prompts), callback=lambda step, total, run: states.append(run.x), **options,
     )  # fmt: skip
     sigmas = schedule.grid(STEPS, options["spacing"])[1:-1]
     latents = [schedule.alpha_at(sigma) * x for sigma, x in zip(sigmas, states, strict=False)]
@@ -198,4 +202,111 @@ def test_the_image_sampler_is_diffusers_image_pipeline_on_every_frame(
     ).images  # fmt: skip
     agree(mine.latents, torch.stack(states))
     agree(mine.video, decode(theirs, states[-1]))
+    check_frames(result, images.reshape(result.frames.shape))
+
+
+# --- transformers ---------------------------------------------------------------------------------------------------
+
+DIT = DiTConfig(
+    num_layers=2, num_attention_heads=2, attention_head_dim=12, caption_channels=TEXT.d_model, sample_size=8
+)
+
+
+@pytest.fixture
+def of_transformers(
+    parts: dict[str, Any], transformers: ModuleType, diffusers: ModuleType, tmp_path: Path
+) -> dict[str, Any]:
+    """What both pipelines have beside their transformer: T5 and its tokenizer, and the betas that both say."""
+    write_text(tmp_path / "text")
+    tokenizer = tmp_path / "text" / "tokenizer"
+    T5Tokenizer.from_folder(tokenizer).backend.save(str(tokenizer / "tokenizer.json"))
+    (tokenizer / "spiece.model").unlink()
+    scheduler = diffusers.DDIMScheduler(
+        beta_start=0.0001, beta_end=0.02, beta_schedule="linear", clip_sample=False, set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )  # fmt: skip
+    return {
+        "vae": parts["vae"],
+        "scheduler": scheduler,
+        "text_encoder": transformers.T5EncoderModel.from_pretrained(tmp_path / "text" / "text_encoder").eval(),
+        "tokenizer": transformers.T5TokenizerFast.from_pretrained(
+            tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", extra_ids=0
+        ),
+    }
+
+
+def transformer(config: DiTConfig, randomised: Any, diffusers: ModuleType) -> Any:
+    """A random one of theirs, that says noise of a size that can be: from level 157 another grows past all rounding."""
+    raw = config.to_dict()
+    kind = getattr(diffusers, raw["_class_name"])
+    network = randomised(kind(**{name: value for name, value in raw.items() if name[0] != "_"}), 5, torch.float32)
+    network.proj_out.weight.mul_(0.15)
+    return network
+
+
+def close(ours: Tensor, theirs: Tensor) -> None:
+    """To 1e-5: float32 through ten evaluations of two layers, and a decoder."""
+    assert ours.shape == theirs.shape
+    difference = float((ours - theirs).abs().max() / theirs.abs().max())
+    print(f"max|ours - theirs| / max|theirs| = {difference:.1e}")
+    assert difference <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32], ids=["float32"], indirect=True)
+def test_latte_is_diffusers_pipeline(
+    of_transformers: dict[str, Any], diffusers: ModuleType, randomised: Any, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """Of one clip and texts of equal length: of others its pipeline looks at padding."""
+    network = transformer(replace(DIT, temporal=FRAMES), randomised, diffusers)
+    theirs = diffusers.LattePipeline(**of_transformers, transformer=network)
+    theirs.save_pretrained(tmp_path / "latte")
+    theirs.set_progress_bar_config(disable=True)
+    swaps = Swaps(str(tmp_path / "latte"), str(tmp_path / "latte"))
+    model = TextToVideo.from_pair("latte", dtype=dtype, swaps=swaps)
+    assert model.pair.image.unet is model.pair.video.unet
+
+    prompt, negative = "a red Circle, moving left", "a blue cat, moving left"
+    _, mask = model.pair.video.tokenizer([prompt, negative])
+    assert 5 < int(mask[0].sum()) == int(mask[1].sum()) < 120
+    mine, result = ours(
+        model, model.pair.video.schedule, [prompt], negative, sampler="ddim", spacing="trailing", guidance=7.5
+    )
+    states: list[Tensor] = []
+
+    def keep(pipeline: Any, step: int, t: Any, given: dict[str, Any]) -> dict[str, Any]:
+        states.append(given["latents"])
+        return given
+
+    frames = theirs(
+        prompt, negative, num_inference_steps=STEPS, guidance_scale=7.5, video_length=FRAMES, height=HEIGHT,
+        width=WIDTH, latents=noise(dtype)[:1], clean_caption=False, output_type="np", callback_on_step_end=keep,
+    ).frames  # fmt: skip
+    close(mine.latents, torch.stack(states))
+    close(mine.video, decode(theirs, states[-1]))
+    check_frames(result, frames)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32], ids=["float32"], indirect=True)
+def test_the_image_model_of_latte_is_diffusers_pixart_on_every_frame(
+    of_transformers: dict[str, Any], diffusers: ModuleType, randomised: Any, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """Of several clips, prompts of any length."""
+    theirs = diffusers.PixArtAlphaPipeline(**of_transformers, transformer=transformer(DIT, randomised, diffusers))
+    theirs.save_pretrained(tmp_path / "pixart")
+    theirs.set_progress_bar_config(disable=True)
+    swaps = Swaps(str(tmp_path / "pixart"), str(tmp_path / "pixart"))
+    model = TextToVideo.from_pair("latte", dtype=dtype, swaps=swaps)
+
+    mine, result = ours(
+        model, model.pair.image.schedule, sampler="image", spacing="trailing", image_guidance=4.5,
+        image_negative_prompt=NEGATIVE,
+    )  # fmt: skip
+    states: list[Tensor] = []
+    images = theirs(
+        [p for p in PROMPTS for _ in range(FRAMES)], [NEGATIVE] * 2 * FRAMES, num_inference_steps=STEPS,
+        guidance_scale=4.5, height=HEIGHT, width=WIDTH, latents=as_images(noise(dtype)), clean_caption=False,
+        use_resolution_binning=False, output_type="np", callback=lambda step, t, z: states.append(as_video(z)),
+    ).images  # fmt: skip
+    close(mine.latents, torch.stack(states))
+    close(mine.video, decode(theirs, states[-1]))
     check_frames(result, images.reshape(result.frames.shape))

@@ -9,8 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config
-from ivmix.models.layers import to_device
-from ivmix.models.unet.temporal import OverFrames
+from ivmix.models.layers import OverFrames, to_device
 
 
 @dataclass(frozen=True)

@@ -8,32 +8,37 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ivmix.models import MotionConfig, UNet, UNetConfig
+from ivmix.models import DiTConfig, MotionConfig, UNet, UNetConfig
+from ivmix.models.predictor import Predictor, PredictorConfig
 from ivmix.models.unet.cost import Alive, Cost, forward_cost
 from ivmix.sprites.averaging.unet import AveragingUNetConfig
 
 
-@pytest.fixture(params=["image", "animatediff", "averaging", "videocrafter"])
+@pytest.fixture(params=["image", "animatediff", "averaging", "videocrafter", "pixart", "latte"])
 def config(
     request: pytest.FixtureRequest, image_config: UNetConfig, motion: MotionConfig, space_time_config: UNetConfig
-) -> UNetConfig:
+) -> PredictorConfig:
     video = replace(image_config, temporal=motion)
     averaging = AveragingUNetConfig(**vars(video))
-    configs = {"image": image_config, "animatediff": video, "averaging": averaging, "videocrafter": space_time_config}
+    pixart = DiTConfig(num_layers=2, num_attention_heads=2, attention_head_dim=8, caption_channels=12, sample_size=8)
+    configs: dict[str, PredictorConfig] = {
+        "image": image_config, "animatediff": video, "averaging": averaging, "videocrafter": space_time_config,
+        "pixart": pixart, "latte": replace(pixart, temporal=6),
+    }  # fmt: skip
     return configs[request.param]
 
 
-def counted(config: UNetConfig, frames: int = 2, side: int = 8, temporal: bool = True) -> Cost:
+def counted(config: PredictorConfig, frames: int = 2, side: int = 8, temporal: bool = True) -> Cost:
     return forward_cost(config, frames, side, side, tokens=3, temporal=temporal, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("temporal", [True, False])
 def test_counts_are_those_of_a_real_run(
-    config: UNetConfig, temporal: bool, randomised: Callable[..., UNet], normal: Callable[..., torch.Tensor]
+    config: PredictorConfig, temporal: bool, randomised: Callable[..., Predictor], normal: Callable[..., torch.Tensor]
 ) -> None:
     network, told = randomised(config.network(config)), counted(config, temporal=temporal)
-    context, z = normal(2, 3, config.cross_attention_dim), normal(2, config.in_channels, 2, 8, 8)
-    condition = network.condition(context, fps=8 if network.fps_embedding else None)
+    context, z = normal(2, 3, config.context_dim), normal(2, config.in_channels, 2, 8, 8)
+    condition = network.condition(context, fps=8 if network.needs_fps else None)
     with torch.no_grad():
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             network(z, torch.tensor(500.0), condition, temporal=temporal)
@@ -44,7 +49,7 @@ def test_counts_are_those_of_a_real_run(
     assert alive.most >= told.activations * 0.9
 
 
-def test_kinds_grow_as_they_say(config: UNetConfig) -> None:
+def test_kinds_grow_as_they_say(config: PredictorConfig) -> None:
     one, more_frames, more_pixels = counted(config), counted(config, frames=6), counted(config, side=16)
     growth = {
         "convolutions": (3, 4), "spatial layers": (3, 4), "pixel scores": (3, 16), "temporal layers": (3, 4),

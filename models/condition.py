@@ -1,4 +1,4 @@
-"""What a UNet is told about its prompts, computed once and used at every step."""
+"""What a network is told about its prompts, computed once and used at every step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,15 +11,17 @@ from ivmix.models.layers import KeysValues
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What a UNet is told about one batch of prompts and what stays constant over steps: bound to one network.
+    """What a network is told about one batch of prompts and what stays constant over steps: bound to one network.
 
     `keys_values` has one (b, heads, l, d) pair per cross-attention layer; `embedding` (b, 4 c) is what the frame rate
-    adds to the time embedding, None for a network that is told no frame rate. Made by `UNet.condition`.
+    adds to the time embedding, None for a network that is told no frame rate; `mask` (b, 1, 1, l) is False at tokens
+    that are no text, None where all are looked at. Made by `UNet.condition` or `DiT.condition`.
     """
 
     network: nn.Module = field(repr=False)
     keys_values: tuple[KeysValues, ...] = field(repr=False)
     embedding: Tensor | None = field(default=None, repr=False)
+    mask: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.keys_values[0][0])
@@ -37,4 +39,10 @@ class Condition:
         layers = zip(*(c.keys_values for c in conditions), strict=True)
         joined = tuple((torch.cat([k for k, _ in kv]), torch.cat([v for _, v in kv])) for kv in layers)
         embeddings = [c.embedding for c in conditions if c.embedding is not None]
-        return Condition(conditions[0].network, joined, torch.cat(embeddings) if embeddings else None)
+        masks = [c.mask for c in conditions if c.mask is not None]
+        if masks and len(masks) < len(conditions):
+            raise ValueError("conditions with a mask and without cannot be joined: give all of them one")
+        return Condition(
+            conditions[0].network, joined, torch.cat(embeddings) if embeddings else None,
+            torch.cat(masks) if masks else None,
+        )  # fmt: skip
