@@ -11,7 +11,7 @@ from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, enc
 from ivmix.models.compile import Compiled, called
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.trained_as import Prediction, in_words
-from ivmix.solvers import Network, Schedule, enlarged
+from ivmix.solvers import Network, Schedule, Windows, enlarged, windowed
 from ivmix.solvers.algebra.network import Forward, enlargement
 
 
@@ -56,8 +56,10 @@ class Side:
         context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
         return self.unet.condition(context, fps=self.fps)
 
-    def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:
-        """The adapter of one run, on the side's own schedule or another.
+    def network(
+        self, schedule: Schedule | None = None, image_frames: int | None = None, windows: Sequence[Windows] = ()
+    ) -> Network:
+        """The adapter of one run, on the side's own schedule or another, asked by `windows` of the latents.
 
         An image model takes a video as it is: without temporal layers, frames are a batch, `image_frames` at a time.
         """
@@ -68,7 +70,7 @@ class Side:
                 forward = enlarged(forward, self.latent_size)
             if self.name == "image" and image_frames is not None:
                 forward = partial(in_parts, forward, image_frames)
-            return forward
+            return windowed(forward, *windows)
 
         return Network(
             adapted(self.call), schedule or self.schedule, self.prediction, self.name,
