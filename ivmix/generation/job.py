@@ -106,7 +106,7 @@ def make_job(
     windows = read_windows(pair, frames, window, overlap, space_window)
     if "video" not in sampling.models:
         windows = replace(windows, frames=None)
-    notes += read_noise_kind(noise, given is not None, frames, windows.count("video", frames, 1, 1))
+    notes += read_noise_kind(noise, given is not None, frames, windows.frames)
 
     load = Load(count, frames, height, width, vae_tile, image_frames, sampling.models, windows)
     size = read_batch_size(pair, load, batch_size, place)
