@@ -1,10 +1,12 @@
-"""What windows keep of a clip: the embedded pair's video model, whose clips have 8 frames, at 32 and 64.
+"""What windows keep of a clip: of one whose frames are alike, in closed form, and of the embedded pair's, whose own
+clips have 8 frames, at 32 and 64.
 
     python tests/figures/windows.py [--clips 8] [--steps 10] [-o notebooks/data/windows.json] [--sheet windows.png]
 
 Beside windows of 8 frames stand a clip repeated and clips drawn one by one, both of which have a joint every 8 frames.
-Everything is of a step from one frame to the next, as the judge reads it: at joints (of windows: at the same frames)
-and elsewhere. Per arm, means over clips and their standard errors.
+Of those everything is of a step from one frame to the next, as the judge reads it: at joints (of windows: at the same
+frames) and elsewhere. Per arm, means over clips and their standard errors. In closed form it is the covariance of the
+clips that the windowed ODE draws.
 """
 
 import argparse
@@ -21,6 +23,19 @@ from ivmix import TextToVideo
 from ivmix.media import contact_sheet, write_image
 from ivmix.pairs.pair import fingerprint
 from ivmix.progress import progress_bar
+from ivmix.solvers import (
+    Denoiser,
+    DPMSolverPP2M,
+    Schedule,
+    Windows,
+    as_affine,
+    initial_noise,
+    integrate,
+    plain,
+    rescheduled_noise,
+    windowed,
+)
+from ivmix.solvers.theory.analytic import Gaussian
 from ivmix.sprites.judge import Judge
 from ivmix.sprites.measure import CLEAR, distance_to_sprite, load_judge
 from ivmix.sprites.world import MOTIONS, balanced_captions, parse
@@ -36,6 +51,34 @@ COLUMNS = {
     "drift": "grey levels that the background differs by between frames half a clip apart",
     "identity": "share of frames that agree with the clip's most frequent colour and shape",
 }
+
+
+def closed_form(frames: int = 64, alike: float = 0.9) -> dict[str, dict[str, float]]:
+    """Of Gaussian clips any two of whose frames have correlation `alike`, drawn in windows of `OWN`: the variance of a
+    frame, 1 in truth, and the correlation of frames so far apart."""
+
+    def alike_among(n: int) -> Gaussian:
+        return Gaussian(0.0, alike * torch.ones(n, n, dtype=torch.float64) + (1 - alike) * torch.eye(n))
+
+    sigmas = Schedule.ve(0.002, 1000.0).grid(300, "karras")
+    start = sigmas[0] * torch.eye(frames, dtype=torch.float64).reshape(frames, 1, frames, 1, 1)  # one noise a row
+
+    def drawn(denoise: Denoiser, repeated: Tensor | None = None) -> dict[str, float]:
+        run = integrate(as_affine(denoise, "video"), plain(sigmas, solver=DPMSolverPP2M()), start)
+        linear = run.x.reshape(frames, frames).mT
+        linear = linear if repeated is None else linear @ repeated
+        K = linear @ linear.mT
+        R = K / K.diag().sqrt() / K.diag().sqrt()[:, None]
+        apart = {f"{d} apart": round(R.diagonal(d).mean().item(), 3) for d in (1, 4, 8, 12, 16, 32)}
+        return {"variance": round(K.diag().mean().item(), 3), **apart}
+
+    found = {"whole": drawn(alike_among(frames))}
+    for overlap in (0, 2, 4, 6):
+        found[f"overlap {overlap}"] = drawn(windowed(alike_among(OWN), Windows(OWN, overlap)))
+    order = rescheduled_noise([0], (1, frames, 1, 1), OWN, OWN // 2).reshape(frames, 1)
+    repeated = (order == initial_noise([0], (1, OWN, 1, 1)).reshape(1, OWN)).double()
+    found["overlap 4, freenoise"] = drawn(windowed(alike_among(OWN), Windows(OWN, OWN // 2)), repeated)
+    return found
 
 
 def main() -> None:
@@ -57,8 +100,9 @@ def main() -> None:
         ])  # fmt: skip
 
     found: dict[str, dict[str, object]] = {}
-    report = {"pair": model.pair.name, "weights": fingerprint(model.pair), "torch": torch.__version__,
-              "clips": len(captions), **call, "window": OWN, "columns": COLUMNS, "arms": found}  # fmt: skip
+    report = {"pair": model.pair.name, "weights": fingerprint(model.pair, judge=judge), "torch": torch.__version__,
+              "clips": len(captions), **call, "window": OWN, "closed_form": closed_form(), "columns": COLUMNS,
+              "arms": found}  # fmt: skip
     sheet: list[tuple[str, np.ndarray]] = []
     lengths = {
         32: {"overlap 0": {"overlap": 0}, "overlap 2": {"overlap": 2}, "overlap 4": {}, "overlap 6": {"overlap": 6},

@@ -17,8 +17,10 @@ from ivmix.solvers import (
     Windows,
     as_affine,
     cut_condition,
+    initial_noise,
     integrate,
     plain,
+    rescheduled_noise,
     seen,
     windowed,
 )
@@ -146,6 +148,23 @@ def test_what_is_lost_of_neighbours_fades_with_the_distance_from_the_edge(overla
         assert (error <= reach + 1e-12).all()
         bound[inside] += share * reach
     assert ((windowed(part, windows)(x, sigma).flatten() - truth).abs() <= bound + 1e-12).all()
+
+
+def test_what_all_frames_share_is_carried_one_window_on_and_restored_by_rescheduled_noise():
+    """Frames of correlation 0.9, 32 of them in windows of 8: the covariance that the windowed ODE draws. Windows that
+    disagree average to less variance, and what is two windows apart shares nothing; windows that begin from the same
+    noises agree."""
+    n, part, sigmas = 32, 0.9 * torch.ones(8, 8, dtype=torch.float64) + 0.1 * torch.eye(8), Schedule.ve(0.01, 1000.0)
+    start = sigmas.grid(80, "karras")[0] * torch.eye(n, dtype=torch.float64).reshape(n, 1, n, 1, 1)
+    field = as_affine(windowed(Gaussian(0.0, part), Windows(8, 4)), "video")
+    linear = integrate(field, plain(sigmas.grid(80, "karras"), solver=DPMSolverPP2M()), start).x.reshape(n, n).mT
+    order = rescheduled_noise([0], (1, n, 1, 1), 8, 4).reshape(n, 1)
+    repeated = (order == initial_noise([0], (1, 8, 1, 1)).reshape(1, 8)).double()
+    white, alike = linear @ linear.mT, linear @ repeated @ (linear @ repeated).mT
+    assert 0.6 < white.diag().mean() < 0.75
+    assert white.diagonal(16).abs().max() < 0.05
+    torch.testing.assert_close(alike.diag(), torch.ones(n, dtype=torch.float64), rtol=0, atol=0.02)
+    assert (alike > 0.88).all()
 
 
 def test_an_evaluation_by_windows_counts_as_one_and_asks_for_one_shape():
