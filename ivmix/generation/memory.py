@@ -110,10 +110,12 @@ def activations(pair: Pair, load: Load) -> int:
     for side in pair.sides:
         if side.name not in load.models:
             continue
-        temporal, (frames, height, width) = side.name == "video", load.windows.largest(side.name, load.frames, h, w)
+        temporal, itemsize = side.name == "video", pair.dtype.itemsize
+        frames, height, width = load.windows.largest(side.name, load.frames, h, w)
         at_once = frames if temporal or load.image_frames is None else min(load.image_frames, frames)
-        in_parts = (at_once, height, width) != (load.frames, h, w)
-        waiting = 2 * latents * pair.dtype.itemsize if in_parts else 0  # what other parts are predicted as
+        waiting = 0 if at_once == frames else 2 * latents * itemsize  # what other frames are predicted as
+        if (frames, height, width) != (load.frames, h, w):
+            waiting += 2 * latents * (itemsize + max(itemsize, 4))  # what windows are copied from, and summed in
         per_clip = network_activations(side.unet.config, at_once, *side.size_seen(height, width), temporal, pair.dtype)
         networks.append(load.clips * per_clip + waiting)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile

@@ -157,7 +157,7 @@ def test_an_overlap_alone_is_of_windows_of_the_pairs_own_length(model):
 
 @pytest.mark.slow
 def test_memory_for_networks_is_a_windows_however_long_or_large_the_clip(model):
-    """Counted as `check_fits` does: what grows is the state and what is predicted of it, 4 + 8 bytes a latent."""
+    """Counted as `check_fits` does: what grows is the state, its two rows and what is predicted, 4 bytes each."""
 
     def needed(frames, side, windows):
         load = Load(1, frames, side, side, vae_tile=8, models=("video",), windows=windows)
@@ -167,4 +167,4 @@ def test_memory_for_networks_is_a_windows_however_long_or_large_the_clip(model):
     windows = read_windows(model.pair, 64, None, None, 256)
     for frames, side in ((16, 256), (64, 256), (16, 512)):
         total, more = needed(frames, side, windows)
-        assert total == one - 4 * latents + (4 + 8) * more
+        assert total == one - 4 * latents + (4 + 8 + 8) * more
