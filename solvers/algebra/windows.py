@@ -18,7 +18,7 @@ one scene do, the average is the denoiser of no distribution; where it does not,
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,8 +28,6 @@ from ivmix.solvers.checks import whole
 
 Axis = Literal["frames", "height", "width"]
 AXES: dict[str, int] = {"frames": 2, "height": 3, "width": 4}
-
-F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Windows:
         return [(start, weight / total[start : start + length]) for start in starts]
 
 
-def windowed(function: F, *windows: Windows) -> F:
+def windowed(function: Callable[..., Tensor], *windows: Windows) -> Callable[..., Tensor]:
     """`function` by windows: a network's `forward(z, t, condition)`, or a denoiser `(x, sigma)`, of `b c f h w`.
 
     Several `windows` are of several axes, evaluated all in all as the product of them. A state that one window holds is
@@ -104,7 +102,7 @@ def windowed(function: F, *windows: Windows) -> F:
     torch.Size([1, 4, 64, 2, 2])
     """
     for one in reversed(windows):
-        function = partial(_by_windows, function, one)  # type: ignore[assignment]
+        function = partial(_by_windows, function, one)
     return function
 
 
@@ -128,6 +126,8 @@ def cut_condition(condition: Any, axis: Axis, n: int, start: int, length: int) -
 
 
 def _by_windows(function: Callable[..., Tensor], windows: Windows, x: Tensor, at: Any, *conditions: Any) -> Tensor:
+    if x.ndim != 5:
+        raise ValueError(f"x: got shape {tuple(x.shape)}, expected b c f h w for a windowed network")
     dim, length = AXES[windows.axis], windows.length
     n = x.shape[dim]
     if n <= length:
