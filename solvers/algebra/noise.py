@@ -46,7 +46,7 @@ def rescheduled_noise(seeds: Sequence[int], shape: Sequence[int], length: int, s
     (torch.Size([1, 4, 64, 2, 2]), True)
     """
     whole("length", length, 1)
-    whole("stride", stride, 1, length, f" or {length}, the length")
+    whole("stride", stride, 1, length, ", the length")
     channels, frames, *size = shape
     first = initial_noise(seeds, (channels, min(length, frames), *size))
     rows = []

@@ -67,10 +67,10 @@ class Windows:
         last = n - self.length
         if last <= 0:
             return [0]
-        later = 0 if self.shift is None else int(self.shift(at) * self.stride)
-        if not 0 <= later < self.stride:
-            raise ValueError(f"shift: got {later / self.stride:g}, expected a share of the stride in [0, 1)")
-        return sorted({0, last, *range(later, last, self.stride)})
+        share = 0.0 if self.shift is None else self.shift(at)
+        if not 0 <= share < 1:
+            raise ValueError(f"shift: got {share:g}, expected a share of the stride in [0, 1)")
+        return sorted({0, last, *range(int(share * self.stride), last, self.stride)})
 
     def shares(self, n: int, at: Any = None) -> list[tuple[int, Tensor]]:
         """Where each window of `n` entries begins, and the share (length,) float64 of each of its entries: the shares
