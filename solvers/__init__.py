@@ -29,8 +29,9 @@ from ivmix.solvers.algebra.filters import Filter, GaussianLowPass, LowPass, Powe
 from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
 from ivmix.solvers.algebra.mixing import HERE, Mix
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows, seen
-from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise
+from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise, rescheduled_noise
 from ivmix.solvers.algebra.rescale import Rescaled
+from ivmix.solvers.algebra.windows import Windows, cut_condition, windowed
 from ivmix.solvers.methods.apg import APG
 from ivmix.solvers.methods.autoguidance import autoguidance
 from ivmix.solvers.methods.bivdiff import bivdiff
@@ -162,6 +163,7 @@ __all__ = [
     "View",
     "Weighed",
     "Weight",
+    "Windows",
     "analytic",
     "ancestral",
     "as_affine",
@@ -171,6 +173,7 @@ __all__ = [
     "check_grid",
     "churned",
     "composite",
+    "cut_condition",
     "enlarged",
     "evs",
     "fdg",
@@ -199,6 +202,7 @@ __all__ = [
     "planned_nfe",
     "renewed",
     "repeat_rows",
+    "rescheduled_noise",
     "restart",
     "seen",
     "stg",
@@ -208,5 +212,6 @@ __all__ = [
     "videoelevator",
     "videoguide",
     "w2sd",
+    "windowed",
     "zsampling",
 ]

@@ -215,10 +215,21 @@ def test_the_table_of_the_control_is_the_stored_measurement_of_both_pairs():
         assert {nfe} == {evaluations(arms[label]["nfe"]) for arms in both}
 
 
+def test_the_tables_of_windows_are_the_stored_measurements():
+    page, report = "notebooks/video_length.md", json.loads((DATA / "windows.json").read_text())
+    names, rows = table(page, "64 frames", "What is lost, in closed form")
+    for label, *cells in rows:
+        assert cells == [f"{report['closed_form'][label][name]:.2f}" for name in names[1:]], label
+    columns = ("longest", "jump", "step", "onward", "change_at_joints", "change", "drift")
+    for label, *cells in table(page, "clip", "What was measured")[1]:
+        arm = report["arms"][label]
+        assert cells == [f"{arm[name]['mean']:.2f} ± {arm[name]['error']:.2f}" for name in columns], label
+
+
 @pytest.mark.parametrize(
     ("pair", "data"),
     [
-        *(("sprites", data) for data in ("core.json", "full.json", "pair.json", "residue.json", "07_edit.json")),
+        *(("sprites", f"{data}.json") for data in ("core", "full", "pair", "residue", "07_edit", "windows")),
         ("sprites-crisp", "crisp.json"),
     ],
 )

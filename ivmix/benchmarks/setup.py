@@ -187,7 +187,7 @@ def with_frames(arm: Arm, frames: int | None) -> Arm:
 
 
 def check_frames(arm: Arm, pair: Pair, meters: Sequence[Meter]) -> None:
-    """ValueError for clips longer than the pair draws, or shorter than what measures them is shown."""
+    """ValueError for clips that the pair cannot draw, or shorter than what measures them is shown."""
     frames = whole("frames", arm.options.get("frames", pair.frames), 1)
     try:
         pair.latent_shape(frames, pair.height, pair.width)

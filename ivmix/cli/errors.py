@@ -32,6 +32,7 @@ LONGEST = 2000  # characters of a message: a hundred lines of somebody's input h
 REMEDIES = {
     "frames": "fewer --frames", "size": "a smaller --size", "batch_size": "a smaller --batch-size",
     "image_frames": "--image-frames N", "vae_tile": "--vae-tile N", "dtype": "--dtype float16",
+    "window": "--window N",
 }  # fmt: skip
 
 

@@ -80,6 +80,15 @@ def add(commands: Any) -> None:
     group = command.add_argument_group("output")
     group.add_argument("--frames", type=int, metavar="N", help="length (default: the pair's)")
     group.add_argument("--size", metavar="HxW", help="in pixels (default: the pair's)")
+    group.add_argument("--window", type=int, metavar="N", help="frames that the video model has at a time: it is asked "
+                       "for windows that overlap, and their average is taken (default: all, and of a clip longer than "
+                       "it knows positions for, the pair's own length)")  # fmt: skip
+    group.add_argument("--overlap", type=int, metavar="N", help="frames that a window shares with the next (default: "
+                       "half of them)")  # fmt: skip
+    group.add_argument("--space-window", type=int, metavar="N", help="likewise over space, for both models: squares of "
+                       "N pixels a side, each sharing half with the next (default: the whole frame)")  # fmt: skip
+    group.add_argument("--noise", choices=("white", "freenoise"), help="to begin from: freenoise repeats that of the "
+                       "first window, in another order, so that all begin alike (default: white)")  # fmt: skip
     group.add_argument("--fps", type=float, metavar="X", help="frames a second of the file (default: the pair's)")
     group.add_argument("--preview", metavar="PATH", help="a file replaced after every step by what it shows of the "
                        "clips being drawn: .png is a sheet of frames; .gif, .webp and .mp4 play")  # fmt: skip
@@ -176,13 +185,14 @@ def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -
     from ivmix.samplers.reading import sampling
     from ivmix.typed import whole
 
-    for name in ("frames", "vae_tile", "image_frames", "batch_size"):
+    for name in ("frames", "vae_tile", "image_frames", "batch_size", "window", "space_window"):
         if getattr(options, name) not in (None, "auto"):
             whole(name, getattr(options, name), 1)
     height, width = parse_size(options.size) if options.size else (None, None)
     given = {"frames": options.frames, "height": height, "width": width, "vae_tile": options.vae_tile,
              "image_frames": options.image_frames, "video": options.init, "strength": options.strength,
-             "raw_prompts": options.raw_prompts}  # fmt: skip
+             "raw_prompts": options.raw_prompts, "window": options.window, "overlap": options.overlap,
+             "space_window": options.space_window, "noise": options.noise}  # fmt: skip
     call = {**kept.call, **{name: value for name, value in given.items() if value is not None}}
     video = call.get("video")
     if kept.record and kept.record.video and video is None:

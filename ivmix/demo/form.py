@@ -13,7 +13,9 @@ from ivmix.samplers.samplers import SAMPLERS
 
 OPTIONS = declared()
 FACTS = ("pair", "prompt", "negative_prompt", "image_negative_prompt", "seed", "frames", "height", "width", "sampler")
-UNASKED = ("vae_tile", "image_frames", "raw_prompts", "video", "strength", "source_prompts")  # have no field
+UNASKED = (  # have no field
+    "vae_tile", "image_frames", "raw_prompts", "video", "strength", "source_prompts", "window", "space_window", "noise",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def recalled_form(path: Path) -> tuple[Form, Record]:
     record, sampler = kept.record, str(kept.sampling["sampler"])
     assert record is not None
     several = [f"{len(record.prompts)} prompts"] if len(record.prompts) > 1 else []
-    asked = [*several, *(name for name in UNASKED if getattr(record, name) not in (None, False))]
+    asked = [*several, *(name for name in UNASKED if getattr(record, name) not in (None, False, "white"))]
     if asked:
         raise ValueError(
             f"the record has {', '.join(asked)}, for which this page has no field: `ivmix sample --from` draws it"

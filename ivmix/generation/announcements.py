@@ -10,6 +10,7 @@ from ivmix.solvers.plans.legs import progress
 
 def announcements(job: Job) -> Iterator[str]:
     """Where a run that is to mix does not, or a model has no part in it, or is not what it is taken for."""
+    yield from cut_into_windows(job)
     if "video" in job.sampling.models and job.pair.video.unet.config.temporal is None:
         yield "the video model has no temporal layers: its frames know nothing of each other"
     name, n = job.sampling.name, job.sampling.steps
@@ -35,3 +36,17 @@ def announcements(job: Job) -> Iterator[str]:
             f"the video model takes {outside} of {len(levels)} steps alone: the image model knows levels from {low:g} "
             f"to {high:g}"
         )
+
+
+def cut_into_windows(job: Job) -> Iterator[str]:
+    """What an evaluation of a clip is where it is not one of the network's."""
+    _, frames, h, w = job.pair.latent_shape(job.record.frames, job.record.height, job.record.width)
+    for model in job.sampling.models:
+        windows = job.windows.count(model, frames, h, w)
+        if windows > 1:
+            f, height, width = job.windows.largest(model, frames, h, w)
+            factor, times = job.pair.vae.config.factor, windows * f * height * width / (frames * h * w)
+            yield (
+                f"the {model} model has the clip in windows of {f} frames of {factor * height}x{factor * width}: each "
+                f"evaluation calls it {windows} times, for {times:.3g} times the latents that there are"
+            )

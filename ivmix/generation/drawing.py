@@ -18,7 +18,16 @@ from ivmix.media import to_frames
 from ivmix.models import first_not_finite
 from ivmix.pairs.pair import Pair
 from ivmix.progress import progress_bar
-from ivmix.solvers import Guided, NotFiniteError, Run, initial_noise, integrate, noised, normal_noise
+from ivmix.solvers import (
+    Guided,
+    NotFiniteError,
+    Run,
+    initial_noise,
+    integrate,
+    noised,
+    normal_noise,
+    rescheduled_noise,
+)
 
 T = TypeVar("T")
 
@@ -92,7 +101,7 @@ def sample(job: Job, batch: Batch, follow: Callback) -> tuple[Run, Tensor]:
     image, video = (guided(job, k, batch, record.prompts) for k in (0, 1))
     fields, _ = job.sampling.plan(image, video, job.sigmas)
     shape = job.pair.latent_shape(record.frames, record.height, record.width)
-    z = initial_noise(seeds, shape) if job.noise is None else job.noise[list(batch.clips)]
+    z = first_noise(job, seeds, shape) if job.noise is None else job.noise[list(batch.clips)]
     x, up = begin(job, batch, z.to(job.pair.device, torch.promote_types(job.pair.dtype, torch.float32)), follow)
     if up is not None and up.cancelled:
         return up, schedule.alpha_at(up.at) * up.x
@@ -102,6 +111,14 @@ def sample(job: Job, batch: Batch, follow: Callback) -> tuple[Run, Tensor]:
         callback=lambda step, _, run: follow(begun + step, job.steps, with_cost_of(up, run)),
     )  # fmt: skip
     return with_cost_of(up, run), run.x if run.at == 0 else schedule.alpha_at(run.at) * run.x
+
+
+def first_noise(job: Job, seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Unit normals (b c f h w) of the seeds, of the kind that the run asks for."""
+    windows = job.windows.frames
+    if job.record.noise == "white" or windows is None:
+        return initial_noise(seeds, shape)
+    return rescheduled_noise(seeds, shape, windows.length, windows.stride)
 
 
 def begin(job: Job, batch: Batch, z: Tensor, follow: Callback) -> tuple[Tensor, Run | None]:
@@ -122,7 +139,7 @@ def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
     """The image model (k = 0) or the video model (1) under these prompts and the negative ones that are its own."""
     side, record = job.pair.sides[k], job.record
     negatives = (record.image_negative_prompts, record.negative_prompts)[k]
-    network = side.network(job.schedules[k], record.image_frames)
+    network = side.network(job.schedules[k], record.image_frames, job.windows.of(side.name))
     negative, positive = (side.condition(pick(texts, batch), record.raw_prompts) for texts in (negatives, prompts))
     return Guided(network(negative), network(positive))
 

@@ -17,6 +17,7 @@ from ivmix.generation.arguments import (
     check_video,
     digest,
     read_noise,
+    read_noise_kind,
     read_prompts,
     read_seeds,
     read_sizes,
@@ -26,7 +27,8 @@ from ivmix.generation.arguments import (
 )
 from ivmix.generation.batches import Batch, among_copies, in_order
 from ivmix.generation.memory import Load, check_fits, choose_batch
-from ivmix.generation.record import Input, Record
+from ivmix.generation.record import Input, NoiseKind, Record
+from ivmix.generation.windows import RunWindows, read_windows
 from ivmix.media.files import StrPath
 from ivmix.models.text.prompts import read_prompts as read_words
 from ivmix.pairs.pair import Pair
@@ -52,6 +54,7 @@ class Job:
     legs: list[Leg]
     video: np.ndarray | None  # (b f h w c) uint8
     noise: Tensor | None  # (b c f h w), instead of the seeds' own
+    windows: RunWindows
     batches: list[Batch]
     record: Record  # without what it will have cost
     notes: list[str]  # what the caller should know of the call
@@ -74,8 +77,10 @@ def make_job(
     seed: int | Sequence[int] = 0, frames: int | None = None, height: int | None = None, width: int | None = None,
     video: np.ndarray | StrPath | None = None, strength: float | None = None, source_prompt: Texts | None = None,
     raw_prompts: bool = False, latents: Tensor | np.ndarray | None = None, sampling: Sampling | None = None,
-    vae_tile: int | None = None, image_frames: int | None = None, batch_size: int | Literal["auto"] = "auto",
-    place: int | None = None, progress: bool = False, callback: Callback | None = None, **options: Any,
+    vae_tile: int | None = None, image_frames: int | None = None, window: int | None = None,
+    overlap: int | None = None, space_window: int | None = None, noise: NoiseKind = "white",
+    batch_size: int | Literal["auto"] = "auto", place: int | None = None, progress: bool = False,
+    callback: Callback | None = None, **options: Any,
 ) -> Job:  # fmt: skip
     """The one declaration of what a call takes; `TextToVideo` says what it means. ValueError for what cannot be."""
     if not (callback is None or callable(callback)):
@@ -97,9 +102,13 @@ def make_job(
         own = check_video(video, count, frames, height, width)
     frames, height, width = read_sizes(own, frames, height, width)
     shape = pair.latent_shape(frames, height, width)
-    noise, notes = (None, []) if latents is None else read_noise(latents, (count, *shape))
+    given, notes = (None, []) if latents is None else read_noise(latents, (count, *shape))
+    windows = read_windows(pair, frames, window, overlap, space_window)
+    if "video" not in sampling.models:
+        windows = replace(windows, frames=None)
+    notes += read_noise_kind(noise, given is not None, frames, windows.frames)
 
-    load = Load(count, frames, height, width, vae_tile, image_frames, sampling.models)
+    load = Load(count, frames, height, width, vae_tile, image_frames, sampling.models, windows)
     size = read_batch_size(pair, load, batch_size, place)
     check_fits(pair, replace(load, clips=size))
     batches = in_order(count, size) if place is None else among_copies(size, whole("place", place, 0, size - 1))
@@ -112,6 +121,9 @@ def make_job(
     for name, value in (("image_negative_prompt", image_negative_prompt), ("image_frames", image_frames)):
         if value is not None and "image" not in sampling.models:
             notes.append(f"{name} has no effect: sampler {sampling.name!r} runs the video model alone")
+    for name, value in (("window", window), ("overlap", overlap)):
+        if value is not None and windows.frames is None:
+            notes.append(f"{name} has no effect: sampler {sampling.name!r} runs the image model alone")
 
     schedules = sampling.schedules(pair.image.schedule, pair.video.schedule)
     sigmas, legs = planned(pair, sampling, schedules)
@@ -150,17 +162,22 @@ def make_job(
         strength=strength,
         source_prompts=sources,
         raw_prompts=raw_prompts,
-        latents=None if noise is None else {"path": None, "sha256": digest(noise.float().numpy(force=True))},
+        latents=None if given is None else {"path": None, "sha256": digest(given.float().numpy(force=True))},
         sampling=sampling.to_dict(),
         device=str(pair.device),
         dtype=dtype_name(pair.dtype),
         nfe={},
         forwards={},
         seconds=0.0,
+        window=None if windows.frames is None else windows.frames.length,
+        overlap=None if windows.frames is None else windows.frames.overlap,
+        space_window=space_window,
+        noise=noise,
     )
     return Job(
-        pair, sampling, schedules, sigmas, inversion, legs, clip, noise, batches, record, notes, progress, callback
-    )
+        pair, sampling, schedules, sigmas, inversion, legs, clip, given, windows, batches, record, notes, progress,
+        callback,
+    )  # fmt: skip
 
 
 # What a call takes beside the options of a sampler.

@@ -16,12 +16,14 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import nn
 
+from ivmix.generation.windows import RunWindows
 from ivmix.models import DiTConfig, UNetConfig, VAEConfig
 from ivmix.models.meta import build
 from ivmix.models.predictor import PredictorConfig
 from ivmix.models.unet.cost import Alive, Kernels, forward_cost
 from ivmix.models.vae import Decoder
 from ivmix.pairs.pair import Pair
+from ivmix.solvers import Windows
 
 PIXELS = 2**20  # decoded at a time: four frames of 512x512
 
@@ -35,7 +37,8 @@ def frames_at_once(height: int, width: int) -> int:
 class Load:
     """What a device has to hold at a time: `clips` clips of so many frames and pixels, drawn by `models`.
 
-    The decoder works in squares of `vae_tile` latents, the image model on `image_frames` frames; None is all at once.
+    The decoder works in squares of `vae_tile` latents, the image model on `image_frames` frames, None is all at once;
+    both models by `windows`.
     """
 
     clips: int
@@ -45,6 +48,7 @@ class Load:
     vae_tile: int | None = None
     image_frames: int | None = None
     models: tuple[str, ...] = ("image", "video")
+    windows: RunWindows = RunWindows()  # noqa: RUF009 - immutable
 
 
 def choose_batch(pair: Pair, load: Load) -> int:
@@ -83,6 +87,8 @@ def check_fits(pair: Pair, load: Load) -> None:
         return
     ways = ["fewer frames", "a smaller size", *["a smaller batch_size"] * (load.clips > 1)]
     parts = {"vae_tile": replace(load, vae_tile=1), "image_frames": replace(load, image_frames=1)}
+    if load.windows.frames is None and "video" in load.models:
+        parts["window"] = replace(load, windows=replace(load.windows, frames=Windows(1, 0)))
     ways += [f"a smaller {name}" for name, part in parts.items() if activations(pair, part) < needed]
     raise ValueError(
         f"{load.clips} x {load.frames} frames of {load.height}x{load.width} need at least "
@@ -112,10 +118,13 @@ def activations(pair: Pair, load: Load) -> int:
     for side in pair.sides:
         if side.name not in load.models:
             continue
-        temporal, frames = side.name == "video", load.frames
+        temporal, itemsize = side.name == "video", pair.dtype.itemsize
+        frames, height, width = load.windows.largest(side.name, load.frames, h, w)
         at_once = frames if temporal or load.image_frames is None else min(load.image_frames, frames)
-        waiting = 0 if at_once == frames else 2 * latents * pair.dtype.itemsize  # what other frames are predicted as
-        per_clip = network_activations(side.unet.config, at_once, *side.size_seen(h, w), temporal, pair.dtype)
+        waiting = 0 if at_once == frames else 2 * latents * itemsize  # what other frames are predicted as
+        if (frames, height, width) != (load.frames, h, w):
+            waiting += 2 * latents * (itemsize + max(itemsize, 4))  # what windows are copied from, and summed in
+        per_clip = network_activations(side.unet.config, at_once, *side.size_seen(height, width), temporal, pair.dtype)
         networks.append(load.clips * per_clip + waiting)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
     decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)

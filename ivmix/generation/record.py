@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypedDict, get_args, get_type_hints
+from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
 from ivmix.devices import DTYPES, dtype_name
 from ivmix.models.checkpoints.hub import parse
@@ -21,6 +21,13 @@ LISTS = (
 )  # fmt: skip
 
 
+# What is not written where it is as by default: in a clip of one window.
+WINDOWS = ("window", "overlap", "space_window", "noise")
+
+
+NoiseKind = Literal["white", "freenoise"]
+
+
 class Input(TypedDict):
     """A video or noise that a run began from: where it was read, None if it came from Python, and its bytes' hash."""
 
@@ -37,7 +44,9 @@ class Record:
     place in it. `video`, `strength` and `source_prompts` say what a run began from, `latents` which noise was given
     instead of the seeds' own. Prompts are as they were read, white space cleaned; `raw_prompts` says that their
     brackets are text. `batch_sizes` and `batch_places` say how many clips ran together and which of them each was, from
-    0: that decides the last bits. `nfe` and `forwards` are a clip's, `seconds` of all of them, from prompts to frames.
+    0: that decides the last bits. `window` and `overlap` are in frames, `space_window` in pixels, None where the models
+    had all at once; `noise` is the kind it began from. `nfe` and `forwards` are a clip's, `seconds` of all of them,
+    from prompts to frames.
     """
 
     ivmix: str
@@ -70,9 +79,16 @@ class Record:
     forwards: dict[str, int]
     seconds: float
     cancelled: bool = False
+    window: int | None = None
+    overlap: int | None = None
+    space_window: int | None = None
+    noise: str = "white"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain JSON values; windows, and another noise than white, where there are any."""
+        said = asdict(self)
+        unsaid = [f.name for f in fields(self) if f.name in WINDOWS and said[f.name] == f.default]
+        return {name: value for name, value in said.items() if name not in unsaid}
 
     def of(self, clips: slice) -> "Record":
         """Of these clips alone: what is shared stays, `seconds` is their share."""
@@ -138,8 +154,15 @@ def _check_entries(record: Record) -> None:
         whole("seeds", seed, 0, 2**63 - 1)
     for name in ("frames", "height", "width"):
         whole(name, getattr(record, name), 1)
-    if record.vae_tile is not None:
-        whole("vae_tile", record.vae_tile, 1)
+    for name in ("vae_tile", "window", "space_window"):
+        if getattr(record, name) is not None:
+            whole(name, getattr(record, name), 1)
+    if (record.window is None) != (record.overlap is None):
+        raise ValueError(f"overlap is {record.overlap} of window {record.window}, expected both or neither")
+    if record.window is not None:
+        whole("overlap", record.overlap, 0, record.window - 1)
+    if record.noise not in get_args(NoiseKind):
+        raise ValueError(f"noise is {record.noise!r}, expected one of {', '.join(get_args(NoiseKind))}")
     if record.strength is not None and not 0 < record.strength <= 1:
         raise ValueError(f"strength is {record.strength}, expected a share of the steps, above 0 and at most 1")
     if record.compile not in get_args(Mode):

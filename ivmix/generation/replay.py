@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ivmix.generation.record import Record, read_record
+from ivmix.generation.record import WINDOWS, Record, read_record
 from ivmix.generation.requests import Request
 from ivmix.generation.result import record_path
 from ivmix.pairs.facts import Read
@@ -38,7 +38,7 @@ def recall(path: Path) -> Kept:
     ]
     if record.source_prompts is not None:
         requests = [replace(r, source_prompt=s) for r, s in zip(requests, record.source_prompts, strict=True)]
-    names = ("frames", "height", "width", "vae_tile", "image_frames", "strength", "raw_prompts")
+    names = ("frames", "height", "width", "vae_tile", "image_frames", "strength", "raw_prompts", *WINDOWS)
     call = {name: getattr(record, name) for name in names}
     call["video"] = None if record.video is None else record.video["path"]
     model = {name: getattr(record, name) for name in ("pair", "device", "dtype", "compile", "swaps", "commits")}

@@ -130,6 +130,12 @@ class TextToVideo:
         `source_prompt`, what the video shows, the noise is instead found by taking the video up the leading model's ODE
         under that prompt, unguided (DDIM inversion, arXiv 2010.02502), which keeps more of it.
 
+        More `frames` than the video model knows positions for are drawn by windows of `window` frames, by default the
+        pair's own length, each sharing `overlap` of them with the next, by default half, and averaged there
+        (`ivmix.solvers.windowed`); so are fewer where `window` is given. A warning says what that costs. `space_window`
+        is the same over squares of so many pixels a side, for both models, and never by default. `noise` "freenoise"
+        begins all windows from the noise of the first, in another order (arXiv 2310.15169); "white" is the default.
+
         `vae_tile` decodes frames in overlapping squares of that many latents a side, which bounds memory and gives
         nearly the same picture (`VAE.decode`). `image_frames` is how many frames the image model, which knows each
         alone, has at a time: less memory, the same picture to a rounding. `batch_size` clips run together, "auto" as

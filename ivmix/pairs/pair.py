@@ -135,17 +135,19 @@ class Pair:
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(c, f, h, w) of one sample. Raises ValueError for sizes the networks cannot take."""
         factor = self.vae.config.factor
-        multiple = factor * math.lcm(*(side.unet.config.multiple for side in self.sides))
-        for name, value in (("height", height), ("width", width)):
-            if value < 1 or value % multiple:
-                raise ValueError(
-                    f"{name}={value}: expected a positive multiple of {multiple} pixels for pair {self.name!r}"
-                )
-        longest = self.video.unet.config.max_frames
-        if frames < 1 or (longest and frames > longest):
-            upper = f" to {longest}" if longest else " or more"
-            raise ValueError(f"frames={frames}: expected 1{upper} for pair {self.name!r}")
+        self.check_size("height", height)
+        self.check_size("width", width)
+        if frames < 1:
+            raise ValueError(f"frames={frames}: expected 1 or more for pair {self.name!r}")
         return self.vae.config.latent_channels, frames, height // factor, width // factor
+
+    def check_size(self, name: str, pixels: int) -> None:
+        """ValueError for a height or width that the networks cannot take."""
+        multiple = self.vae.config.factor * math.lcm(*(side.unet.config.multiple for side in self.sides))
+        if pixels < 1 or pixels % multiple:
+            raise ValueError(
+                f"{name}={pixels}: expected a positive multiple of {multiple} pixels for pair {self.name!r}"
+            )
 
 
 def load_pair(

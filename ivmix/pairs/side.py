@@ -14,7 +14,7 @@ from ivmix.models.predictor import Predictor
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.reader import Reader, Reading
 from ivmix.pairs.trained_as import Prediction, in_words
-from ivmix.solvers import Network, Schedule, enlarged
+from ivmix.solvers import Network, Schedule, Windows, enlarged, windowed
 from ivmix.solvers.algebra.network import Forward, enlargement
 
 
@@ -70,8 +70,10 @@ class Side:
         """How its prompts are read."""
         return Reading(self.tokenizer, self.clip_skip, raw)
 
-    def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:
-        """The adapter of one run, on the side's own schedule or another.
+    def network(
+        self, schedule: Schedule | None = None, image_frames: int | None = None, windows: Sequence[Windows] = ()
+    ) -> Network:
+        """The adapter of one run, on the side's own schedule or another, asked by `windows` of the latents.
 
         An image model takes a video as it is: without temporal layers, frames are a batch, `image_frames` at a time.
         """
@@ -82,7 +84,7 @@ class Side:
                 forward = enlarged(forward, self.latent_size)
             if self.name == "image" and image_frames is not None:
                 forward = partial(in_parts, forward, image_frames)
-            return forward
+            return windowed(forward, *windows)
 
         return Network(
             adapted(self.call), schedule or self.schedule, self.prediction, self.name,

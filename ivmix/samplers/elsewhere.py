@@ -6,6 +6,8 @@ ELSEWHERE = {
     "cfg": "guidance",
     "cfg_scale": "guidance",
     "image_guidance_scale": "image_guidance",
+    "context_length": "window",
+    "context_overlap": "overlap",
     "num_frames": "frames",
     "video_length": "frames",
     "prompt": "prompts, the first argument",

@@ -12,6 +12,7 @@ from ivmix.solvers.algebra.denoiser import Noise
 from ivmix.solvers.checks import whole
 
 _STEPS = 0x9E3779B97F4A7C15  # separates the noise of the steps from the initial noise of the same seed
+_SHUFFLES = 0xD1B54A32D192ED03  # likewise the order of rescheduled frames
 
 
 def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
@@ -30,6 +31,32 @@ def normal_noise(seeds: Sequence[int], shape: Sequence[int]) -> Noise:
     """
     generators = [Generator().manual_seed(_seed(seed) ^ _STEPS) for seed in seeds]
     return lambda sigma, sigma_next: _draw(generators, shape)
+
+
+def rescheduled_noise(seeds: Sequence[int], shape: Sequence[int], length: int, stride: int) -> Tensor:
+    """`initial_noise` of clips (c, f, h, w) that have `length` frames of noise in all, rescheduled (FreeNoise, arXiv
+    2310.15169, section 3.2): from there on, every `stride` frames are those `length` before, shuffled among themselves.
+
+    So windows of that length and stride all begin from the same noise in another order, and each from white noise,
+    wherever they begin at a multiple of a stride that divides the length. Row k depends on seeds[k] alone, and its
+    first `length` frames are `initial_noise` of as many.
+
+    >>> noise = rescheduled_noise([0], (4, 64, 2, 2), 8, 4)
+    >>> noise.shape, bool((noise[:, :, 8:12].sort(2).values == noise[:, :, :4].sort(2).values).all())
+    (torch.Size([1, 4, 64, 2, 2]), True)
+    """
+    whole("length", length, 1)
+    whole("stride", stride, 1, length, ", the length")
+    channels, frames, *size = shape
+    first = initial_noise(seeds, (channels, min(length, frames), *size))
+    rows = []
+    for row, seed in zip(first, seeds, strict=True):
+        generator, order = Generator().manual_seed(_seed(seed) ^ _SHUFFLES), list(range(length))
+        while len(order) < frames:
+            block = order[len(order) - length :][:stride]
+            order += [block[k] for k in torch.randperm(stride, generator=generator).tolist()]
+        rows.append(row[:, order[:frames]])
+    return torch.stack(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -158,7 +158,7 @@ BAD = [
     ([PROMPT, "--seed", "-1"], "seed=-1"),
     ([PROMPT, "--size", "32"], "--size 32: expected HEIGHTxWIDTH"),
     ([PROMPT, "--size", "33x32"], "height=33"),
-    ([PROMPT, "--frames", "17"], "frames=17"),
+    ([PROMPT, "--window", "17"], "window=17"),
     ([PROMPT, "--frames", "0"], "frames=0"),
     (["--from", "no-such.json"], "no file no-such.json"),
     ([PROMPT, "--image-model", "no-such-model"], "no-such-model"),

@@ -36,8 +36,9 @@ def test_ratios_are_within_a_round_and_the_table_shows_their_median_and_range():
 
 
 def test_a_call_that_cannot_be_is_one_line_before_any_is_timed(capsys):
-    assert main(["bench", "--frames", "99"]) == 2
-    assert capsys.readouterr().err == "ivmix bench: error: frames=99: expected 1 to 16 for pair 'sprites'\n"
+    assert main(["bench", "--size", "33x64"]) == 2
+    said = "height=33: expected a positive multiple of 16 pixels for pair 'sprites'"
+    assert capsys.readouterr().err == f"ivmix bench: error: {said}\n"
 
 
 @pytest.mark.parametrize(("arms", "rounds", "message"), [(FEW, 0, "rounds=0"), ([], 1, "arms: expected")])

@@ -120,7 +120,7 @@ def test_a_bad_prompt_of_a_later_batch_is_found_before_sampling(model):
         ({"place": 0}, "place=0: expected one prompt and its batch_size, got 1 and auto"),
         ({"place": 2, "batch_size": 2}, "place=2: expected a whole number from 0 to 1"),
         ({"vae_tile": 0}, "vae_tile=0"),
-        ({"frames": 99}, "frames=99"),
+        ({"frames": 0}, "frames=0"),
         ({"guidance": float("inf")}, "guidance=inf"),
         ({"colour": "red"}, "option 'colour'"),
     ],
@@ -167,4 +167,4 @@ def test_calls_that_cannot_be_are_refused_in_one_line_that_names_the_argument(mo
     with pytest.raises((ValueError, OSError), match=message) as caught:
         model(PROMPTS[0], **{"callback": lambda *_: pytest.fail("sampled first"), **call})
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 600
+    assert len(str(caught.value)) < 700

@@ -137,7 +137,7 @@ def test_a_pair_file_that_is_no_json_is_refused(copy):
 
 @pytest.mark.parametrize(
     ("frames", "height", "width", "message"),
-    [(8, 33, 32, "height=33"), (8, 32, 0, "width=0"), (0, 32, 32, "frames=0"), (17, 32, 32, "frames=17.*1 to 16")],
+    [(8, 33, 32, "height=33"), (8, 32, 0, "width=0"), (0, 32, 32, "frames=0")],
 )
 def test_sizes_the_networks_cannot_take_are_refused(frames, height, width, message):
     with pytest.raises(ValueError, match=message):

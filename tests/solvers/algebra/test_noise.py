@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ivmix.solvers import initial_noise, normal_noise
+from ivmix.solvers import initial_noise, normal_noise, rescheduled_noise
 
 SHAPE = (4, 8, 16, 16)
 
@@ -46,3 +46,23 @@ def test_whole_numbers_of_other_libraries_are_seeds(kind):
 def test_bad_seeds_are_refused(seed):
     with pytest.raises(ValueError, match="seeds"):
         initial_noise([seed], SHAPE)
+
+
+@pytest.mark.parametrize(("length", "stride"), [(8, 4), (8, 8), (8, 1), (6, 3)])
+def test_windows_of_rescheduled_noise_hold_the_first_ones_frames_in_another_order(length, stride):
+    noise = rescheduled_noise([3, 4], (2, 30, 2, 2), length, stride)
+    assert torch.equal(noise[:, :, :length], initial_noise([3, 4], (2, length, 2, 2)))
+    first = noise[:, :, :length].sort(2).values
+    for start in range(0, 30 - length + 1, stride):
+        assert torch.equal(noise[:, :, start : start + length].sort(2).values, first)
+    if stride > 1:
+        assert not torch.equal(noise[:, :, length : 2 * length], noise[:, :, :length])
+    assert torch.equal(noise[1:], rescheduled_noise([4], (2, 30, 2, 2), length, stride))
+    assert torch.equal(noise[:, :, :20], rescheduled_noise([3, 4], (2, 20, 2, 2), length, stride))
+    short = rescheduled_noise([3], (2, 5, 2, 2), length, stride)
+    assert torch.equal(short, initial_noise([3], (2, 5, 2, 2)))
+
+
+def test_a_stride_beyond_the_window_leaves_frames_without_noise_and_is_refused():
+    with pytest.raises(ValueError, match="stride: got 9"):
+        rescheduled_noise([0], (2, 30, 2, 2), 8, 9)
