@@ -41,6 +41,7 @@ from ivmix.sprites.training.networks import (
     save_vae,
     video_network,
 )
+from ivmix.sprites.training.student import save_student, student, student_loss
 from ivmix.sprites.world import FRAMES, SIZE
 
 
@@ -83,6 +84,9 @@ STAGES = (
     Stage(
         "crisp", ("vae", "image"), Settings(steps=2000, learning_rate=3e-4),
         load_conditioned("image", IMAGE_CONFIG), crisp_loss, save_crisp,
+    ),
+    Stage(
+        "student", ("vae", "still"), Settings(steps=3000, learning_rate=3e-4), student, student_loss, save_student,
     ),
 )  # fmt: skip
 # What each sampler does unless told otherwise: chosen on seeds that are not among those reported in the model card.
