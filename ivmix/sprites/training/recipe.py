@@ -132,6 +132,10 @@ DEFAULTS = {
         "steps": 20, "guidance": 2.0, "perturbed_layers": "up_blocks.1.attentions.1,up_blocks.1.motion_modules.1",
         "perturbed_guidance": 1.0,
     },
+    # Of a teacher, which is no consistency model: what its student has is in the student's pair.json.
+    "lcm": {"steps": 4, "guidance": 2.0},
+    "blend": {"steps": 4, "guidance": 2.0, "image_guidance": "3", "image_weight": 0.7, "interval": [0.5, 1.0]},
+    "turns": {"steps": 8, "guidance": 2.0, "image_guidance": "3"},
     "official": {
         "steps": 50, "variant": "animatediff", "guidance": 2.0, "image_guidance": "1", "video_guidance": "1",
     },
