@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ivmix.generation.job import Job
+from ivmix.samplers.few_steps import LCM
 from ivmix.solvers.checks import within
 from ivmix.solvers.methods.ivmixed import inside
 from ivmix.solvers.plans.legs import progress
@@ -12,6 +13,7 @@ def announcements(job: Job) -> Iterator[str]:
     """Where a run that is to mix does not, or a model has no part in it, or is not what it is taken for."""
     if "video" in job.sampling.models and job.pair.video.unet.config.temporal is None:
         yield "the video model has no temporal layers: its frames know nothing of each other"
+    yield from of_distillation(job)
     name, n = job.sampling.name, job.sampling.steps
     levels = {leg.step: leg.source for leg in job.legs if leg.label == "step"}
     if name == "zigzag" and all(leg.label == "step" for leg in job.legs):
@@ -35,3 +37,16 @@ def announcements(job: Job) -> Iterator[str]:
             f"the video model takes {outside} of {len(levels)} steps alone: the image model knows levels from {low:g} "
             f"to {high:g}"
         )
+
+
+def of_distillation(job: Job) -> Iterator[str]:
+    """Where a sampler takes ends of trajectories for means, or means for ends."""
+    name, few = job.sampling.name, isinstance(job.sampling, LCM)
+    consistency = {side.name for side in job.pair.sides if side.consistency} & {*job.sampling.models}
+    for model in () if few else sorted(consistency):
+        yield (
+            f"the {model} model is a consistency model and has no scores: sampler {name!r} follows or mixes them, "
+            "expected lcm, blend or turns"
+        )
+    if few and "video" not in consistency:
+        yield f"the video model is no consistency model, as far as is known: its x0 is a mean, too smooth for {name!r}"

@@ -22,8 +22,8 @@ from ivmix.models import (
 )
 from ivmix.models.checkpoints import hub
 from ivmix.models.text.tokenizer import BOS, EOS
-from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
-from ivmix.pairs.pair import load_pair, read_weighted, tokenizer
+from ivmix.pairs.description import EMBEDDED, PUBLIC, describe, read_weighted
+from ivmix.pairs.pair import load_pair, tokenizer
 from ivmix.pairs.swaps import Swaps, with_swaps
 from ivmix.samplers.reading import sampling
 from ivmix.samplers.samplers import SAMPLERS
@@ -128,7 +128,10 @@ def test_sizes_the_networks_cannot_take_are_refused(frames, height, width, messa
 
 # --- public pairs ---------------------------------------------------------------------------------------------------
 
-BETAS = {"animatediff": ("scaled_linear", "linear"), "videocrafter2": ("scaled_linear", "fading")}
+BETAS = {
+    **dict.fromkeys(("animatediff", "animatelcm", "animatediff-lightning"), ("scaled_linear", "linear")),
+    "videocrafter2": ("scaled_linear", "fading"),
+}
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -137,9 +140,8 @@ def test_a_public_pair_is_described_whole(name):
     assert source == raw["name"] == name
     sources = {raw["vae"]}
     for side, kind in zip(("image", "video"), BETAS.get(name, ("scaled_linear", "scaled_linear")), strict=True):
-        sources |= {
-            value for part, value in raw[side].items() if part in ("unet", "text_encoder", "tokenizer", "motion")
-        }
+        parts = ("unet", "text_encoder", "tokenizer", "motion", "lora")
+        sources |= {read_weighted(value)[0] for part, value in raw[side].items() if part in parts}
         schedule = Schedule.from_config(raw[side]["schedule"])
         assert (raw[side]["schedule"]["kind"], raw[side]["prediction"]) == (kind, "epsilon")
         assert len(schedule.timesteps) == 1000
