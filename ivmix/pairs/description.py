@@ -12,13 +12,14 @@ pair.json, version 1:
 
 A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
 once. `motion` (AnimateDiff's modules for a spatial UNet), `motion_norm` (whose group norms they have, "authors" or
-"diffusers": `ivmix.models.unet.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip`
-(the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
-a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `lora` (what is added to
-a model before what a caller adds, by default with the weight 1), `consistency` (whether a model tells where a trajectory
-ends, as LCM's do, rather than a mean: `ivmix.solvers.Boundary`), `dtype` (what the networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors` (what the paper's
-authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge"
-beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
+"diffusers": `ivmix.models.unet.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip` (the
+text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that a
+model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `lora` (what is added to a
+model before what a caller adds, by default with the weight 1), `consistency` (whether a model tells where a trajectory
+ends, as LCM's do, rather than a mean: `ivmix.solvers.Boundary`), `dtype` (what the networks run in on an accelerator
+unless the caller says: float32), `licence`, `about` and `authors` (what the paper's authors ran and what is another
+here, in words), `judge` (what measures clips of the sprite world: the folder "judge" beside pair.json, if there is
+one), and `files` (what is known of sources) may be missing.
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
 said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.

@@ -21,7 +21,8 @@ def named(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
     """All that a description names to be read: parts and their sources."""
     sides = (raw["image"], raw["video"])
     parts = [(part, side[part]) for side in sides for part in (*PARTS, "motion") if part in side]
-    return [("vae", raw["vae"]), *parts, *(("lora", read_weighted(side["lora"])[0]) for side in sides if "lora" in side)]
+    loras = [("lora", read_weighted(side["lora"])[0]) for side in sides if "lora" in side]
+    return [("vae", raw["vae"]), *parts, *loras]
 
 
 def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], hub: Hub) -> Files:

@@ -33,8 +33,9 @@ class Swaps:
 
     A model's source is a pipeline's folder or repository, or a single file; what it holds of UNet, text encoder and
     tokenizer replaces the side's, and a video model's VAE the pair's. `motion` is AnimateDiff's modules, `motion_norm`
-    whose group norms they have; a pair's own LoRA stays with them; `tokenizer` is a folder for both models. `clip_skip` is the layer of the text encoders
-    that is read, counted from the end (see `CLIPText`); `image_clip_skip` overrides it for the image model.
+    whose group norms they have; a pair's own LoRA stays with them; `tokenizer` is a folder for both models. `clip_skip`
+    is the layer of the text encoders that is read, counted from the end (see `CLIPText`); `image_clip_skip` overrides
+    it for the image model.
 
     What a model predicts and on which schedule is what its files say (`ivmix.pairs.trained_as`), or what is said here:
     a schedule by name ("scaled_linear", "linear", or "zero-snr": the model's own, rescaled), as a mapping or its JSON,
