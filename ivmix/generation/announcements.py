@@ -24,7 +24,7 @@ def announcements(job: Job) -> Iterator[str]:
     begin, end = getattr(job.sampling, "interval", (0.0, 1.0))
     if (begin, end) != (0.0, 1.0) and not any(inside(progress(i, n), (begin, end)) for i in levels):
         yield f"none of {len(levels)} steps begins in the interval {begin:g}:{end:g}: none mixes"
-    if name == "switch":
+    if name in ("switch", "turns"):
         for idle in {"video", "image"} - {leg.network for leg in job.legs}:
             yield f"no step begins where the {idle} model has its turn: it has no part in the run"
         return
@@ -32,7 +32,7 @@ def announcements(job: Job) -> Iterator[str]:
         levels = {leg.step: leg.target for leg in job.legs if leg.label == "step" and leg.target > 0}
     low, high = job.pair.image.network().reach
     outside = sum(not within(level, low, high) for level in levels.values())
-    if outside and name in ("zigzag", "composite", "mixture", "w2sd", "autoguidance"):
+    if outside and name in ("zigzag", "composite", "mixture", "w2sd", "autoguidance", "blend"):
         yield (
             f"the video model takes {outside} of {len(levels)} steps alone: the image model knows levels from {low:g} "
             f"to {high:g}"
@@ -45,8 +45,8 @@ def of_distillation(job: Job) -> Iterator[str]:
     consistency = {side.name for side in job.pair.sides if side.consistency} & {*job.sampling.models}
     for model in () if few else sorted(consistency):
         yield (
-            f"the {model} model is a consistency model and has no scores: sampler {name!r} follows or mixes them, "
-            "expected lcm, blend or turns"
+            f"the {model} model is a consistency model, which has no scores: what sampler {name!r} does with them is "
+            "meaningless; expected lcm, blend or turns"
         )
     if few and "video" not in consistency:
-        yield f"the video model is no consistency model, as far as is known: its x0 is a mean, too smooth for {name!r}"
+        yield f"the video model is not said to be a consistency model: {name!r} takes its x0, a mean, for a clip"

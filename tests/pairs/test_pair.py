@@ -376,6 +376,11 @@ def test_a_video_model_with_temporal_layers_of_its_own_needs_no_motion_modules(o
     pair = load_pair("animatediff", swaps=Swaps(own.image_model, str(tmp_path / "joined")))
     assert same(pair.video.unet, joined)
     assert pair.image.unet.config.temporal is None
+    few = load_pair("animatelcm", swaps=Swaps(own.image_model, str(tmp_path / "joined")))  # whose LoRA is not asked for
+    assert same(few.video.unet, joined)
+    assert not few.video.consistency
+    with pytest.raises(FileNotFoundError, match=r"hf download wangfuyun/AnimateLCM AnimateLCM_sd15_t2v_lora\.safetens"):
+        load_pair("animatelcm", swaps=own)
     with pytest.raises(ValueError, match="motion modules of its own"):
         load_pair("animatediff", swaps=Swaps(own.image_model, str(tmp_path / "joined"), own.motion))
 
