@@ -187,8 +187,8 @@ def describe_samplers() -> dict[str, str]:
         "bivdiff": "image frames, inverted and drawn again by the video model",
         "pag": "the video model, pushed away from itself with less attention",
         "stg": "the video model, pushed away from itself with fewer layers",
-        "lcm": "few steps of a consistency model: the video model's x0, then fresh noise",
-        "blend": "lcm, with a share of the image model's x0: two evaluations a step",
+        "lcm": "the video model's x0, then fresh noise: for few steps",
+        "blend": "lcm, with a share of the image model's x0",
         "turns": "lcm, both models taking turns: one evaluation a step",
         "official": "the authors' own loops, quirks included",
     }
