@@ -130,7 +130,7 @@ def few_step(sigmas: Tensor, guidance: Guidance = None, network: str = "video") 
 
 
 def jumps(legs: Sequence[Leg]) -> list[Leg]:
-    """The plan `legs` with each step led to x0, and from there by fresh noise to where it led: n evaluations of n.
+    """The plan `legs` with each step led to x0, and from there by fresh noise to where it led: one evaluation a step.
 
     `legs` are one step down for each outer step, as `plain`, `switch` and `evs` have them: networks may take turns.
     ValueError for other plans.

@@ -12,8 +12,8 @@ and eps = (x - D)/sigma is the score's, but (x - f)/sigma is no score's. What co
     an ODE's step to 0 (`plain`, n = 1)   the data: it is f itself.
     the ODE of f, n -> inf                x(sigma') = mean + (sqrt(k) + r')/(sqrt(k) + r)·(x - mean): at 0, from high
                                           levels, twice as wide as the data. More steps are worse steps.
-    inversion, a leg up                   the same upwards: from a clip at 0 half of the way to noise, in (sqrt(k) +
-                                          r)/2 for r. What f says there it would say of a level half as high.
+    inversion, legs up                    the same upwards: a clip at 0 comes to (sqrt(k) + r)/2 where its trajectory is
+                                          at r, and f of that is half the clip. One leg from 0 does not move it at all.
     a zigzag                              its limit (`ivmix.solvers.theory.limits`) is the ODE of its fields, whatever
                                           they are: with f in it, the one above. A leg of f's own, a jump to 0, has no
                                           leg up that undoes it: f forgets. Fresh noise is the only way up.
