@@ -185,10 +185,10 @@ def describe_samplers() -> dict[str, str]:
         "cfgpp": "the video model, guided in x0 alone (CFG++)",
         "videoguide": "the video model, drawn early on to where its own steps lead",
         "bivdiff": "image frames, inverted and drawn again by the video model",
-        "pag": "the video model, pushed away from itself with less attention",
-        "stg": "the video model, pushed away from itself with fewer layers",
         "lcm": "the video model's x0, then fresh noise: for few steps",
         "blend": "lcm, with a share of the image model's x0",
         "turns": "lcm, both models taking turns: one evaluation a step",
+        "pag": "the video model, pushed away from itself with less attention",
+        "stg": "the video model, pushed away from itself with fewer layers",
         "official": "the authors' own loops, quirks included",
     }

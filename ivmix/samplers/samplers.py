@@ -19,7 +19,7 @@ SAMPLERS: dict[str, type[Sampling]] = {
     s.name: s
     for s in (
         VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, FreqPrior, FrequencyDecoupled, VideoElevator,
-        ZSampling, W2SD, Autoguidance, Switch, CFGPP, VideoGuide, BIVDiff, PAG, STG, LCM, Blend,
-        Turns, Official,
+        ZSampling, W2SD, Autoguidance, Switch, CFGPP, VideoGuide, BIVDiff, LCM, Blend, Turns,
+        PAG, STG, Official,
     )
 }  # fmt: skip
