@@ -112,7 +112,8 @@ def grid(root: Path) -> None:
     path = "solvers/schedules/grids.py"
     after(root, path, "    return _with_ends(sigmas, sigma_max, sigma_min)", GRID)
     path = "solvers/schedules/spacings.py"
-    after(root, path, '    "sgm_uniform", "simple", "beta", "lcm", "linear_quadratic", "shifted-flow",', '    "even-roots",')
+    line = '    "sgm_uniform", "simple", "beta", "lcm", "linear_quadratic", "shifted-flow",'
+    after(root, path, line, '    "even-roots",')
     after(root, path, '    "shifted-flow": (_shifted_flow, {"shift"}),',
           '    "even-roots": (_between("even-roots", grids.even_roots), {"sigma_min", "sigma_max"}),')  # fmt: skip
     path = "ivmix/samplers/options.py"
