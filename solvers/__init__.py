@@ -23,6 +23,7 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 
 from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser, AdaptiveGuidance, Weighed
 from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
+from ivmix.solvers.algebra.boundary import Boundary
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, Recalling, level
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.filters import Filter, GaussianLowPass, LowPass, PowerComplement
@@ -58,7 +59,7 @@ from ivmix.solvers.methods.videoguide import videoguide
 from ivmix.solvers.methods.w2sd import w2sd
 from ivmix.solvers.methods.zsampling import zsampling
 from ivmix.solvers.plans.editing import invert, noised, tail
-from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, restart
+from ivmix.solvers.plans.fresh_noise import ancestral, churned, few_step, jumps, restart
 from ivmix.solvers.plans.integrate import Evaluation, NotFiniteError, Record, Run, integrate
 from ivmix.solvers.plans.legs import Leg, View, keeping, mixing, noising, plain, planned_nfe
 from ivmix.solvers.plans.nested import Nested
@@ -107,6 +108,7 @@ __all__ = [
     "Affine",
     "Atom",
     "BogackiShampine32",
+    "Boundary",
     "CFGZeroStar",
     "Coarse",
     "Composite",
@@ -188,6 +190,7 @@ __all__ = [
     "invert",
     "ito_log_density",
     "join_conditions",
+    "jumps",
     "keeping",
     "late",
     "level",

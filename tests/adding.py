@@ -112,11 +112,12 @@ def grid(root: Path) -> None:
     path = "solvers/schedules/grids.py"
     after(root, path, "    return _with_ends(sigmas, sigma_max, sigma_min)", GRID)
     path = "solvers/schedules/spacings.py"
-    after(root, path, '    "sgm_uniform", "simple", "beta", "linear_quadratic", "shifted-flow",', '    "even-roots",')
+    line = '    "sgm_uniform", "simple", "beta", "lcm", "linear_quadratic", "shifted-flow",'
+    after(root, path, line, '    "even-roots",')
     after(root, path, '    "shifted-flow": (_shifted_flow, {"shift"}),',
           '    "even-roots": (_between("even-roots", grids.even_roots), {"sigma_min", "sigma_max"}),')  # fmt: skip
     path = "ivmix/samplers/options.py"
-    after(root, path, '    "sgm_uniform", "simple", "beta", "linear_quadratic",', '    "even-roots",')
+    after(root, path, '    "sgm_uniform", "simple", "beta", "lcm", "linear_quadratic",', '    "even-roots",')
     swap(root, path, "sigma^(1/7) (karras) or", "sigma^(1/7) (karras), in sqrt(sigma) (even-roots) or")
     after(root, "notebooks/which_solver.md", "and `linear_quadratic`, as ComfyUI has them.", "`even-roots` is ours.")
     swap(root, "tests/solvers/schedules/test_grids.py", 'TWO_ENDS = {"karras"', 'TWO_ENDS = {"even-roots", "karras"')

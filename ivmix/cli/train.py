@@ -21,7 +21,8 @@ def add(commands: Any) -> None:
     command.add_argument("recipe", choices=("sprites",), help="which pair")
     command.add_argument(
         "-o", "--output", required=True, metavar="FOLDER",
-        help="of the run; the pair is in FOLDER/pair, its control in FOLDER/crisp",
+        help="of the run; the pair is in FOLDER/pair, its control in FOLDER/crisp, a student of its video model in "
+        "FOLDER/student",
     )  # fmt: skip
     command.add_argument(
         "--device", default="cpu", help="cpu, cuda, auto, … (default: %(default)s, as the embedded pair was trained)"

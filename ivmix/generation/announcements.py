@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ivmix.generation.job import Job
+from ivmix.samplers.few_steps import LCM
 from ivmix.solvers.checks import within
 from ivmix.solvers.methods.ivmixed import inside
 from ivmix.solvers.plans.legs import progress
@@ -13,6 +14,7 @@ def announcements(job: Job) -> Iterator[str]:
     yield from cut_into_windows(job)
     if "video" in job.sampling.models and job.pair.video.unet.config.temporal is None:
         yield "the video model has no temporal layers: its frames know nothing of each other"
+    yield from of_distillation(job)
     name, n = job.sampling.name, job.sampling.steps
     levels = {leg.step: leg.source for leg in job.legs if leg.label == "step"}
     if name == "zigzag" and all(leg.label == "step" for leg in job.legs):
@@ -23,7 +25,7 @@ def announcements(job: Job) -> Iterator[str]:
     begin, end = getattr(job.sampling, "interval", (0.0, 1.0))
     if (begin, end) != (0.0, 1.0) and not any(inside(progress(i, n), (begin, end)) for i in levels):
         yield f"none of {len(levels)} steps begins in the interval {begin:g}:{end:g}: none mixes"
-    if name == "switch":
+    if name in ("switch", "turns"):
         for idle in {"video", "image"} - {leg.network for leg in job.legs}:
             yield f"no step begins where the {idle} model has its turn: it has no part in the run"
         return
@@ -31,7 +33,7 @@ def announcements(job: Job) -> Iterator[str]:
         levels = {leg.step: leg.target for leg in job.legs if leg.label == "step" and leg.target > 0}
     low, high = job.pair.image.network().reach
     outside = sum(not within(level, low, high) for level in levels.values())
-    if outside and name in ("zigzag", "composite", "mixture", "w2sd", "autoguidance"):
+    if outside and name in ("zigzag", "composite", "mixture", "w2sd", "autoguidance", "blend"):
         yield (
             f"the video model takes {outside} of {len(levels)} steps alone: the image model knows levels from {low:g} "
             f"to {high:g}"
@@ -50,3 +52,16 @@ def cut_into_windows(job: Job) -> Iterator[str]:
                 f"the {model} model has the clip in windows of {f} frames of {factor * height}x{factor * width}: each "
                 f"evaluation calls it {windows} times, for {times:.3g} times the latents that there are"
             )
+
+
+def of_distillation(job: Job) -> Iterator[str]:
+    """Where a sampler takes ends of trajectories for means, or means for ends."""
+    name, few = job.sampling.name, isinstance(job.sampling, LCM)
+    consistency = {side.name for side in job.pair.sides if side.consistency} & {*job.sampling.models}
+    for model in () if few else sorted(consistency):
+        yield (
+            f"the {model} model is a consistency model, which has no scores: what sampler {name!r} does with them is "
+            "meaningless; expected lcm, blend or turns"
+        )
+    if few and "video" not in consistency:
+        yield f"the video model is not said to be a consistency model: {name!r} takes its x0, a mean, for a clip"

@@ -5,7 +5,7 @@ pair.json, version 1:
     {"format": 1, "name": "…", "licence": "…", "vae": SOURCE,
      "image": {"unet": SOURCE, "text_encoder": SOURCE, "tokenizer": SOURCE, "schedule": {"kind": …},
                "prediction": "epsilon"},
-     "video": {… the same keys …, "motion": SOURCE, "fps": 24},
+     "video": {… the same keys …, "motion": SOURCE, "fps": 24, "lora": "SOURCE:WEIGHT", "consistency": true},
      "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
      "text_parameters": 123060480, "release_text_encoders": false,
      "defaults": {"from": "…", "why": "…", "sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
@@ -16,7 +16,9 @@ or `hub:owner/name[/path][@revision]`; what is named twice is loaded once. `moti
 UNet), `motion_norm` (whose group norms they have, "authors" or "diffusers": `ivmix.models.unet.temporal.normed`), `fps`
 (what the network is told, VideoCrafter2), `clip_skip` (the text encoder's layer that is read, counted from the end: 1),
 `latent_size` (the side of the square of latents that a model was trained on: it is shown much smaller ones enlarged,
-see `ivmix.solvers.enlarged`), `dtype` (what the networks run in on an accelerator unless the caller says: float32),
+see `ivmix.solvers.enlarged`), `lora` (what is added to a model before what a caller adds, by default with the weight
+1), `consistency` (whether a model tells where a trajectory ends, as LCM's do, rather than a mean:
+`ivmix.solvers.Boundary`), `dtype` (what the networks run in on an accelerator unless the caller says: float32),
 `text_parameters` (how many numbers the text encoders have, one that both sides share counted once),
 `release_text_encoders` (whether they are in memory only while there is a new prompt to read: no, see
 `ivmix.pairs.reader`), `licence`, `about` and `authors` (what the paper's authors ran and what is another here, in
@@ -32,6 +34,7 @@ attention keeps its scores in float32, and the autoencoder that overflows is SDX
 """
 
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -73,6 +76,8 @@ class SideEntry(TypedDict):
     fps: NotRequired[float]
     clip_skip: NotRequired[int]
     latent_size: NotRequired[int]
+    lora: NotRequired[str]
+    consistency: NotRequired[bool]
 
 
 class FileEntry(TypedDict, total=False):
@@ -145,9 +150,21 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     if "judge" in raw or (file.parent / "judge").is_dir():
         raw["judge"] = beside(raw.get("judge", "judge"))
     for side in (raw["image"], raw["video"]):
-        side |= {part: beside(side[part]) for part in (*PARTS, "motion") if part in side}
+        side |= {part: beside(side[part]) for part in (*PARTS, "motion", "lora") if part in side}
         side["schedule"] = own_words(side["schedule"])
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
+
+
+def read_weighted(text: str) -> tuple[str, float]:
+    """A LoRA's source and its weight from SOURCE[:WEIGHT], by default 1.
+
+    >>> read_weighted("style.safetensors:0.8")
+    ('style.safetensors', 0.8)
+    """
+    match = re.fullmatch(r"(.+?)(?::([-+]?(?:\d+\.?\d*|\.\d+)))?", text)
+    if match is None:
+        raise ValueError(f"lora {text!r}: expected SOURCE or SOURCE:WEIGHT, such as style.safetensors:0.8")
+    return match[1], float(match[2] or 1)
 
 
 def _complete(defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +203,7 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
             Schedule.from_config(side["schedule"])
         except ValueError as error:
             raise ValueError(f"{name}: schedule: {error}") from None
-    for part in ("vae", "judge", *PARTS, "motion"):
+    for part in ("vae", "judge", *PARTS, "motion", "lora"):
         for entry in (raw, raw["image"], raw["video"]):
             source = entry.get(part, "")
             if len(source) > LONGEST_SOURCE or any(ord(letter) < 32 for letter in source):

@@ -1,6 +1,6 @@
 """What a loaded pair says of itself and a record keeps: the files that were read, and what its models were run as."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Pin(TypedDict):
@@ -20,5 +20,5 @@ class Read(TypedDict):
 # What a model was run as, and where prediction and schedule are said to be so; the rest is as in pair.json.
 RunAs = TypedDict("RunAs", {
     "prediction": str, "schedule": dict[str, Any], "from": dict[str, str], "clip_skip": int, "fps": float | None,
-    "latent_size": int | None, "motion_norm": str | None,
+    "latent_size": int | None, "motion_norm": str | None, "consistency": NotRequired[bool],
 })  # fmt: skip

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -39,7 +38,7 @@ from ivmix.models.compile import Compiled, Mode
 from ivmix.models.predictor import Predictor
 from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
-from ivmix.pairs.description import describe, network_of
+from ivmix.pairs.description import describe, network_of, read_weighted
 from ivmix.pairs.facts import Read
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.reader import Reader
@@ -177,7 +176,11 @@ def load_pair(
     check_there(swaps)
     hub, swaps = Hub(commits), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
     raw = with_swaps(own, swaps, hub)
-    loras = {text: read_weighted(text) for text in (*swaps.image_lora, *swaps.video_lora)}
+    added = {
+        name: (*([raw[name]["lora"]] if "lora" in raw[name] else []), *own_loras)
+        for name, own_loras in (("image", swaps.image_lora), ("video", swaps.video_lora))
+    }
+    loras = {text: read_weighted(text) for texts in added.values() for text in texts}
     files = fetch_all(raw, [lora for lora, _ in loras.values()], hub)
     drop = patterns_by_file(files, swaps.drop)
 
@@ -235,11 +238,12 @@ def load_pair(
     def compiled(network: Predictor) -> Compiled:
         return compile_network(network, compile)
 
-    def side(name: str, added: tuple[str, ...]) -> Side:
+    def side(name: str) -> Side:
         entry, video = raw[name], raw["video"]
         one = network_of(entry) == network_of(video)
         modules, norm = (video.get(k) if one else None for k in ("motion", "motion_norm"))
-        network, reads = predictor(*network_of(entry), modules, norm, added), reader(entry["text_encoder"], added)
+        network = predictor(*network_of(entry), modules, norm, added[name])
+        reads = reader(entry["text_encoder"], added[name])
         config = reads.network.config
         clip_skip = entry.get("clip_skip", 1)
         try:
@@ -249,10 +253,10 @@ def load_pair(
         return Side(
             name, network, reads, words(entry["tokenizer"], entry["text_encoder"], config),
             Schedule.from_config(entry["schedule"]), entry["prediction"], entry["from"], entry.get("fps"), clip_skip,
-            entry.get("latent_size"), compiled(network),
+            entry.get("latent_size"), compiled(network), entry.get("consistency", False),
         )  # fmt: skip
 
-    image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
+    image, video = side("image"), side("video")
     decoder = files["vae", raw["vae"]]
     vae = load_vae(decoder, drop=drop[decoder], device=device, dtype=dtype)
     return Pair(
@@ -309,18 +313,6 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
             sha.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
             sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:16]
-
-
-def read_weighted(text: str) -> tuple[str, float]:
-    """A LoRA's source and its weight from SOURCE[:WEIGHT], by default 1.
-
-    >>> read_weighted("style.safetensors:0.8")
-    ('style.safetensors', 0.8)
-    """
-    match = re.fullmatch(r"(.+?)(?::([-+]?(?:\d+\.?\d*|\.\d+)))?", text)
-    if match is None:
-        raise ValueError(f"lora {text!r}: expected SOURCE or SOURCE:WEIGHT, such as style.safetensors:0.8")
-    return match[1], float(match[2] or 1)
 
 
 def with_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:

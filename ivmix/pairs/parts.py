@@ -11,7 +11,7 @@ from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.hub import Hub, MissingError, cache
 from ivmix.models.checkpoints.load import matching
 from ivmix.models.checkpoints.sources import locate, sha256
-from ivmix.pairs.description import PARTS
+from ivmix.pairs.description import PARTS, read_weighted
 from ivmix.pairs.facts import Read
 
 Files = dict[tuple[str, str], Local]  # of a part and its source
@@ -20,7 +20,9 @@ Files = dict[tuple[str, str], Local]  # of a part and its source
 def named(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
     """All that a description names to be read: parts and their sources."""
     sides = (raw["image"], raw["video"])
-    return [("vae", raw["vae"]), *((part, side[part]) for side in sides for part in (*PARTS, "motion") if part in side)]
+    parts = [(part, side[part]) for side in sides for part in (*PARTS, "motion") if part in side]
+    loras = [("lora", read_weighted(side["lora"])[0]) for side in sides if "lora" in side]
+    return [("vae", raw["vae"]), *parts, *loras]
 
 
 def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], hub: Hub) -> Files:

@@ -14,7 +14,7 @@ from ivmix.models.predictor import Predictor
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.reader import Reader, Reading
 from ivmix.pairs.trained_as import Prediction, in_words
-from ivmix.solvers import Network, Schedule, Windows, enlarged, windowed
+from ivmix.solvers import Boundary, Network, Schedule, Windows, enlarged, windowed
 from ivmix.solvers.algebra.network import Forward, enlargement
 
 
@@ -33,6 +33,7 @@ class Side:
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the network
+    consistency: bool = False  # whether it tells where a trajectory ends, and has no scores
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
@@ -45,10 +46,11 @@ class Side:
         """What the model is taken for, and what says so: all that decides its predictions beside its files."""
         temporal = self.unet.config.temporal
         norm = ("diffusers" if temporal.joint_norm else "authors") if isinstance(temporal, MotionConfig) else None
-        return {
+        run_as: RunAs = {
             "prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source),
             "clip_skip": self.clip_skip, "fps": self.fps, "latent_size": self.latent_size, "motion_norm": norm,
         }  # fmt: skip
+        return {**run_as, "consistency": True} if self.consistency else run_as
 
     @property
     def announcement(self) -> str:
@@ -89,6 +91,7 @@ class Side:
         return Network(
             adapted(self.call), schedule or self.schedule, self.prediction, self.name,
             dtype=self.unet.dtype, views=lambda **how: adapted(self.seen(**how)),
+            boundary=Boundary() if self.consistency else None,
         )  # fmt: skip
 
     def seen(self, skip: tuple[str, ...] = (), identity: tuple[str, ...] = ()) -> Callable[..., Tensor]:

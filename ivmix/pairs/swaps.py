@@ -33,8 +33,9 @@ class Swaps:
 
     A model's source is a pipeline's folder or repository, or a single file; what it holds of UNet, text encoder and
     tokenizer replaces the side's, and a video model's VAE the pair's. `motion` is AnimateDiff's modules, `motion_norm`
-    whose group norms they have; `tokenizer` is a folder for both models. `clip_skip` is the layer of the text encoders
-    that is read, counted from the end (see `CLIPText`); `image_clip_skip` overrides it for the image model.
+    whose group norms they have; a pair's own LoRA stays with them; `tokenizer` is a folder for both models. `clip_skip`
+    is the layer of the text encoders that is read, counted from the end (see `CLIPText`); `image_clip_skip` overrides
+    it for the image model.
 
     What a model predicts and on which schedule is what its files say (`ivmix.pairs.trained_as`), or what is said here:
     a schedule by name ("scaled_linear", "linear", or "zero-snr": the model's own, rescaled), as a mapping or its JSON,
@@ -105,7 +106,7 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
         if name == "video" and "vae" in held[name]:
             new["vae"] = held[name]["vae"]
         if name == "video" and ("transformer" in network or has_temporal_layers(held[name]["unet"], hub, swaps.drop)):
-            for entry in ("motion", "motion_norm"):
+            for entry in ("motion", "motion_norm", "lora", "consistency"):  # what was made of the image model it was
                 new["video"].pop(entry, None)
     if swaps.motion is not None:
         new["video"]["motion"] = swaps.motion

@@ -33,7 +33,7 @@ SOLVERS = {
 
 SPACINGS = (
     "trailing", "leading", "linspace", "karras", "uniform-lam", "exponential", "dpm-linspace", "dpm-leading", "normal",
-    "sgm_uniform", "simple", "beta", "linear_quadratic",
+    "sgm_uniform", "simple", "beta", "lcm", "linear_quadratic",
 )  # fmt: skip
 """Grids by name: those of `ivmix.solvers` but shifted-flow, whose shift is no option."""
 
@@ -68,8 +68,8 @@ OPTIONS = {
     "spacing": Option(
         "which levels the steps visit: training levels by diffusers' rules (trailing, leading, linspace; of its "
         "multistep solvers dpm-linspace, dpm-leading), even in sigma^(1/7) (karras) or in log sigma (uniform-lam, also "
-        "called exponential), or as ComfyUI has them (normal, sgm_uniform, simple, beta; linear_quadratic, which is "
-        "for flows)",
+        "called exponential), those that latent consistency models are distilled on (lcm), or as ComfyUI has them "
+        "(normal, sgm_uniform, simple, beta; linear_quadratic, which is for flows)",
         "NAME", choices=SPACINGS,
     ),
     "end": Option(
@@ -80,7 +80,7 @@ OPTIONS = {
     "pattern": Option("letters R, I, V that go up, a dash, I, V that come down: IV-IV (zigzag, composite)", "UP-DOWN"),
     "image_guidance": Option(
         "scale of the image model's legs over the run (zigzag, composite, official), or its own (mixture, switch, "
-        "autoguidance, videoelevator, bivdiff, image)",
+        "autoguidance, videoelevator, bivdiff, blend, turns, image)",
         "BEGIN[:END[:RHO]]", "ramp",
     ),
     "video_guidance": Option(
@@ -88,7 +88,7 @@ OPTIONS = {
     ),
     "interval": Option(
         "part of the run in which the image model, or the teacher (videoguide), takes part: 0:1 is all of it (zigzag, "
-        "composite, mixture; official: "
+        "composite, mixture, blend, turns; official: "
         "the authors' first and last step, a and b of n, are a/n:(b+1)/n)",
         "A:B", "part",
     ),
@@ -101,7 +101,7 @@ OPTIONS = {
         "NAME", choices=("down-first", "up-first"),
     ),
     "image_weight": Option(
-        "image model's share (mixture), or that of its noise (bivdiff), 0 to 1", "M", "number", least=0, most=1,
+        "image model's share (mixture, blend), or that of its noise (bivdiff), 0 to 1", "M", "number", least=0, most=1,
         expected="a share from 0 to 1",
     ),
     "iterations": Option(
@@ -185,6 +185,9 @@ def describe_samplers() -> dict[str, str]:
         "cfgpp": "the video model, guided in x0 alone (CFG++)",
         "videoguide": "the video model, drawn early on to where its own steps lead",
         "bivdiff": "image frames, inverted and drawn again by the video model",
+        "lcm": "the video model's x0, then fresh noise: for few steps",
+        "blend": "lcm, with a share of the image model's x0",
+        "turns": "lcm, both models taking turns: one evaluation a step",
         "pag": "the video model, pushed away from itself with less attention",
         "stg": "the video model, pushed away from itself with fewer layers",
         "official": "the authors' own loops, quirks included",

@@ -8,6 +8,7 @@ from ivmix.samplers.alone import ImageAlone, VideoAlone
 from ivmix.samplers.base import Sampling as Sampling
 from ivmix.samplers.baselines import CFGPP, FreeInit, ZSampling
 from ivmix.samplers.contrast import W2SD, Autoguidance
+from ivmix.samplers.few_steps import LCM, Blend, Turns
 from ivmix.samplers.filtered import FreqPrior, FrequencyDecoupled, VideoElevator
 from ivmix.samplers.mixed import Composite, Mixture, Switch, Zigzag
 from ivmix.samplers.official import Official
@@ -18,6 +19,7 @@ SAMPLERS: dict[str, type[Sampling]] = {
     s.name: s
     for s in (
         VideoAlone, Zigzag, Composite, Mixture, ImageAlone, FreeInit, FreqPrior, FrequencyDecoupled, VideoElevator,
-        ZSampling, W2SD, Autoguidance, Switch, CFGPP, VideoGuide, BIVDiff, PAG, STG, Official,
+        ZSampling, W2SD, Autoguidance, Switch, CFGPP, VideoGuide, BIVDiff, LCM, Blend, Turns,
+        PAG, STG, Official,
     )
 }  # fmt: skip

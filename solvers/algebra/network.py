@@ -58,6 +58,7 @@ import torch
 from torch import Tensor
 
 from ivmix.solvers.algebra.affine import Affine, Atom
+from ivmix.solvers.algebra.boundary import Boundary
 from ivmix.solvers.algebra.denoiser import cast, like
 from ivmix.solvers.checks import whole
 from ivmix.solvers.schedules.schedule import Schedule
@@ -96,7 +97,8 @@ class Network:
     dtype before anything is combined. `forward` may write on its z and t. Build one Network per run; it holds the
     joined conditions alive.
 
-    `views(**how)` is the forward of the same weights seen differently, such as without some layers: see `seen`.
+    `views(**how)` is the forward of the same weights seen differently, such as without some layers: see `seen`. A
+    consistency model has its `boundary`: x0 is then where a trajectory ends rather than a mean, and of no ODE.
 
     Out of the schedule's range: ValueError. Autograd is left as the caller set it.
 
@@ -114,6 +116,7 @@ class Network:
     timesteps: Literal["fractional", "nearest"] = "fractional"
     join: Callable[[Sequence[Any]], Any] = field(default=join_conditions, repr=False)
     views: Callable[..., Forward] | None = field(default=None, repr=False)
+    boundary: Boundary | None = None
     _seen: dict[Any, "Network"] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -163,7 +166,11 @@ class Network:
         rows = z if n == 1 else torch.cat([z] * n)
         y = self.forward(rows, t, self.join(tuple(conditions)))
         y = cast(like(rows, y, f"network {self.name!r}"), x.dtype)
-        return [self._x0(x, y_row, sigma.item(), alpha) for y_row in ((y,) if n == 1 else y.chunk(n))]
+        found = [self._x0(x, y_row, sigma.item(), alpha) for y_row in ((y,) if n == 1 else y.chunk(n))]
+        if self.boundary is None:
+            return found
+        c_skip, c_out = self.boundary.at(t.item())
+        return [(c_out * x0).add(x, alpha=c_skip * (alpha or 1.0)) for x0 in found]
 
     def _x0(self, x: Tensor, y: Tensor, sigma: float, alpha: float) -> Tensor:
         """The table's last column, from the state x = z / scale."""

@@ -2,7 +2,7 @@
 
     ancestral   down past the next level, up to it        (DDIM's eta, for any one-step solver)
     churned     up from the level, down to the next       (EDM)
-    few_step    down to x0, up to the next level          (consistency models, LCM, DMD)
+    few_step    down to x0, up to the next level          (consistency models, LCM, DMD), as `jumps` of any steps
     restart     some way back up, and down again          (Restart sampling)
 
 Both keep the marginals where eps is exact, so a plan's weak order is its solver's. Noise makes the state another
@@ -117,7 +117,7 @@ def few_step(sigmas: Tensor, guidance: Guidance = None, network: str = "video") 
 
     For networks distilled to tell x0 in one step: multistep consistency sampling (arXiv 2303.01469, Algorithm 1), LCM
     (2310.04378), DMD2 (2405.14867). The first level may be inf. Of an exact denoiser it draws samples that are too
-    narrow: x0 is a mean.
+    narrow: x0 is a mean (see `ivmix.solvers.theory.consistency`).
 
     >>> import torch
     >>> for leg in few_step(torch.tensor([10.0, 2.0, 0.0])):
@@ -126,9 +126,31 @@ def few_step(sigmas: Tensor, guidance: Guidance = None, network: str = "video") 
       0 noise     noise  0 -> 2
       1 step      video  2 -> 0
     """
+    return jumps(plain(check_grid(sigmas), guidance, network=network))
+
+
+def jumps(legs: Sequence[Leg]) -> list[Leg]:
+    """The plan `legs` with each step led to x0, and from there by fresh noise to where it led: one evaluation a step.
+
+    `legs` are one step down for each outer step, as `plain`, `switch` and `evs` have them: networks may take turns.
+    ValueError for other plans.
+
+    >>> import torch
+    >>> from ivmix.solvers.methods.evs import evs
+    >>> for leg in jumps(evs(torch.tensor([10.0, 2.0, 0.0]), [1], 1.0, 3.0, enlarge=1)):
+    ...     print(leg)
+      0 step      video  10 -> 0 +1
+      0 noise     noise  0 -> 2
+      1 image     image  2 -> 0 +3
+    """
+    check_legs(legs)
+    if any(leg.network is None or leg.target >= leg.source for leg in legs) or any(
+        step.step == after.step or step.target != after.source for step, after in pairwise(legs)
+    ):
+        raise ValueError("legs: expected one step down for each outer step, each from where the last one ended")
     plan = []
-    for step in plain(check_grid(sigmas), guidance, Euler(), network):
-        plan.append(replace(step, target=0.0))
+    for step in legs:
+        plan.append(replace(step, target=0.0, solver=Euler()))
         if step.target > 0:
             plan.append(noising(0.0, step.target, step.step))
     return plan

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ivmix.solvers.checks import check_number, plain_numbers
 
+LCM_LEVELS = 50
+
 # Indices of training levels, high to low ------------------------------------------------------------------------------
 
 
@@ -76,6 +78,21 @@ def simple(levels: int, n: int) -> list[int]:
     """
     step = levels / n
     return [levels - 1 - int(i * step) for i in range(n)]
+
+
+def lcm(levels: int, n: int) -> list[int]:
+    """n indices out of the 50 that latent consistency models are distilled on, each levels // 50 from the next, the
+    last training level the first (arXiv 2310.04378, as diffusers' LCMScheduler has it).
+
+    AnimateLCM's own code has 100 in place of 50: where n divides 100, these are "trailing".
+
+    >>> lcm(1000, 4)
+    [999, 759, 499, 259]
+    """
+    if n > LCM_LEVELS:
+        raise ValueError(f"n: got {n} steps, expected at most the {LCM_LEVELS} levels of distillation")
+    apart = levels // LCM_LEVELS
+    return [apart * (LCM_LEVELS - i * LCM_LEVELS // n) - 1 for i in range(n)]
 
 
 def beta(levels: int, n: int) -> list[int]:

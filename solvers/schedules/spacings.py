@@ -6,6 +6,7 @@
 | "dpm-linspace", "dpm-leading" | the first n of n + 1 training levels | diffusers' DPM-Solver++, UniPC and DEIS |
 | "simple" | training levels, like "trailing" | ComfyUI |
 | "beta" | training levels, dense at both ends | arXiv 2407.12173, ComfyUI |
+| "lcm" | some of 50 even training levels | arXiv 2310.04378; diffusers' LCMScheduler |
 | "normal", "sgm_uniform" | even in time, between training levels | k-diffusion, generative-models; ComfyUI |
 | "karras" | even in sigma^(1/rho) | arXiv 2206.00364; everywhere |
 | "uniform-lam" or "exponential" | even in log sigma | arXiv 2206.00927; k-diffusion, ComfyUI |
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 Spacing = Literal[
     "trailing", "leading", "linspace", "karras", "uniform-lam", "exponential", "dpm-linspace", "dpm-leading", "normal",
-    "sgm_uniform", "simple", "beta", "linear_quadratic", "shifted-flow",
+    "sgm_uniform", "simple", "beta", "lcm", "linear_quadratic", "shifted-flow",
 ]  # fmt: skip
 Levels = Callable[..., Tensor]  # of a schedule, n and options: n levels above 0, decreasing
 
@@ -112,6 +113,7 @@ SPACINGS: dict[str, tuple[Levels, set[str]]] = {  # and which options each takes
     "sgm_uniform": (_by_time(grids.sgm_uniform), set()),
     "simple": (_by_index(grids.simple), set()),
     "beta": (_by_index(grids.beta), set()),
+    "lcm": (_by_index(grids.lcm), set()),
     "linear_quadratic": (_linear_quadratic, set()),
     "shifted-flow": (_shifted_flow, {"shift"}),
 }

@@ -53,6 +53,7 @@ WIDTHS: dict[str, dict[int, int]] = {
     "clip_l": TEXTS,
     "clip_h": {n: m for n, m in TEXTS.items() if n != 3072},  # its fused q, k, v have 3072 rows
     "animatediff": {320 * k: 32 * k for k in range(1, 33)},
+    "lora_lcm_sd15": {320 * k: 32 * k for k in range(1, 33)},
     "modelscope": SPACE_TIME,
     "videocrafter2_unet": SPACE_TIME,
     "t5": {4096: 64, 10240: 96, 64: 4},
@@ -88,6 +89,8 @@ def draw(shapes: Shapes, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
     def tensor(key: str, shape: tuple[int, ...]) -> Tensor:
         if key.endswith("position_ids"):
             return torch.arange(shape[-1]).reshape(shape)
+        if key.endswith(".alpha"):
+            return torch.tensor(8.0, dtype=dtype)
         if key.endswith(".pe"):
             return frame_positions(*shape[1:]).reshape(shape).to(dtype)
         if len(shape) < 2:
@@ -227,6 +230,7 @@ SMALL = {
     "sd15_vae_diffusers_old": {"block_out_channels": [32, 64, 128, 128]},
     "clip_l_text_transformers": {"intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 1024},
     "clip_h_text_transformers": {"intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 1024},
+    "animatediff_v2_adapter_diffusers": {"block_out_channels": [32, 64, 128, 128]},
     "animatediff_v3_adapter_diffusers": {"block_out_channels": [32, 64, 128, 128]},
 }  # fmt: skip
 
@@ -267,6 +271,7 @@ def t5(folder: str) -> File:
 PIXART, LATTE = "PixArt-alpha/PixArt-XL-2-512x512", "maxin-cn/Latte-1"
 SD, MS = "stable-diffusion-v1-5/stable-diffusion-v1-5", "ali-vilab/text-to-video-ms-1.7b"
 MOTION = "guoyww/animatediff-motion-adapter-v1-5-3"
+LCM, LIGHTNING = "wangfuyun/AnimateLCM", "ByteDance/AnimateDiff-Lightning"
 L, H = ("<|endoftext|>", "!")  # what pads a row
 T5 = "</s>"  # a row's end: what tells its tokenizer
 
@@ -279,6 +284,7 @@ class Case:
     files: list[File]
     tokenizers: dict[str, str]  # folder -> padding, or T5's end
     options: dict[str, str] = field(default_factory=dict)  # names of options -> files
+    flags: tuple[str, ...] = ()  # what else is typed
 
     def write(self, root: Path, small: bool) -> None:
         for file in self.files:
@@ -291,7 +297,7 @@ class Case:
 
     def arguments(self, root: Path) -> list[str]:
         given = [text for name, place in self.options.items() for text in (name, str(root / place))]
-        return ["sample", "a red circle, moving left", "--pair", self.pair, *given]
+        return ["sample", "a red circle, moving left", "--pair", self.pair, *given, *self.flags]
 
 
 SPATIAL = pipeline("sd15/", "sd15_unet_diffusers", "clip_l_text_transformers", None)
@@ -350,6 +356,31 @@ CASES = {
         ],
         {"latte/tokenizer": T5},
         {"--image-model": "latte", "--video-model": "latte"},
+    ),
+    "animatelcm": Case(
+        "animatelcm",
+        [
+            *pipeline(hub(SD), "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
+            File(
+                hub(LCM) + "diffusion_pytorch_model.fp16.safetensors", ("animatediff_v2_adapter_diffusers",),
+                config=ADAPTER | {"use_motion_mid_block": True},
+            ),
+            File(hub(LCM) + "AnimateLCM_sd15_t2v_lora.safetensors", ("lora_lcm_sd15_kohya",)),
+        ],
+        {hub(SD) + "tokenizer": L},
+        flags=("--sampler", "turns"),
+    ),
+    "animatediff-lightning": Case(
+        "animatediff-lightning",
+        [
+            *pipeline(hub(SD), "sd15_unet_diffusers", "clip_l_text_transformers", variant=".fp16"),
+            File(
+                hub(LIGHTNING) + "animatediff_lightning_4step_diffusers.safetensors",
+                ("animatediff_v2_adapter_diffusers",),
+            ),
+        ],
+        {hub(SD) + "tokenizer": L},
+        flags=("--sampler", "mixture"),
     ),
     "modelscope": Case(
         "modelscope",

@@ -1,8 +1,11 @@
 """A run that does not mix where it is to mix says so before it begins, and no other run says anything."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
+
+from ivmix import TextToVideo
 
 PROMPTS = ["a red circle moving left", "a blue cross moving up", "a yellow square moving down"]
 SMALL = {"frames": 2, "height": 32, "width": 32}  # a sixteenth of the pixels of the pair's own
@@ -32,3 +35,23 @@ def test_a_switch_that_gives_a_model_no_turn_says_so(model, level, idle, other):
     with pytest.warns(UserWarning, match=f"where the {idle} model has its turn") as caught:
         run = model(PROMPTS[0], sampler="switch", steps=2, switch_at=level, **SMALL)
     assert (run.record.nfe, len(caught)) == ({other: 2}, 1)
+
+
+def test_turns_that_give_a_model_none_say_so(model):
+    with pytest.warns(UserWarning, match="where the image model has its turn"):
+        run = model(PROMPTS[0], sampler="turns", steps=3, interval="0.6:1", **SMALL)  # the third, which is not its
+    assert run.record.nfe == {"video": 3}
+
+
+def test_means_taken_for_clips_and_clips_for_means_are_said(model):
+    """A consistency model under what follows scores, and a model with scores under few steps."""
+    student = TextToVideo(replace(model.pair, video=replace(model.pair.video, consistency=True)))
+    with pytest.warns(UserWarning, match="not said to be a consistency model: 'lcm' takes its x0, a mean, for a clip"):
+        model(PROMPTS[0], sampler="lcm", **SMALL)
+    with pytest.warns(UserWarning, match="the video model is a consistency model, which has no scores: what sampler"):
+        student(PROMPTS[0], sampler="composite", steps=2, **SMALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for sampler in ("lcm", "blend", "turns", "image"):
+            student(PROMPTS[0], sampler=sampler, steps=4, **SMALL)
+        model(PROMPTS[0], sampler="composite", steps=2, **SMALL)

@@ -37,12 +37,16 @@ def test_what_public_pairs_do_otherwise_is_what_their_files_say():
     assert found["animatediff-paper"] == found["animatediff"]
     assert {name: d["zigzag"]["guidance"] for name, d in found.items()} == {
         "animatediff": 7.5, "animatediff-paper": 7.5, "latte": 7.5, "modelscope": 7.5, "videocrafter2": 9.0,
+        "animatelcm": 1.5, "animatediff-lightning": 1.0,
     }  # fmt: skip
     assert {d["zigzag"]["image_guidance"] for d in found.values()} == {"4"}
     assert {d["image"]["image_guidance"] for name, d in found.items() if name != "latte"} == {"7.5"}
     assert found["latte"]["image"]["image_guidance"] == "4.5"
     assert found["modelscope"]["official"]["variant"] == "modelscope"
     assert found["videocrafter2"]["zsampling"]["guidance"] == 5.5
+    assert (found["animatelcm"]["sampler"], found["animatelcm"]["lcm"]["steps"]) == ("lcm", 6)
+    assert found["animatediff-lightning"]["sampler"] == "ddim"
+    assert found["animatediff-lightning"]["ddim"] == {"steps": 4, "guidance": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from ivmix.models import (
 )
 from ivmix.models.checkpoints import hub
 from ivmix.models.text.tokenizer import BOS, EOS
-from ivmix.pairs.description import EMBEDDED, PARTS, PUBLIC, describe
-from ivmix.pairs.pair import load_pair, read_weighted, tokenizer
+from ivmix.pairs.description import EMBEDDED, PARTS, PUBLIC, describe, read_weighted
+from ivmix.pairs.pair import load_pair, tokenizer
 from ivmix.pairs.swaps import Swaps, with_swaps
 from ivmix.samplers.reading import sampling
 from ivmix.samplers.samplers import SAMPLERS
@@ -147,8 +147,8 @@ def test_sizes_the_networks_cannot_take_are_refused(frames, height, width, messa
 # --- public pairs ---------------------------------------------------------------------------------------------------
 
 BETAS = {
-    "animatediff": ("scaled_linear", "linear"), "latte": ("linear", "linear"),
-    "videocrafter2": ("scaled_linear", "fading"),
+    **dict.fromkeys(("animatediff", "animatelcm", "animatediff-lightning"), ("scaled_linear", "linear")),
+    "latte": ("linear", "linear"), "videocrafter2": ("scaled_linear", "fading"),
 }  # fmt: skip
 
 
@@ -158,9 +158,8 @@ def test_a_public_pair_is_described_whole(name):
     assert source == raw["name"] == name
     sources = {raw["vae"]}
     for side, kind in zip(("image", "video"), BETAS.get(name, ("scaled_linear", "scaled_linear")), strict=True):
-        sources |= {
-            value for part, value in raw[side].items() if part in (*PARTS, "motion")
-        }
+        parts = (*PARTS, "motion", "lora")
+        sources |= {read_weighted(value)[0] for part, value in raw[side].items() if part in parts}
         schedule = Schedule.from_config(raw[side]["schedule"])
         assert (raw[side]["schedule"]["kind"], raw[side]["prediction"]) == (kind, "epsilon")
         assert len(schedule.timesteps) == 1000
@@ -397,6 +396,11 @@ def test_a_video_model_with_temporal_layers_of_its_own_needs_no_motion_modules(o
     pair = load_pair("animatediff", swaps=Swaps(own.image_model, str(tmp_path / "joined")))
     assert same(pair.video.unet, joined)
     assert pair.image.unet.config.temporal is None
+    few = load_pair("animatelcm", swaps=Swaps(own.image_model, str(tmp_path / "joined")))  # whose LoRA is not asked for
+    assert same(few.video.unet, joined)
+    assert not few.video.consistency
+    with pytest.raises(FileNotFoundError, match=r"hf download wangfuyun/AnimateLCM AnimateLCM_sd15_t2v_lora\.safetens"):
+        load_pair("animatelcm", swaps=own)
     with pytest.raises(ValueError, match="motion modules of its own"):
         load_pair("animatediff", swaps=Swaps(own.image_model, str(tmp_path / "joined"), own.motion))
 

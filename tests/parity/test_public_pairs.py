@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageStat
 
 from ivmix.models.checkpoints import hub
-from ivmix.pairs.description import PUBLIC, describe
+from ivmix.pairs.description import PUBLIC, describe, read_weighted
 
 pytestmark = pytest.mark.slow
 
@@ -56,8 +56,8 @@ def test_a_public_pair_samples_from_its_public_files(name: str, tmp_path: Path) 
 def files(name: str) -> dict[str, set[str]]:
     """What a public pair needs from each repository: the folder or file of every source."""
     raw, _, _ = describe(name)
-    sources = [raw["vae"], *(v for side in (raw["image"], raw["video"]) for v in side.values())]
-    places = [hub.parse(source) for source in sources if str(source).startswith("hub:")]
+    sources = [raw["vae"], *(str(v) for side in (raw["image"], raw["video"]) for v in side.values())]
+    places = [hub.parse(read_weighted(source)[0]) for source in sources if source.startswith("hub:")]
     return {place.repo: {other.path for other in places if other.repo == place.repo} for place in places}
 
 
@@ -77,9 +77,13 @@ def test_without_its_files_a_pair_names_them_all_and_leaves_nothing(name: str, t
     assert "Traceback" not in done.stderr
     assert "HF_HUB_OFFLINE is set" in done.stderr
     assert "--image-model, --video-model, --motion, --vae and --tokenizer" in done.stderr
-    adapter = {"": {"config.json", "diffusion_pytorch_model.safetensors"}}  # a repository that is one folder
+    variant = {"wangfuyun/AnimateLCM": ".fp16"}
+
+    def adapter(repository: str) -> set[str]:  # a repository that is one folder
+        return {"config.json", f"diffusion_pytorch_model{variant.get(repository, '')}.safetensors"}
+
     assert named(done.stderr) == {
-        repository: set().union(*(adapter.get(path, {path}) for path in paths))
+        repository: set().union(*({path} if path else adapter(repository) for path in paths))
         for repository, paths in files(name).items()
     }
     assert list(tmp_path.iterdir()) == []

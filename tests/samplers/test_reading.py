@@ -21,6 +21,7 @@ from ivmix.solvers import (
     Official,
     Schedule,
     bivdiff,
+    few_step,
     integrate,
     normal_noise,
     pag,
@@ -160,6 +161,9 @@ def test_a_pair_whose_defaults_lack_an_option_says_which():
         ("bivdiff", {"image": 19, "video": 10}),  # 2n - 1 and, as only the image model inverts, n
         ("pag", {"video": 10, "video perturbed": 10}),
         ("stg", {"video": 10, "video perturbed": 10}),
+        ("lcm", {"video": 10}),
+        ("blend", {"image": 5, "video": 10}),
+        ("turns", {"image": 5, "video": 5}),
     ],
 )
 def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
@@ -179,7 +183,8 @@ def test_a_plan_runs_and_costs_what_its_sampler_promises(name, nfe):
     assert seen == [chosen.outer_steps] * len(seen)
     assert planned_nfe(legs, fields) == nfe
     assert planned_nfe(legs, fields) == nfe
-    if name not in ("composite", "mixture", "autoguidance", "pag", "stg"):  # whose legs name a field of two networks
+    fields_of_two = ("composite", "mixture", "autoguidance", "pag", "stg", "blend")
+    if name not in fields_of_two:  # whose legs name one
         assert planned_nfe(legs) == nfe
 
 
@@ -192,6 +197,32 @@ def test_the_options_of_the_baselines_reach_their_plans():
     assert [leg.keep for leg in begun] == [LowPass(0.5, 0.2)] * 2
     chosen = {"guidance": 2.0, "inversion_guidance": 0.5, "zigzags": 1, "solver": "heun"}
     assert legs(sampler="zsampling", **chosen) == zsampling(sigmas, 2.0, 0.5, 1, Heun())
+
+
+def test_few_steps_go_down_to_x0_and_up_by_noise_whoever_tells_it():
+    def plan(**options):
+        return sampling(DEFAULTS, {"steps": 4, **options}).plan(guided("image"), guided("video"), sigmas)
+
+    schedule = Schedule.scaled_linear()
+    sigmas = sampling(DEFAULTS, {"sampler": "lcm"}).grid(schedule)
+    assert torch.equal(sigmas, schedule.grid(4, "lcm"))
+    assert plan(sampler="lcm", guidance=1.5)[1] == few_step(sigmas, 1.5)
+    turns = plan(sampler="turns", guidance=1.5, image_guidance="3:2:1")[1]
+    assert [(leg.network, leg.guidance) for leg in turns if leg.network] == [
+        ("video", 1.5), ("image", pytest.approx(8 / 3)), ("video", 1.5), ("image", 2.0)
+    ]  # fmt: skip
+    assert {(leg.source, leg.target) for leg in turns} == {(leg.source, leg.target) for leg in few_step(sigmas)}
+    late = plan(sampler="turns", interval="0.5:1")[1]
+    assert [leg.step for leg in late if leg.network == "image"] == [3]
+    field, legs = plan(sampler="blend", guidance=1.0, image_guidance="1", image_weight=0.25, interval="0.5:1")
+    assert legs == few_step(sigmas)
+    x = torch.ones(1, 1, 4, 2, 2, dtype=torch.float64)
+    image, video = guided("image").at(1.0), guided("video").at(1.0)
+    for level, share in ((sigmas[0], 0.0), (sigmas[3], 0.25)):
+        expected = (1 - share) * video(x, level) + share * image(x, level)
+        torch.testing.assert_close(field(x, level), expected, rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match="solver 'heun': turns goes to x0 in one step, expected euler"):
+        plan(sampler="turns", solver="heun")
 
 
 def test_the_options_of_runs_in_stages_reach_their_plans():

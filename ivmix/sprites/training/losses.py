@@ -182,21 +182,25 @@ def pictures(scenes: Scenes, degraded: Tensor, size: int) -> Tensor:
     return degrade(render(scenes, size), degraded, degraded)[:, :, 0]
 
 
-def two_shapes(vae: VAE, generator: torch.Generator, device: torch.device) -> tuple[Tensor, list[str], int]:
+def two_shapes(
+    vae: VAE, generator: torch.Generator, device: torch.device, size: int = HALF
+) -> tuple[Tensor, list[str], int]:
     """`both_ways` of two scenes, half of the time one scene as two shapes; and how many noises they are to share."""
     scenes, n = random_scenes(2, generator), 2
     if torch.rand((), generator=generator) < 0.5:
         other = (scenes.shape[0] + torch.randint(1, 4, (), generator=generator)) % 4
         scenes, n = scenes[torch.zeros(2, dtype=torch.int64)], 1
         scenes = replace(scenes, shape=torch.stack([scenes.shape[0], other]))
-    return *both_ways(vae, scenes, generator, device), n
+    return *both_ways(vae, scenes, generator, device, size), n
 
 
-def both_ways(vae: VAE, scenes: Scenes, generator: torch.Generator, device: torch.device) -> tuple[Tensor, list[str]]:
+def both_ways(
+    vae: VAE, scenes: Scenes, generator: torch.Generator, device: torch.device, size: int = HALF
+) -> tuple[Tensor, list[str]]:
     """Degraded clips of n scenes, then the same backwards, and their captions, one scene in eight without:
     latents (2n c f h w)."""
     with torch.no_grad():
-        x0 = vae.encode(degrade(render(scenes.to(device), HALF)))
+        x0 = vae.encode(degrade(render(scenes.to(device), size)))
     backwards = replace(scenes, motion=scenes.motion ^ 1)  # MOTIONS lists opposites side by side
     null = (torch.rand(len(scenes), generator=generator) < 1 / 8).tolist() * 2
     pairs = zip(null, scenes.captions + backwards.captions, strict=True)

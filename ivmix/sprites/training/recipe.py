@@ -1,6 +1,7 @@
 """The recipe of the embedded pairs: which network is trained when, on what and for how long, and their defaults.
 
 "sprites-crisp" is the control of "sprites": it shares all but the image model, and both have the same defaults.
+"sprites-few" has a student of few steps in the video model's place, and shares the rest.
 """
 
 from collections.abc import Callable
@@ -41,6 +42,7 @@ from ivmix.sprites.training.networks import (
     save_vae,
     video_network,
 )
+from ivmix.sprites.training.student import save_student, student, student_loss
 from ivmix.sprites.world import FRAMES, SIZE
 
 
@@ -83,6 +85,9 @@ STAGES = (
     Stage(
         "crisp", ("vae", "image"), Settings(steps=2000, learning_rate=3e-4),
         load_conditioned("image", IMAGE_CONFIG), crisp_loss, save_crisp,
+    ),
+    Stage(
+        "student", ("vae", "still"), Settings(steps=3000, learning_rate=3e-4), student, student_loss, save_student,
     ),
 )  # fmt: skip
 # What each sampler does unless told otherwise: chosen on seeds that are not among those reported in the model card.
@@ -128,6 +133,10 @@ DEFAULTS = {
         "steps": 20, "guidance": 2.0, "perturbed_layers": "up_blocks.1.attentions.1,up_blocks.1.motion_modules.1",
         "perturbed_guidance": 1.0,
     },
+    # Of a teacher, which is no consistency model: what its student has is in the student's pair.json.
+    "lcm": {"steps": 4, "guidance": 2.0},
+    "blend": {"steps": 4, "guidance": 2.0, "image_guidance": "3", "image_weight": 0.7, "interval": [0.5, 1.0]},
+    "turns": {"steps": 8, "guidance": 2.0, "image_guidance": "3"},
     "official": {
         "steps": 50, "variant": "animatediff", "guidance": 2.0, "image_guidance": "1", "video_guidance": "1",
     },
@@ -136,18 +145,20 @@ DEFAULTS = {
 
 ABOUT = "One sprite that moves. The image model draws crisp frames for captions, soft ones for the empty prompt."
 ABOUT_CRISP = "The control of sprites: an image model that draws crisp frames for the empty prompt as well."
+ABOUT_FEW = "The image model of sprites, and a student of its video model: a consistency model of few steps."
 
 
-def describe(name: str = "sprites", about: str = ABOUT, shared: str = "") -> dict[str, Any]:
-    """pair.json of an embedded pair, whose folder is `shared` ("../pair/") but for the image model."""
+def describe(name: str = "sprites", about: str = ABOUT, shared: str = "", own: str = "image") -> dict[str, Any]:
+    """pair.json of an embedded pair, whose folder is `shared` ("../pair/") but for its `own` model."""
 
-    def side(folder: str, prediction: str) -> dict[str, Any]:
+    def side(model: str, prediction: str) -> dict[str, Any]:
+        folder = model if model == own else f"{shared}{model}"
         return {"unet": f"{folder}/unet", "text_encoder": f"{folder}/text_encoder", "tokenizer": f"{shared}tokenizer",
                 "schedule": SCHEDULE, "prediction": prediction}  # fmt: skip
 
     return {
         "format": FORMAT, "name": name, "about": about, "licence": "Apache-2.0", "vae": f"{shared}vae",
-        "image": side("image", "epsilon"), "video": side(f"{shared}video", "v"),
+        "image": side("image", "epsilon"), "video": side("video", "v"),
         **({"judge": f"{shared}judge"} if shared else {}), "frames": FRAMES, "height": SIZE, "width": SIZE, "fps": 8,
         "defaults": DEFAULTS,
     }  # fmt: skip
@@ -156,3 +167,11 @@ def describe(name: str = "sprites", about: str = ABOUT, shared: str = "") -> dic
 def describe_crisp() -> dict[str, Any]:
     """pair.json of the control."""
     return describe("sprites-crisp", ABOUT_CRISP, "../pair/")
+
+
+def describe_few() -> dict[str, Any]:
+    """pair.json of the student's pair."""
+    raw = describe("sprites-few", ABOUT_FEW, "../pair/", own="video")
+    few = {name: {"guidance": 1.0} for name in ("lcm", "blend", "turns")}
+    defaults = {"from": "sprites", "why": "Guidance is built into the student.", "sampler": "lcm", **few}
+    return raw | {"video": raw["video"] | {"consistency": True}, "defaults": defaults}

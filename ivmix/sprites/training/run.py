@@ -22,7 +22,7 @@ from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
 from ivmix.sprites.benchmark import sprites
 from ivmix.sprites.training.loop import read_log, train
-from ivmix.sprites.training.recipe import STAGES, Stage, describe, describe_crisp
+from ivmix.sprites.training.recipe import STAGES, Stage, describe, describe_crisp, describe_few
 
 MARKER = "{}.done"  # in the run's folder, once a stage's network is saved in its pair folder
 
@@ -83,8 +83,8 @@ def end_with_parent() -> None:
 def assemble(folder: Path, clips: int, seed: int) -> Path:
     """Writes pair.json and card of both pairs, and measures the first over `clips` clips a sampler in
     folder/evaluation."""
-    pair, crisp = folder / "pair", folder / "crisp"
-    for place, description in ((pair, describe()), (crisp, describe_crisp())):
+    pair, crisp, few = (folder / name for name in ("pair", "crisp", "student"))
+    for place, description in ((pair, describe()), (crisp, describe_crisp()), (few, describe_few())):
         write_text(json.dumps(description, indent=2) + "\n", place / "pair.json")
     write_text(crisp_card(crisp), crisp / "README.md")
     plot_curves(folder, folder / "curves.png")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ivmix.solvers import (
+    Boundary,
     DPMSolverPP2M,
     Euler,
     Guided,
@@ -383,3 +384,22 @@ def test_a_network_without_views_is_seen_in_one_way_alone(x, pair):
         seen(network(None), skip=("mid_block",))
     with pytest.raises(TypeError, match="field: got a GaussianNetwork in it, expected a Network with views"):
         seen(pair["video"].cond, skip=("mid_block",))
+
+
+def test_a_boundary_is_a_share_of_what_is_shown_by_the_networks_time(x):
+    """c_skip·z + c_out·x0 under every condition, z itself at t = 0, and nothing of it is left where noise is high."""
+    schedule = Schedule.linear(0.00085, 0.012)
+    plain, bounded = (Network(lambda z, t, c: z + c, schedule, "v", "video", boundary=b) for b in (None, Boundary()))
+    for t in (0.0, 0.05, 3.0, 999.0):
+        sigma = schedule.sigma(t)
+        z = float(schedule.alpha_at(sigma)) * x
+        c_skip, c_out = 0.25 / ((10 * t) ** 2 + 0.25), 10 * t / ((10 * t) ** 2 + 0.25) ** 0.5
+        for c in (0.0, 1.0):
+            expected = c_skip * z + c_out * plain(c)(x, sigma)
+            torch.testing.assert_close(bounded(c)(x, sigma), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(bounded(1.0)(x, schedule.sigma(0.0)), float(schedule.alpha[0]) * x)
+    torch.testing.assert_close(plain(1.0)(x, sigma), bounded(1.0)(x, sigma), rtol=1e-7, atol=1e-7)
+    assert replace(bounded, views=lambda: plain.forward).seen().boundary == Boundary()
+    for name in ("scaling", "spread"):
+        with pytest.raises(ValueError, match=f"{name}: got 0, expected a finite number > 0"):
+            Boundary(**{name: 0})

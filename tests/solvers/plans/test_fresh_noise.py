@@ -23,10 +23,12 @@ from ivmix.solvers import (
     few_step,
     integrate,
     invert,
+    jumps,
     normal_noise,
     plain,
     planned_nfe,
     restart,
+    switch,
     tail,
 )
 from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
@@ -155,6 +157,18 @@ def test_few_steps_of_a_consistency_function_keep_the_marginals(sigmas):
     assert run.nfe == planned_nfe(few_step(sigmas)) == {"video": len(sigmas) - 1}
 
 
+def test_jumps_are_few_steps_of_whichever_networks_a_plan_asks(pair, x):
+    legs = jumps(switch(GRID, ("video", "image"), [GRID[3].item()], (2.0, 1.5)))
+    asked = ["video"] * 3 + ["image"] * (len(GRID) - 4)
+    assert [leg.network for leg in legs if leg.network] == asked
+    assert [(leg.source, leg.target) for leg in legs] == [(leg.source, leg.target) for leg in few_step(GRID)]
+    noise, y = draws(x), 14 * x
+    for network, level, below in zip(asked, GRID[:-1], GRID[1:], strict=True):
+        y = pair[network].at(2.0 if network == "video" else 1.5)(y, level)
+        y = y + below * noise(None, None) if below > 0 else y
+    torch.testing.assert_close(played(legs, 14 * x, pair).x, y, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("solver", [AdamsBashforth2(), DPMSolverPP2M(), Heun()])
 def test_a_descent_remembers_only_itself(solver, commuting, x):
     """The steps after noise are those of a run of their own, up to its end at 0, which uses their slopes."""
@@ -250,6 +264,9 @@ def test_solvers_that_remember_or_draw_are_refused(plan):
         (lambda: restart(plain(GRID), [(0.3, 3.0)]), r"intervals: got \(0.3, 3.0\), expected \(low, high, times\)"),
         (lambda: restart(plain(GRID), (0.3, 3.0, 2)), r"intervals: got 0.3, expected \(low, high, times\)"),
         (lambda: restart(plain(GRID[:-1].flip(0)), []), "legs: expected a plan whose outer steps lead down"),
+        (lambda: jumps(few_step(GRID)), "legs: expected one step down for each outer step"),
+        (lambda: jumps(plain(GRID[:-1].flip(0))), "legs: expected one step down for each outer step"),
+        (lambda: jumps(IVMixed().legs(GRID)), "legs: expected one step down for each outer step"),
         *((lambda plan=plan: plan(GRID[:-1].flip(0)), "rising") for plan in (ancestral, churned, few_step)),
     ],
 )

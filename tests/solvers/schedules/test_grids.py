@@ -19,7 +19,7 @@ TWO_ENDS = {"karras", "uniform-lam", "exponential"}  # spacings between two leve
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("n", [1, 2, 7, 50, 138, 999])
 def test_every_grid_has_n_steps_and_ends_in_zero(spacing, n):
-    if (spacing, n) in {("linspace", 1), ("beta", 999), ("dpm-leading", 999)}:
+    if (spacing, n) in {("linspace", 1), ("beta", 999), ("dpm-leading", 999), ("lcm", 138), ("lcm", 999)}:
         return  # refused, below
     schedule = FLOW if spacing == "shifted-flow" else SCHEDULE
     grid = schedule.grid(n, spacing)
@@ -57,6 +57,7 @@ def test_where_the_last_level_is_infinite_a_grid_begins_there_or_says_that_it_ca
         ("linspace", [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]),
         ("dpm-linspace", [999, 899, 799, 699, 599, 500, 400, 300, 200, 100]),
         ("dpm-leading", [901, 811, 721, 631, 541, 451, 361, 271, 181, 91]),
+        ("lcm", [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]),
         # those of ComfyUI's samplers over the same 1000 levels
         ("simple", [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]),
         ("beta", [999, 959, 876, 765, 637, 500, 362, 234, 123, 40]),

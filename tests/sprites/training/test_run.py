@@ -143,7 +143,7 @@ def test_one_command_trains_the_pair_resumes_after_a_kill_and_writes_its_card(tm
         steps = [row["step"] for row in read_log(tmp_path / f"{stage.name}.jsonl")]
         assert steps == sorted(set(steps))
     out = tmp_path / "out.webp"
-    for pair in ("pair", "crisp"):
+    for pair in ("pair", "crisp", "student"):
         sample = ["sample", "a blue cross moving up", "--pair", str(tmp_path / pair), "-o", str(out), "--quiet"]
         subprocess.run([*ivmix, *sample], check=True)
         assert out.exists()
