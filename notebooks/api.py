@@ -23,7 +23,7 @@ ORDER = (
     "ivmix", "ivmix.generation", "ivmix.pairs", "ivmix.samplers", "ivmix.media",
     "ivmix.solvers", "ivmix.solvers.algebra", "ivmix.solvers.schedules", "ivmix.solvers.steps", "ivmix.solvers.plans",
     "ivmix.solvers.methods", "ivmix.solvers.theory",
-    "ivmix.models", "ivmix.models.unet", "ivmix.models.text", "ivmix.models.checkpoints",
+    "ivmix.models", "ivmix.models.unet", "ivmix.models.dit", "ivmix.models.text", "ivmix.models.checkpoints",
     "ivmix.models.measuring",
     "ivmix.evaluation", "ivmix.benchmarks", "ivmix.sprites", "ivmix.cli",
 )  # fmt: skip

@@ -35,9 +35,10 @@ REFERENCE = 64  # of latents: positions of larger ones are drawn together to thi
 class DiTConfig:
     """Sizes of a transformer; the defaults are PixArt-alpha XL/2 at 512x512, `temporal=16` makes it Latte-1.
 
-    `sample_size` is the side of the latents it was trained on: the positions of others run over the same range, in
-    steps of 1/`interpolation_scale` of a patch there. `temporal` is the number of frames that its temporal blocks know,
-    None for an image model. What it gives besides noise (`out_channels` twice `in_channels`: a variance) is dropped.
+    `sample_size` is the side of the latents it was trained on: positions of their patches are 1/`interpolation_scale`
+    apart, and those of other sizes run over the same range. `temporal` is the number of frames that its temporal blocks
+    know, None for an image model. What it gives besides noise (`out_channels` twice `in_channels`: a variance) is
+    dropped.
     """
 
     in_channels: int = 4

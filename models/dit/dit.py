@@ -98,8 +98,8 @@ class DiT(Predictor):
     def forward(self, z: Tensor, t: Tensor, condition: Condition, temporal: bool = True) -> Tensor:
         """z (b c f h w), t 0-d or (b,), condition of b rows -> (b c f h w).
 
-        `temporal=False` leaves the blocks over frames out: the image model that shares these spatial weights. Latte was
-        trained on images as clips of one frame, in which the blocks over frames had a part: this is an ablation.
+        `temporal=False` leaves the blocks over frames out: the image model that shares these spatial weights. Latte's
+        own pipeline draws an image as a clip of one frame, through those blocks: this is an ablation.
         """
         self.check_inputs(z, t, condition)
         config, frames = self.config, z.shape[2]

@@ -230,5 +230,5 @@ def test_what_cannot_be_counted_is_one_line(
 def test_a_cost_of_no_unet_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--cost", str(VAE_FILE)]) == 2
     said = capsys.readouterr()
-    assert said.err == f"ivmix inspect: error: --cost: {VAE_FILE} holds no UNet whose config is known\n"
+    assert said.err == f"ivmix inspect: error: --cost: {VAE_FILE} holds no UNet or transformer whose config is known\n"
     assert "diffusers VAE" in said.out
