@@ -75,6 +75,8 @@ def closed_form(frames: int = 64, alike: float = 0.9) -> dict[str, dict[str, flo
     found = {"whole": drawn(alike_among(frames))}
     for overlap in (0, 2, 4, 6):
         found[f"overlap {overlap}"] = drawn(windowed(alike_among(OWN), Windows(OWN, overlap)))
+    elsewhere = Windows(OWN, OWN // 2, shift=lambda sigma: 618 * sigma.item() % 1)  # as good as at random
+    found["overlap 4, shifted at every level"] = drawn(windowed(alike_among(OWN), elsewhere))
     order = rescheduled_noise([0], (1, frames, 1, 1), OWN, OWN // 2).reshape(frames, 1)
     repeated = (order == initial_noise([0], (1, OWN, 1, 1)).reshape(1, OWN)).double()
     found["overlap 4, freenoise"] = drawn(windowed(alike_among(OWN), Windows(OWN, OWN // 2)), repeated)
