@@ -82,7 +82,7 @@ def simple(levels: int, n: int) -> list[int]:
 
 def lcm(levels: int, n: int) -> list[int]:
     """n indices out of the 50 that latent consistency models are distilled on, each levels // 50 from the next, the
-    last training level the first (arXiv 2310.04378, as diffusers' LCMScheduler has it).
+    first of them that of the last training level (arXiv 2310.04378, as diffusers' LCMScheduler has it).
 
     AnimateLCM's own code has 100 in place of 50: where n divides 100, these are "trailing".
 

@@ -8,7 +8,7 @@ been. Of data of variance k, per eigenvector of a covariance, with r(sigma) = sq
 and eps = (x - D)/sigma is the score's, but (x - f)/sigma is no score's. What comes of f:
 
     x0, then fresh noise (`few_step`)     the data, from whatever levels, in any number of steps: each x0 is a sample.
-                                          Of D each is a mean: of variance k²/r² at the last level, too narrow.
+                                          Of D each is a mean: of variance k²/r² or less, too narrow.
     an ODE's step to 0 (`plain`, n = 1)   the data: it is f itself.
     the ODE of f, n -> inf                x(sigma') = mean + (sqrt(k) + r')/(sqrt(k) + r)·(x - mean): at 0, from high
                                           levels, twice as wide as the data. More steps are worse steps.

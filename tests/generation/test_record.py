@@ -1,6 +1,7 @@
 """A record says all that makes a clip again, and a file that is not one is refused by the entry that is wrong."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,16 @@ def record() -> Record:
 def test_a_record_reads_back_as_it_was(record, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(record.to_dict()))
     assert read_record(tmp_path / "a.json") == record
+
+
+def test_that_a_model_was_run_as_a_consistency_model_is_kept(tmp_path):
+    pair = TextToVideo.from_pair("sprites").pair
+    model = TextToVideo(replace(pair, video=replace(pair.video, consistency=True)))
+    record = model.record(PROMPT, sampler="lcm")
+    (tmp_path / "a.json").write_text(json.dumps(record.to_dict()))
+    assert read_record(tmp_path / "a.json") == record
+    assert record.models["video"]["consistency"] is True
+    assert "consistency" not in record.models["image"]
 
 
 def test_a_clip_of_several_has_its_own_record(record):
