@@ -284,7 +284,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     files, where = shards(index), read_json(index)["weight_map"]
     if lacking := [file.name for file in files if not file.is_file()]:
         few = ", ".join(lacking[:8]) + (f" and {len(lacking) - 8} more" if len(lacking) > 8 else "")
-        raise FileNotFoundError(f"{index} names {len(files)} files, of which there is no {few}")
+        raise FileNotFoundError(f"no file {few} beside {index}, which names {len(files)} in all")
     state: dict[str, Tensor] = {}
     for file in files:
         shard = read_state(file)

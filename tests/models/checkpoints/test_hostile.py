@@ -224,10 +224,10 @@ def test_all_missing_shards_are_named_at_once(tmp_path: Path) -> None:
     index = tmp_path / "m.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {str(k): f"m-{k}.safetensors" for k in range(3)}}))
     save_file({"1": torch.zeros(1)}, tmp_path / "m-1.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"names 3 files, of which there is no m-0\.saf.*, m-2\.safetensors$"):
+    with pytest.raises(FileNotFoundError, match=r"no file m-0\.saf.*, m-2\.safetensors beside .*, which names 3"):
         read_state(index)
     index.write_text(json.dumps({"weight_map": {str(k): f"m-{k}.safetensors" for k in range(100)}}))
-    with pytest.raises(FileNotFoundError, match=r"no m-0\.safetensors, .* and 91 more$"):
+    with pytest.raises(FileNotFoundError, match=r"no file m-0\.safetensors, .* and 91 more beside"):
         read_state(index)
 
 
