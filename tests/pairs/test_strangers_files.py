@@ -214,7 +214,7 @@ WEIGHT_CASES = {
         "m.safetensors.index.json", b'{"weight_map": {"a": "m.safetensors.index.json"}}', "points to 'm.safetensors"
     ),
     "an index of numbers": Case("m.safetensors.index.json", b'{"weight_map": {"a": 1}}', "has no weight_map"),
-    "an index of no file": Case("m.safetensors.index.json", b'{"weight_map": {"a": "b.ckpt"}}', r"of which there is no b\.ckpt"),
+    "an index of no file": Case("m.safetensors.index.json", b'{"weight_map": {"a": "b.ckpt"}}', r"no file .*b\.ckpt"),
     "an index with a NUL": Case("m.safetensors.index.json", b'{"weight_map": {"a": "\\u0000.ckpt"}}', "points to"),
     "an index of long names": Case(
         "m.safetensors.index.json", b'{"weight_map": {"a": "' + b"x" * 300 + b'.ckpt"}}', "points to 'xxx"
