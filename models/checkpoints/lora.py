@@ -30,8 +30,11 @@ N = TypeVar("N", bound=nn.Module)
 PREFIXES = {
     "lora_unet_": "unet",                                     # kohya
     "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",                              # of two
+    "lora_te2_": "text_encoder_2",
     "unet.": "unet",                                          # diffusers
     "text_encoder.": "text_encoder",
+    "text_encoder_2.": "text_encoder_2",
     "": "",                                                   # AnimateDiff, plain PEFT: the module tells
 }  # fmt: skip
 SUFFIXES = {
@@ -78,7 +81,8 @@ class Factors:
 
 @dataclass(frozen=True, eq=False)
 class LoRA:
-    """The factors in one file, by network ("unet", "text_encoder") and flat module name. Made by `read_lora`."""
+    """The factors in one file, by network ("unet", "text_encoder", "text_encoder_2") and flat module name. Made by
+    `read_lora`."""
 
     name: str
     families: tuple[str, ...]
@@ -102,8 +106,10 @@ def read_lora(source: Source) -> LoRA:
     return parse_lora(path.name, read_state(path), read_config(path))
 
 
-def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
+def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]], part: str | None = None) -> N:
     """A network like `network` (UNet or CLIPText) with several LoRAs added, each times its weight.
+
+    What they add to it is their part for a UNet or a text encoder, or `part`: "text_encoder_2" of two.
 
     `network` itself is not touched: going on with it is what others call unmerging, to the bit. The two share every
     tensor that no LoRA changes, so one side of a pair can be merged where both sides are one network. A changed weight
@@ -124,7 +130,7 @@ def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     >>> bool((merged.get_parameter(to_k) == unet.get_parameter(to_k) + 0.5).all())
     True
     """
-    terms = match(network, loras)
+    terms = match(network, loras, part)
     merged = sharing_tensors(network)
     for path, added in terms.items():
         module = merged.get_submodule(path)
@@ -133,9 +139,11 @@ def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     return merged
 
 
-def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, list[tuple[float, Factors]]]:
+def match(
+    network: nn.Module, loras: Sequence[tuple[LoRA, float]], part: str | None = None
+) -> dict[str, list[tuple[float, Factors]]]:
     """Path of a module -> what is added to its weight, and how much of it. Raises as `merge_loras` does."""
-    part = "text_encoder" if isinstance(network, CLIPText) else "unet"
+    part = part or ("text_encoder" if isinstance(network, CLIPText) else "unet")
     names = names_of_modules(network)
     terms: dict[str, list[tuple[float, Factors]]] = {}
     for lora, weight in loras:
@@ -165,7 +173,7 @@ def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, 
 
 def names_of_modules(network: nn.Module) -> dict[str, str]:
     """Flat name -> path, in our layout and in all others, of every module whose weight is a matrix or a kernel."""
-    parts = ("text_encoder",) if isinstance(network, CLIPText) else ("unet", "motion")
+    parts = ("text_encoder", "text_encoder_2") if isinstance(network, CLIPText) else ("unet", "motion")
     layouts = [layout for layout in LAYOUTS if layout.part in parts]
     names: dict[str, str] = {}
     for key, weight in network.named_parameters():

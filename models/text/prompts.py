@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ivmix.models.text.clip import CLIPText
+from ivmix.models.text.clip import CLIPText, Text
 from ivmix.models.text.tokenizer import Tokenizer, check_strings, warn_cut
 
 STRONGER, WEAKER = 1.1, 1 / 1.1
@@ -127,12 +127,35 @@ def encode_prompts(
 
     Raises ValueError as `read_prompts` and `CLIPText` do, and for weights that turn the mean's sign around.
     """
+    return encode(tokenizer, text_encoder, prompts, clip_skip, raw=raw).states
+
+
+def encode(
+    tokenizer: Tokenizer, text_encoder: CLIPText, prompts: Sequence[str], clip_skip: int = 1, norm: bool = True,
+    raw: bool = False,
+) -> Text:  # fmt: skip
+    """`encode_prompts`, with pooled text where the encoder has its projection; `norm` as in `CLIPText.read`. Weights
+    act on the features of tokens alone."""
     tokenizer.check_fits(text_encoder.config.vocab_size)
     ids, weights = read_prompts(tokenizer, prompts, raw)
-    features = text_encoder(ids.to(text_encoder.device), clip_skip)
+    ends = (ids == tokenizer.eos).int().argmax(dim=1)
+    features, pooled = text_encoder.read(ids.to(text_encoder.device), clip_skip, norm, ends.to(text_encoder.device))
     for row in (weights != 1).any(dim=1).nonzero().flatten().tolist():
         features[row] = emphasise(features[row], weights[row], keep_mean=not tokenizer.words)
-    return features
+    return Text(features, pooled)
+
+
+def joined(texts: Sequence[Text]) -> Text:
+    """What several encoders read of the same prompts: their states side by side, and the last pooled text."""
+    pooled = [text.pooled for text in texts if text.pooled is not None]
+    return Text(torch.cat([text.states for text in texts], dim=-1), pooled[-1] if pooled else None)
+
+
+def without_empty(text: Text, prompts: Sequence[str]) -> Text:
+    """Zeros in place of all that was read of an empty prompt, as where a model was trained to be told nothing."""
+    said = torch.tensor([bool(prompt.strip()) for prompt in prompts], device=text.states.device)
+    pooled = None if text.pooled is None else text.pooled * said[:, None]
+    return Text(text.states * said[:, None, None], pooled)
 
 
 def emphasise(features: Tensor, weights: Tensor, keep_mean: bool = True) -> Tensor:

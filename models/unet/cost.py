@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ivmix.models.layers import Attention, SpatialTransformer
 from ivmix.models.meta import build
-from ivmix.models.unet.config import UNetConfig
+from ivmix.models.unet.config import SIZES, UNetConfig
 from ivmix.models.unet.temporal import FrameTransformer, OverFrames, TemporalConv
 from ivmix.models.unet.unet import UNet
 
@@ -64,7 +64,10 @@ def forward_cost(
     with torch.device("meta"):
         context = torch.empty(rows, tokens, config.cross_attention_dim, dtype=dtype)
         z = torch.empty(rows, config.in_channels, frames, height, width, dtype=dtype)
-    condition = network.condition(context, fps=None if network.fps_embedding is None else 8)
+        pooled = None if config.text_time is None else torch.empty(rows, config.text_time.pooled_dim, dtype=dtype)
+    condition = network.condition(
+        context, None if network.fps_embedding is None else 8, pooled, None if pooled is None else (0.0,) * SIZES
+    )
     t = torch.tensor(500.0)
     with Kernels(), FlopCounterMode(display=False) as counter, Alive() as alive:
         network(z, t, condition, temporal=temporal)
