@@ -2,9 +2,9 @@
 
 pair.json, version 1:
 
-    {"format": 1, "name": "…", "licence": "…", "vae": SOURCE,
+    {"format": 1, "name": "…", "licence": "…", "vae": SOURCE, "vae_scaling": 0.13025, "vae_dtype": "float32",
      "image": {"unet": SOURCE, "text_encoder": SOURCE, "tokenizer": SOURCE, "schedule": {"kind": …},
-               "prediction": "epsilon"},
+               "prediction": "epsilon", "text_encoder_2": SOURCE, "tokenizer_2": SOURCE},
      "video": {… the same keys …, "motion": SOURCE, "fps": 24},
      "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
      "defaults": {"from": "…", "why": "…", "sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
@@ -14,17 +14,21 @@ A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@rev
 once. `motion` (AnimateDiff's modules for a spatial UNet), `motion_norm` (whose group norms they have, "authors" or
 "diffusers": `ivmix.models.unet.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip`
 (the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
-a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `dtype` (what the
-networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors` (what the paper's
-authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder "judge"
-beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
+a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `text_encoder_2` (what it
+reads goes beside what the first does, and its pooled text and the clip's size to the UNet) and `tokenizer_2` (the
+first's), `text_norm` (whether text states go through the encoder's final norm: true), `empty_prompt` ("zeros" in place
+of all that is read of an empty prompt, or its "text"), `vae_scaling` (what latents are scaled by where the VAE is a
+single file, which does not say), `vae_dtype` (the narrowest type that the VAE runs in: that of the networks), `dtype`
+(what the networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors` (what the
+paper's authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder
+"judge" beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
 said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
 
 The public pairs say float16, not bfloat16: it is what their files come in and what their authors' codes run in, its
 rounding error is an eighth of the other's, and every GPU and MPS compute in it. Its smaller range is no matter to them:
-attention keeps its scores in float32, and the autoencoder that overflows is SDXL's.
+attention keeps its scores in float32, and the autoencoder that overflows, SDXL's, runs in float32.
 """
 
 import os
@@ -44,6 +48,7 @@ from ivmix.solvers import Schedule
 from ivmix.solvers.schedules.foreign import own_words
 from ivmix.typed import check, check_keys, short, whole
 
+Dtype = Literal["float32", "float16", "bfloat16"]
 FORMAT = 1
 LONGEST_SOURCE = 1000  # characters
 EMBEDDED = {
@@ -51,7 +56,11 @@ EMBEDDED = {
     "sprites-crisp": Path(__file__).parents[1] / "sprites" / "crisp",
 }
 PUBLIC = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.json"), key=lambda p: p.stem)}
-PARTS = ("unet", "text_encoder", "tokenizer")  # what each side of a description names, and "motion" where it has one
+# What each side of a description may name, and "motion"; the first three it has to.
+PARTS = ("unet", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+# How text is read for a UNet that is told of it by two encoders: SDXL (arXiv 2307.01952, section 2.1). Its layers' last
+# but one, without the final norm; and nothing of an empty prompt, as diffusers' pipelines have it by default.
+BY_TWO = {"clip_skip": 2, "text_norm": False, "empty_prompt": "zeros"}
 
 
 class SideEntry(TypedDict):
@@ -67,6 +76,10 @@ class SideEntry(TypedDict):
     fps: NotRequired[float]
     clip_skip: NotRequired[int]
     latent_size: NotRequired[int]
+    text_encoder_2: NotRequired[str]
+    tokenizer_2: NotRequired[str]
+    text_norm: NotRequired[bool]
+    empty_prompt: NotRequired[Literal["text", "zeros"]]
 
 
 class FileEntry(TypedDict, total=False):
@@ -84,6 +97,8 @@ class Description(TypedDict):
     authors: NotRequired[str]
     licence: NotRequired[str]
     vae: str
+    vae_scaling: NotRequired[float]
+    vae_dtype: NotRequired[Dtype]
     judge: NotRequired[str]
     image: SideEntry
     video: SideEntry
@@ -91,7 +106,7 @@ class Description(TypedDict):
     height: int
     width: int
     fps: float
-    dtype: NotRequired[Literal["float32", "float16", "bfloat16"]]
+    dtype: NotRequired[Dtype]
     defaults: dict[str, str | dict[str, Any]]
     files: NotRequired[dict[str, FileEntry]]
 
@@ -125,7 +140,7 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     if "judge" in raw or (file.parent / "judge").is_dir():
         raw["judge"] = beside(raw.get("judge", "judge"))
     for side in (raw["image"], raw["video"]):
-        side |= {part: beside(side[part]) for part in (*PARTS, *({"motion"} & side.keys()))}
+        side |= {part: beside(side[part]) for part in (*PARTS, "motion") if part in side}
         side["schedule"] = own_words(side["schedule"])
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
 
@@ -154,6 +169,8 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
         whole(name, raw[name], 1, 2**16)
     if not 0.1 <= raw["fps"] <= 1000:
         raise ValueError(f"fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
+    if not 1e-3 <= raw.get("vae_scaling", 1) <= 1e3:
+        raise ValueError(f"vae_scaling is {raw['vae_scaling']}, expected a factor, from 0.001 to 1000")
     for name in ("image", "video"):
         side = raw[name]
         whole(f"{name}: latent_size", side.get("latent_size", 1), 1, 1024)

@@ -1,6 +1,6 @@
 """What a loaded pair says of itself and a record keeps: the files that were read, and what its models were run as."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Pin(TypedDict):
@@ -21,4 +21,5 @@ class Read(TypedDict):
 RunAs = TypedDict("RunAs", {
     "prediction": str, "schedule": dict[str, Any], "from": dict[str, str], "clip_skip": int, "fps": float | None,
     "latent_size": int | None, "motion_norm": str | None,
+    "text_norm": NotRequired[bool], "empty_prompt": NotRequired[str],  # where two encoders read
 })  # fmt: skip

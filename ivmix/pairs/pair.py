@@ -56,6 +56,7 @@ class Pair:
     image: Side
     video: Side
     vae: VAE
+    vae_dtype: torch.dtype | None  # the narrowest that the autoencoder runs in
     vae_file: Local
     sources: dict[str, tuple[Local, ...]]  # what was read, by source
     judge: Path | None  # the folder of what measures its clips
@@ -71,7 +72,7 @@ class Pair:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.vae.post_quant_conv.weight.dtype
+        return self.video.unet.conv_in.weight.dtype
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -96,9 +97,9 @@ class Pair:
             device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
-        networks: list[nn.Module] = [self.vae, *(n for side in self.sides for n in (side.unet, side.text_encoder))]
-        for network in networks:  # one that both sides share is there at the second time
-            network.to(place, kind)
+        self.vae.to(place, at_least(kind, self.vae_dtype))
+        for network in (n for side in self.sides for n in side.networks.values()):
+            network.to(place, kind)  # one that both sides share is there at the second time
         compiled = cache(partial(compile_network, mode=self.compile))  # graphs hold the old weights
         image, video = (replace(side, call=compiled(side.unet)) for side in self.sides)
         return replace(self, image=image, video=video)
@@ -166,16 +167,26 @@ def load_pair(
 
     @cache
     def unet(source: str, motion: str | None, norm: MotionNorm | None, added: tuple[str, ...]) -> UNet:
-        return with_loras(plain_unet(source, motion, norm), [lora(text) for text in added])
+        return with_loras(plain_unet(source, motion, norm), [lora(text) for text in added], "unet")
 
     @cache
-    def plain_text_encoder(source: str) -> CLIPText:
-        found = files["text_encoder", source]
-        return load_text_encoder(found, drop=drop[found], device=device, dtype=dtype)
+    def plain_text_encoder(part: str, source: str) -> CLIPText:
+        found = files[part, source]
+        return load_text_encoder(found, part=part, drop=drop[found], device=device, dtype=dtype)
 
     @cache
-    def text_encoder(source: str, added: tuple[str, ...]) -> CLIPText:
-        return with_loras(plain_text_encoder(source), [lora(text) for text in added])
+    def text_encoder(part: str, source: str, added: tuple[str, ...]) -> CLIPText:
+        return with_loras(plain_text_encoder(part, source), [lora(text) for text in added], part)
+
+    def reader(name: str, entry: Mapping[str, Any], second: str, added: tuple[str, ...]) -> tuple[CLIPText, Tokenizer]:
+        """A side's text encoder, or its `second` one, "_2"; and its tokenizer."""
+        source, part = entry[f"text_encoder{second}"], f"tokenizer{second}"
+        encoder, part = text_encoder(f"text_encoder{second}", source, added), part if part in entry else "tokenizer"
+        try:
+            encoder.config.check_clip_skip(entry.get("clip_skip", 1))
+        except ValueError as error:
+            raise ValueError(f"{name} model: {error}") from None
+        return encoder, tokenizer(files[part, entry[part]], source, encoder.config)
 
     @cache
     def compiled(network: UNet) -> Compiled:
@@ -184,25 +195,25 @@ def load_pair(
     def side(name: str, added: tuple[str, ...]) -> Side:
         entry, video = raw[name], raw["video"]
         modules, norm = (video.get(k) if entry["unet"] == video["unet"] else None for k in ("motion", "motion_norm"))
-        network, reader = unet(entry["unet"], modules, norm, added), text_encoder(entry["text_encoder"], added)
-        clip_skip = entry.get("clip_skip", 1)
-        try:
-            reader.config.check_clip_skip(clip_skip)
-        except ValueError as error:
-            raise ValueError(f"{name} model: {error}") from None
-        words = tokenizer(files["tokenizer", entry["tokenizer"]], entry["text_encoder"], reader.config)
+        network = unet(entry["unet"], modules, norm, added)
+        second = reader(name, entry, "_2", added) if "text_encoder_2" in entry else None
         return Side(
-            name, network, reader, words, Schedule.from_config(entry["schedule"]), entry["prediction"], entry["from"],
-            entry.get("fps"), clip_skip, entry.get("latent_size"), compiled(network),
+            name, network, *reader(name, entry, "", added), Schedule.from_config(entry["schedule"]),
+            entry["prediction"], entry["from"], entry.get("fps"), entry.get("clip_skip", 1), entry.get("latent_size"),
+            compiled(network), second, entry.get("text_norm", True), entry.get("empty_prompt", "text"),
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)
     decoder = files["vae", raw["vae"]]
-    vae = load_vae(decoder, drop=drop[decoder], device=device, dtype=dtype)
+    vae_dtype = find_dtype(raw["vae_dtype"], device) if "vae_dtype" in raw else None
+    vae = load_vae(
+        decoder, scaling_factor=raw.get("vae_scaling"), drop=drop[decoder], device=device,
+        dtype=at_least(dtype, vae_dtype),
+    )  # fmt: skip
     return Pair(
-        raw["name"], source, folder, swaps, compile, image, video, vae, decoder, by_source(files.values(), own, folder),
-        Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
-        raw["defaults"],
+        raw["name"], source, folder, swaps, compile, image, video, vae, vae_dtype, decoder,
+        by_source(files.values(), own, folder), Path(raw["judge"]) if "judge" in raw else None, raw["frames"],
+        raw["height"], raw["width"], raw["fps"], raw["defaults"],
     )  # fmt: skip
 
 
@@ -210,7 +221,7 @@ def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Toke
     """The tokenizer at `source`, which says how rows are padded if the text encoder lies beside it.
 
     Otherwise it may have been another encoder's, and padding is what this one was trained with: "!" for OpenCLIP's
-    ViT-H/14 (the exact gelu), the end of text for CLIP's.
+    ViT-H/14 and ViT-bigG/14 (the exact gelu), the end of text for CLIP's.
     """
     found = Tokenizer.from_folder(locate(source, "tokenizer").root, config.max_position_embeddings)
     try:
@@ -218,7 +229,8 @@ def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Toke
     except ValueError as error:
         raise ValueError(f"tokenizer {source} with text encoder {text_encoder}: {error}") from None
     beside, encoder = (PurePath(place.partition("@")[0]) for place in (str(source), text_encoder))
-    if found.words or (beside.parent == encoder.parent and encoder.suffix not in (SAFETENSORS, *PICKLES)):
+    came_along = beside.parent == encoder.parent and beside.name.endswith("_2") == encoder.name.endswith("_2")
+    if found.words or (came_along and encoder.suffix not in (SAFETENSORS, *PICKLES)):
         return found
     return Tokenizer(found.backend, found.max_length, "!" if config.hidden_act == "gelu" else EOS)
 
@@ -230,7 +242,7 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
     """
     sha, networks = hashlib.sha256(), {"vae": pair.vae, **others}
     for side in pair.sides:
-        networks |= {f"{side.name} unet": side.unet, f"{side.name} text encoder": side.text_encoder}
+        networks |= {f"{side.name} {name.lower()}": network for name, network in side.networks.items()}
         sigmas = " ".join(f"{sigma:.6g}" for sigma in side.schedule.sigmas.tolist())
         sha.update(f"{side.name} {side.prediction} {sigmas}".encode())
     for name, network in networks.items():
@@ -252,8 +264,12 @@ def read_weighted(text: str) -> tuple[str, float]:
     return match[1], float(match[2] or 1)
 
 
-def with_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
+def at_least(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
+    """`dtype`, or what is wide enough for both."""
+    return dtype if narrowest is None else torch.promote_types(dtype, narrowest)
+
+
+def with_loras(network: N, loras: Sequence[tuple[LoRA, float]], part: str) -> N:
     """`network` itself, or one that shares all but what LoRAs with a part for it change."""
-    part = "text_encoder" if isinstance(network, CLIPText) else "unet"
     own = [(lora, weight) for lora, weight in loras if part in lora.factors]
-    return merge_loras(network, own) if own else network
+    return merge_loras(network, own, part) if own else network

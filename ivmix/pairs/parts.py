@@ -89,7 +89,8 @@ def pinned(sources: Mapping[str, tuple[Local, ...]]) -> dict[str, Read]:
 def patterns_by_file(files: Files, patterns: Sequence[str]) -> dict[Local, list[str]]:
     """Which of the patterns of keys to leave out fit something in which files of weights. ValueError for one that fits
     nothing in any."""
-    weights = [local for (part, _), local in files.items() if part in ("vae", "unet", "text_encoder", "motion")]
+    of_weights = ("vae", "unet", "text_encoder", "text_encoder_2", "motion")
+    weights = [local for (part, _), local in files.items() if part in of_weights]
     if not patterns:
         return {local: [] for local in weights}
     keys = {local: read_state(local.weights).keys() for local in weights}

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, encode_prompts, perturbed
+from ivmix.models import CLIPText, Condition, MotionConfig, Tokenizer, UNet, perturbed
 from ivmix.models.compile import Compiled, called
+from ivmix.models.text.prompts import encode, joined, without_empty
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.trained_as import Prediction, in_words
 from ivmix.solvers import Network, Schedule, enlarged
@@ -30,17 +32,35 @@ class Side:
     clip_skip: int  # the text encoder's layer that is read, counted from the end
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the UNet
+    second: tuple[CLIPText, Tokenizer] | None = None  # which read the prompts too
+    text_norm: bool = True  # whether text states go through the encoder's final norm
+    empty_prompt: Literal["text", "zeros"] = "text"  # what is told of an empty prompt
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
+
+    @property
+    def readers(self) -> list[tuple[CLIPText, Tokenizer]]:
+        """The text encoders, and their tokenizers, that prompts go through."""
+        first = self.text_encoder, self.tokenizer
+        return [first] if self.second is None else [first, self.second]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All of the side's, by what they are called."""
+        names = ("text encoder", "text encoder 2")
+        return {"UNet": self.unet} | {name: reader for name, (reader, _) in zip(names, self.readers, strict=False)}
 
     @property
     def run_as(self) -> RunAs:
         """What the model is taken for, and what says so: all that decides its predictions beside its files."""
         temporal = self.unet.config.temporal
         norm = ("diffusers" if temporal.joint_norm else "authors") if isinstance(temporal, MotionConfig) else None
-        return {
+        told: RunAs = {
             "prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source),
             "clip_skip": self.clip_skip, "fps": self.fps, "latent_size": self.latent_size, "motion_norm": norm,
         }  # fmt: skip
+        if self.second is not None:
+            told |= {"text_norm": self.text_norm, "empty_prompt": self.empty_prompt}
+        return told
 
     @property
     def announcement(self) -> str:
@@ -51,10 +71,20 @@ class Side:
         said = (f"{value} ({self.source[name]})" for name, value in told.items())
         return f"{self.name} model: prediction {' on '.join(said)}"
 
-    def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
-        """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
-        context = encode_prompts(self.tokenizer, self.text_encoder, prompts, self.clip_skip, raw)
-        return self.unet.condition(context, fps=self.fps)
+    def condition(self, prompts: Sequence[str], raw: bool = False, size: tuple[int, int] | None = None) -> Condition:
+        """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step.
+
+        A network that is told pooled text is told the `size` of the clip too, height and width in pixels: that it was
+        drawn so, whole. Negative prompts are read alike, and told the same size.
+        """
+        readers, how = self.readers, (self.clip_skip, self.text_norm, raw)
+        text = joined([encode(words, reader, prompts, *how) for reader, words in readers])
+        if self.empty_prompt == "zeros":
+            text = without_empty(text, prompts)
+        if text.pooled is None:
+            return self.unet.condition(text.states, fps=self.fps)
+        sizes = None if size is None else (*size, 0, 0, *size)
+        return self.unet.condition(text.states, self.fps, text.pooled, sizes)
 
     def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:
         """The adapter of one run, on the side's own schedule or another.

@@ -45,12 +45,17 @@ def manifest(name: str) -> Shapes:
 
 VOCABULARY = {False: 49408, True: 1024}
 TEXTS = {49408: 1024, 3072: 96, 4096: 128}  # ViT-L/14 and ViT-H/14: their width tells which is which, so it stays
+TEXT_BIGG = {49408: 1024, 5120: 160}
 SPACE_TIME = {320 * k: 64 * k for k in range(1, 33)}  # heads of 64 channels, so no fewer
 WIDTHS: dict[str, dict[int, int]] = {
     "sd15_unet": {320 * k: 32 * k for k in range(1, 33)},
     "sd15_vae": {128: 32, 256: 64, 512: 128},
     "clip_l": TEXTS,
     "clip_h": {n: m for n, m in TEXTS.items() if n != 3072},  # its fused q, k, v have 3072 rows
+    "openclip_bigg": TEXT_BIGG,
+    "sdxl_unet": SPACE_TIME,
+    "animatediff_sdxl": SPACE_TIME,
+    "hotshot_xl": SPACE_TIME,
     "animatediff": {320 * k: 32 * k for k in range(1, 33)},
     "modelscope": SPACE_TIME,
     "videocrafter2_unet": SPACE_TIME,
@@ -63,7 +68,8 @@ def shapes_of(name: str, small: bool) -> Shapes:
     if not small:
         return shapes
     widths = next((table for part, table in WIDTHS.items() if name.startswith(part)), {})
-    dropped = [f"{stem}.{n}." for stem in ("layers", "resblocks") for n in range(2, 23)] if "clip" in name else []
+    last = 32 if "bigg" in name else 23  # which ViT-H's file has, and nobody reads
+    dropped = [f"{stem}.{n}." for stem in ("layers", "resblocks") for n in range(2, last)] if "clip" in name else []
     return {
         key: tuple(widths.get(n, n) for n in shape)
         for key, shape in shapes.items()
@@ -100,11 +106,13 @@ class File:
     dtype: torch.dtype = torch.float16
     config: dict[str, Any] | None = None
     wrapped: bool = False  # under "state_dict", as trainers write it
+    renamed: tuple[str, str] = ("", "")  # what stands in place of another beginning
 
     def write(self, root: Path, small: bool) -> None:
         path = root / self.path
         path.parent.mkdir(parents=True, exist_ok=True)
         shapes = {key: shape for name in self.manifests for key, shape in shapes_of(name, small).items()}
+        shapes = {key.replace(*self.renamed, 1): shape for key, shape in shapes.items()}
         state = draw(shapes, self.dtype, seed=len(self.path))
         if path.suffix == ".safetensors":
             save_file(state, path, metadata={"format": "pt"})
@@ -149,9 +157,19 @@ def text_config(width: int, hidden: int, layers: int, act: str) -> dict[str, Any
     }  # fmt: skip
 
 
+SDXL_UNET = unet_config("UNet2DConditionModel", "2D", 8, 2048) | {
+    "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20],
+    "block_out_channels": [320, 640, 1280], "projection_class_embeddings_input_dim": 2816,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": True,
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+}  # fmt: skip
 SD_UNET = unet_config("UNet2DConditionModel", "2D", 8, 768)
 VIDEO_UNET = unet_config("UNet3DConditionModel", "3D", 64, 1024)
 TEXT_L, TEXT_H = text_config(768, 3072, 12, "quick_gelu"), text_config(1024, 4096, 23, "gelu")
+TEXT_G = text_config(1280, 5120, 32, "gelu") | {
+    "architectures": ["CLIPTextModelWithProjection"], "projection_dim": 1280,
+}  # fmt: skip
 VAE_CONFIG = {
     "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
     "down_block_types": ["DownEncoderBlock2D"] * 4, "in_channels": 3, "latent_channels": 4, "layers_per_block": 2,
@@ -162,7 +180,11 @@ ADAPTER = {
     "motion_max_seq_length": 32, "motion_mid_block_layers_per_block": 1, "motion_norm_num_groups": 32,
     "motion_num_attention_heads": 8, "use_motion_mid_block": False,
 }  # fmt: skip
+SDXL_ADAPTER = ADAPTER | {"block_out_channels": [320, 640, 1280]}
 SMALL = {
+    "sdxl_unet_diffusers": {"block_out_channels": [64, 128, 256], "attention_head_dim": [1, 2, 4]},
+    "openclip_bigg_text_transformers": {"intermediate_size": 160, "num_hidden_layers": 2, "vocab_size": 1024},
+    "animatediff_sdxl_beta_adapter_diffusers": {"block_out_channels": [64, 128, 256]},
     "sd15_unet_diffusers": {"block_out_channels": [32, 64, 128, 128]},
     "modelscope_unet3d_diffusers": {"block_out_channels": [64, 128, 256, 256]},
     "sd15_vae_diffusers": {"block_out_channels": [32, 64, 128, 128]},
@@ -198,7 +220,27 @@ def adapter(folder: str, variant: str = "") -> File:
 
 SD, MS = "stable-diffusion-v1-5/stable-diffusion-v1-5", "ali-vilab/text-to-video-ms-1.7b"
 MOTION = "guoyww/animatediff-motion-adapter-v1-5-3"
+XL, XL_MOTION = "stabilityai/stable-diffusion-xl-base-1.0", "guoyww/animatediff-motion-adapter-sdxl-beta"
 L, H = ("<|endoftext|>", "!")  # what pads a row
+
+
+def sdxl(folder: str, variant: str = "") -> list[File]:
+    """Stable Diffusion XL's folder."""
+    network, text = (f"{stem}{variant}.safetensors" for stem in ("diffusion_pytorch_model", "model"))
+    return [
+        File(f"{folder}unet/{network}", ("sdxl_unet_diffusers",), config=SDXL_UNET),
+        File(f"{folder}text_encoder/{text}", ("clip_l_text_transformers",), config=TEXT_L),
+        File(f"{folder}text_encoder_2/{text}", ("openclip_bigg_text_transformers",), config=TEXT_G),
+        File(f"{folder}vae/{network}", ("sd15_vae_diffusers",), config=VAE_CONFIG | {"scaling_factor": 0.13025}),
+    ]
+
+
+SDXL_FILE = File(
+    "sd_xl_base_1.0.safetensors",
+    ("sdxl_unet_ldm", "clip_l_text_ldm", "openclip_bigg_text_openclip", "sd15_vae_ldm"),
+    renamed=("cond_stage_model.", "conditioner.embedders.0."),
+)
+SDXL_WORDS = {hub(XL) + "tokenizer": L, hub(XL) + "tokenizer_2": H}
 
 
 @dataclass(frozen=True)
@@ -256,6 +298,26 @@ CASES = {
         {
             "--image-model": "v1-5-pruned-emaonly.safetensors", "--video-model": "realisticVision.ckpt",
             "--motion": "v3_sd15_mm.ckpt", "--vae": "vae",
+        },
+    ),
+    "animatediff-sdxl": Case(
+        "animatediff-sdxl",
+        [
+            *sdxl(hub(XL), ".fp16"),
+            File(
+                hub(XL_MOTION) + "diffusion_pytorch_model.fp16.safetensors",
+                ("animatediff_sdxl_beta_adapter_diffusers",), config=SDXL_ADAPTER,
+            ),
+        ],
+        SDXL_WORDS,
+    ),
+    "animatediff-sdxl, original": Case(
+        "animatediff-sdxl",
+        [SDXL_FILE, File("mm_sdxl_v10_beta.ckpt", ("animatediff_sdxl_beta_orig",), torch.float32)],
+        SDXL_WORDS,
+        {
+            "--image-model": "sd_xl_base_1.0.safetensors", "--video-model": "sd_xl_base_1.0.safetensors",
+            "--motion": "mm_sdxl_v10_beta.ckpt",
         },
     ),
     "modelscope": Case(
