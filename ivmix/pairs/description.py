@@ -12,16 +12,17 @@ pair.json, version 1:
 
 A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
 once. `motion` (AnimateDiff's modules for a spatial UNet), `motion_norm` (whose group norms they have, "authors" or
-"diffusers": `ivmix.models.unet.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip`
-(the text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that
-a model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `text_encoder_2` (what it
+"diffusers": `ivmix.models.unet.temporal.normed`), `fps` (what the network is told, VideoCrafter2), `clip_skip` (the
+text encoder's layer that is read, counted from the end: 1), `latent_size` (the side of the square of latents that a
+model was trained on: it is shown much smaller ones enlarged, see `ivmix.solvers.enlarged`), `text_encoder_2` (what it
 reads goes beside what the first does, and its pooled text and the clip's size to the UNet) and `tokenizer_2` (the
 first's), `text_norm` (whether text states go through the encoder's final norm: true), `empty_prompt` ("zeros" in place
-of all that is read of an empty prompt, or its "text"), `vae_scaling` (what latents are scaled by where the VAE is a
-single file, which does not say), `vae_dtype` (the narrowest type that the VAE runs in: that of the networks), `dtype`
-(what the networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors` (what the
-paper's authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder
-"judge" beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
+of all that is read of an empty prompt, or its "text"), `original_size` (height and width in pixels that a UNet which is
+told sizes is told of an image before it was scaled: the clip's), `vae_scaling` (what latents are scaled by where the
+VAE is a single file, which does not say), `vae_dtype` (the narrowest type that the VAE runs in: that of the networks),
+`dtype` (what the networks run in on an accelerator unless the caller says: float32), `licence`, `about` and `authors`
+(what the paper's authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the
+folder "judge" beside pair.json, if there is one), and `files` (what is known of sources) may be missing.
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
 said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
@@ -80,6 +81,7 @@ class SideEntry(TypedDict):
     tokenizer_2: NotRequired[str]
     text_norm: NotRequired[bool]
     empty_prompt: NotRequired[Literal["text", "zeros"]]
+    original_size: NotRequired[list[int]]
 
 
 class FileEntry(TypedDict, total=False):
@@ -174,6 +176,8 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
     for name in ("image", "video"):
         side = raw[name]
         whole(f"{name}: latent_size", side.get("latent_size", 1), 1, 1024)
+        if len(original := side.get("original_size", [1, 1])) != 2 or not all(1 <= n <= 2**16 for n in original):
+            raise ValueError(f"{name}: original_size is {short(original)}, expected height and width, 1 to {2**16}")
         try:
             Schedule.from_config(side["schedule"])
         except ValueError as error:

@@ -201,6 +201,7 @@ def load_pair(
             name, network, *reader(name, entry, "", added), Schedule.from_config(entry["schedule"]),
             entry["prediction"], entry["from"], entry.get("fps"), entry.get("clip_skip", 1), entry.get("latent_size"),
             compiled(network), second, entry.get("text_norm", True), entry.get("empty_prompt", "text"),
+            tuple(entry["original_size"]) if "original_size" in entry else None,
         )  # fmt: skip
 
     image, video = side("image", swaps.image_lora), side("video", swaps.video_lora)

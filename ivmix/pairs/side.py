@@ -35,6 +35,7 @@ class Side:
     second: tuple[CLIPText, Tokenizer] | None = None  # which read the prompts too
     text_norm: bool = True  # whether text states go through the encoder's final norm
     empty_prompt: Literal["text", "zeros"] = "text"  # what is told of an empty prompt
+    original_size: tuple[int, int] | None = None  # height and width that a clip is said to be scaled from
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
@@ -60,6 +61,7 @@ class Side:
         }  # fmt: skip
         if self.second is not None:
             told |= {"text_norm": self.text_norm, "empty_prompt": self.empty_prompt}
+            told["original_size"] = self.original_size and list(self.original_size)
         return told
 
     @property
@@ -74,8 +76,8 @@ class Side:
     def condition(self, prompts: Sequence[str], raw: bool = False, size: tuple[int, int] | None = None) -> Condition:
         """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step.
 
-        A network that is told pooled text is told the `size` of the clip too, height and width in pixels: that it was
-        drawn so, whole. Negative prompts are read alike, and told the same size.
+        A network that is told pooled text is told the `size` of the clip too, height and width in pixels: that it is
+        whole, and was no larger unless the side has an original size. Negative prompts are told the same.
         """
         readers, how = self.readers, (self.clip_skip, self.text_norm, raw)
         text = joined([encode(words, reader, prompts, *how) for reader, words in readers])
@@ -83,7 +85,7 @@ class Side:
             text = without_empty(text, prompts)
         if text.pooled is None:
             return self.unet.condition(text.states, fps=self.fps)
-        sizes = None if size is None else (*size, 0, 0, *size)
+        sizes = None if size is None else (*(self.original_size or size), 0, 0, *size)
         return self.unet.condition(text.states, self.fps, text.pooled, sizes)
 
     def network(self, schedule: Schedule | None = None, image_frames: int | None = None) -> Network:

@@ -75,8 +75,7 @@ def load_unet(
     if motion_norm is not None:
         if not isinstance(config.temporal, MotionConfig):
             raise ValueError(f"motion_norm={motion_norm!r}, but {pieces[0].path} has no motion modules: leave it out")
-        levels = len(config.block_out_channels)
-        config = replace(config, temporal=normed(config.temporal, motion_norm, levels))
+        config = replace(config, temporal=normed(config.temporal, motion_norm, xl=config.text_time is not None))
     return assemble(config.network, config, pieces, device, dtype)
 
 
@@ -251,9 +250,9 @@ def motion_config(modules: Weights, spatial: UNetConfig | None = None) -> Motion
     Unless it is said, the group norms are of the code that the layout is written for.
     """
     theirs = modules.layout is not None and modules.layout.name in AUTHORS
-    levels = configs.count(modules.shapes, "down_blocks.{}.motion_modules.0.norm.weight")
+    xl = spatial is not None and spatial.text_time is not None
     try:
-        config = normed(configs.motion(modules.shapes), "authors" if theirs else "diffusers", levels)
+        config = normed(configs.motion(modules.shapes), "authors" if theirs else "diffusers", xl)
     except (KeyError, IndexError) as missing:
         raise ValueError(f"{modules.path} does not tell how many frames it knows: no {missing}") from None
     if modules.config_file is None:

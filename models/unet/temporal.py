@@ -43,16 +43,16 @@ class MotionConfig:
         check_config(self)
 
 
-def normed(config: MotionConfig, norm: MotionNorm, levels: int = 4) -> MotionConfig:
+def normed(config: MotionConfig, norm: MotionNorm, xl: bool = False) -> MotionConfig:
     """The modules with the group norms of the authors' code, which are those they were trained with, or of diffusers.
 
     Of v1 and of Hotshot-XL the authors' are joint in the resnets: they are told by their 24 frames and no module in the
-    middle. Of AnimateDiff's for SDXL, a UNet of three levels, the authors' are diffusers'.
+    middle. Of AnimateDiff's others in an SDXL (`xl`) the authors' are diffusers'.
     """
     if norm not in get_args(MotionNorm):
         raise ValueError(f"motion_norm={norm!r}: expected {' or '.join(get_args(MotionNorm))}")
     first = config.max_frames == 24 and not config.mid_block
-    theirs = norm == "authors" and (levels > 3 or first)
+    theirs = norm == "authors" and (first or not xl)
     return replace(config, joint_norm=not theirs, joint_resnet_norm=theirs and first)
 
 

@@ -84,7 +84,7 @@ def draw(shapes: Shapes, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
     def tensor(key: str, shape: tuple[int, ...]) -> Tensor:
         if key.endswith("position_ids"):
             return torch.arange(shape[-1]).reshape(shape)
-        if key.endswith(".pe"):
+        if key.endswith((".pe", ".positional_encoding")):
             return frame_positions(*shape[1:]).reshape(shape).to(dtype)
         if len(shape) < 2:
             return torch.full(shape, float(key.endswith("weight")), dtype=dtype)
@@ -319,6 +319,13 @@ CASES = {
             "--image-model": "sd_xl_base_1.0.safetensors", "--video-model": "sd_xl_base_1.0.safetensors",
             "--motion": "mm_sdxl_v10_beta.ckpt",
         },
+    ),
+    "hotshot-xl": Case(
+        "hotshot-xl",
+        [*sdxl(hub("hotshotco/SDXL-512")), File(
+            hub("hotshotco/Hotshot-XL") + "hsxl_temporal_layers.f16.safetensors", ("hotshot_xl_orig",)
+        )],
+        {hub("hotshotco/SDXL-512") + "tokenizer": L, hub("hotshotco/SDXL-512") + "tokenizer_2": H},
     ),
     "modelscope": Case(
         "modelscope",

@@ -36,7 +36,8 @@ def test_what_public_pairs_do_otherwise_is_what_their_files_say():
     found = {name: describe(name)[0]["defaults"] for name in PUBLIC}
     assert found["animatediff-paper"] == found["animatediff"]
     assert {name: d["zigzag"]["guidance"] for name, d in found.items()} == {
-        "animatediff": 7.5, "animatediff-paper": 7.5, "modelscope": 7.5, "videocrafter2": 9.0,
+        "animatediff": 7.5, "animatediff-paper": 7.5, "animatediff-sdxl": 7.5, "hotshot-xl": 7.5, "modelscope": 7.5,
+        "videocrafter2": 9.0,
     }  # fmt: skip
     assert {d["zigzag"]["image_guidance"] for d in found.values()} == {"4"}
     assert found["modelscope"]["official"]["variant"] == "modelscope"

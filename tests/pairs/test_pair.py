@@ -22,7 +22,7 @@ from ivmix.models import (
 )
 from ivmix.models.checkpoints import hub
 from ivmix.models.text.tokenizer import BOS, EOS
-from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
+from ivmix.pairs.description import EMBEDDED, PARTS, PUBLIC, describe
 from ivmix.pairs.pair import load_pair, read_weighted, tokenizer
 from ivmix.pairs.swaps import Swaps, with_swaps
 from ivmix.samplers.reading import sampling
@@ -137,9 +137,7 @@ def test_a_public_pair_is_described_whole(name):
     assert source == raw["name"] == name
     sources = {raw["vae"]}
     for side, kind in zip(("image", "video"), BETAS.get(name, ("scaled_linear", "scaled_linear")), strict=True):
-        sources |= {
-            value for part, value in raw[side].items() if part in ("unet", "text_encoder", "tokenizer", "motion")
-        }
+        sources |= {value for part, value in raw[side].items() if part in (*PARTS, "motion")}
         schedule = Schedule.from_config(raw[side]["schedule"])
         assert (raw[side]["schedule"]["kind"], raw[side]["prediction"]) == (kind, "epsilon")
         assert len(schedule.timesteps) == 1000
@@ -156,6 +154,7 @@ def test_public_schedules_begin_where_their_models_were_trained():
         ("animatediff", "image", 0.00466),
         ("animatediff", "video", 0.00158),
         ("animatediff-paper", "video", 0.00466),
+        ("animatediff-sdxl", "image", 0.00466),
         ("modelscope", "video", 0.00466),
         ("videocrafter2", "video", 0.00466 * 0.7**2),
     ):

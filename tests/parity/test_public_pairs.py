@@ -77,7 +77,10 @@ def test_without_its_files_a_pair_names_them_all_and_leaves_nothing(name: str, t
     assert "Traceback" not in done.stderr
     assert "HF_HUB_OFFLINE is set" in done.stderr
     assert "--image-model, --video-model, --motion, --vae and --tokenizer" in done.stderr
-    adapter = {"": {"config.json", "diffusion_pytorch_model.safetensors"}}  # a repository that is one folder
+    raw = describe(name)[0]
+    variant = raw["files"].get(raw["video"].get("motion"), {}).get("variant")
+    weights = f"diffusion_pytorch_model{'.' + variant if variant else ''}.safetensors"
+    adapter = {"": {"config.json", weights}}  # a repository that is one folder
     assert named(done.stderr) == {
         repository: set().union(*(adapter.get(path, {path}) for path in paths))
         for repository, paths in files(name).items()
