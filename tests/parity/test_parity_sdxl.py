@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ivmix import TextToVideo
@@ -22,6 +23,8 @@ from ivmix.models import (
     load_folder,
     load_text_encoder,
     load_unet,
+    merge_loras,
+    read_lora,
     save_folder,
 )
 from ivmix.models.text.prompts import encode
@@ -155,6 +158,68 @@ def test_transformers_opens_our_projected_encoder(
     assert pooled is not None
     theirs.config.eos_token_id = theirs.text_model.eos_token_id = 39
     agree(pooled, theirs(ids).text_embeds)
+
+
+# --- LoRA -----------------------------------------------------------------------------------------------------------
+
+LORA_MODULES = {
+    "unet": [
+        "down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q", "down_blocks.2.attentions.1.proj_in",
+        "mid_block.attentions.0.transformer_blocks.2.attn2.to_k",
+        "up_blocks.0.attentions.2.transformer_blocks.0.ff.net.2",
+    ],
+    "text_encoder": ["text_model.encoder.layers.1.self_attn.out_proj", "text_model.encoder.layers.0.mlp.fc1"],
+    "text_encoder_2": ["text_model.encoder.layers.2.self_attn.out_proj", "text_model.encoder.layers.0.mlp.fc2"],
+}  # fmt: skip
+LDM_BLOCKS = {  # as kohya calls the blocks above, counted as in the single file
+    "down_blocks.1.attentions.0": "input_blocks.4.1", "down_blocks.2.attentions.1": "input_blocks.8.1",
+    "mid_block.attentions.0": "middle_block.1", "up_blocks.0.attentions.2": "output_blocks.2.1",
+}  # fmt: skip
+KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}
+
+
+@pytest.mark.parametrize("names", ["kohya", "diffusers"])
+def test_a_lora_of_all_three_networks_is_merged_as_diffusers_fuses_it(
+    names: str, pipeline: Path, diffusers: ModuleType, normal: Make, agree: Agree, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    theirs = diffusers.StableDiffusionXLPipeline.from_pretrained(pipeline / "base", torch_dtype=dtype)
+    base = pipeline / "base"
+    ours: dict[str, Any] = {
+        "unet": load_unet(base), "text_encoder": load_text_encoder(base),
+        "text_encoder_2": load_text_encoder(base, part="text_encoder_2"),
+    }  # fmt: skip
+    state = {}
+    for part, modules in LORA_MODULES.items():
+        for seed, path in enumerate(modules):
+            out, width = ours[part].get_parameter(f"{path}.weight").shape
+            down, up = normal(2, width, seed=seed), normal(out, 2, seed=seed + 9)
+            if names == "kohya":
+                block = next((block for block in LDM_BLOCKS if path.startswith(block)), "")
+                key = KOHYA[part] + path.replace(block, LDM_BLOCKS.get(block, ""), 1).replace(".", "_")
+                state |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}
+                state[f"{key}.alpha"] = torch.tensor(1.0 if part == "unet" else 2.0)  # text's it does not find
+            else:
+                state |= {f"{part}.{path}.lora_A.weight": down, f"{part}.{path}.lora_B.weight": up}
+    save_file(state, tmp_path / "style.safetensors")
+    theirs.load_lora_weights(tmp_path / "style.safetensors")
+    theirs.fuse_lora(lora_scale=0.7, components=list(LORA_MODULES))
+    theirs.unload_lora_weights()
+    lora = read_lora(tmp_path / "style.safetensors")
+    for part, modules in LORA_MODULES.items():
+        merged = merge_loras(ours[part], [(lora, 0.7)], part)
+        for path in modules:
+            peer = dict(getattr(theirs, part).named_parameters())
+            name = path if f"{path}.weight" in peer else path.removeprefix("text_model.")
+            agree(merged.get_parameter(f"{path}.weight").detach(), peer[f"{name}.weight"].detach())
+    own = Swaps(str(base), str(base), str(pipeline / "adapter"), video_lora=(f"{tmp_path}/style.safetensors:0.7",))
+    pair = load_pair("animatediff-sdxl", dtype=dtype, swaps=own)
+    (one, _), (two, _) = pair.video.readers
+    for network, part in ((pair.video.unet, "unet"), (one, "text_encoder"), (two, "text_encoder_2")):
+        name = f"{LORA_MODULES[part][0]}.weight"
+        want = merge_loras(ours[part], [(lora, 0.7)], part).get_parameter(name)
+        assert torch.equal(network.get_parameter(name), want)
+        assert not torch.equal(network.get_parameter(name), ours[part].get_parameter(name))
 
 
 # --- the whole pipeline ---------------------------------------------------------------------------------------------
