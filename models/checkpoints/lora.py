@@ -81,8 +81,10 @@ class Factors:
 
 @dataclass(frozen=True, eq=False)
 class LoRA:
-    """The factors in one file, by network ("unet", "text_encoder", "text_encoder_2") and flat module name. Made by
-    `read_lora`."""
+    """The factors in one file, by network ("unet", "text_encoder") and flat module name. Made by `read_lora`.
+
+    Those of a second text encoder are "text_encoder_2".
+    """
 
     name: str
     families: tuple[str, ...]

@@ -19,6 +19,7 @@ import torch
 from ivmix.generation.memory import decoder_activations, frames_at_once
 from ivmix.models import UNetConfig
 from ivmix.models.checkpoints import configs
+from ivmix.models.checkpoints.layouts import find
 from ivmix.models.unet.cost import Cost, forward_cost
 from ivmix.pairs.description import PUBLIC, describe
 from ivmix.samplers.reading import sampling
@@ -26,8 +27,15 @@ from ivmix.solvers import Guided, Schedule, planned_nfe
 from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
 
 MANIFESTS = Path(__file__).parent.parent / "data" / "manifests"
-VAE, MOTION = "sd15_vae_diffusers", "animatediff_v3_adapter_diffusers"
-HOLDS = {  # what a repository holds, by a part of its name: a UNet and a text encoder
+VAE = "sd15_vae_diffusers"  # of all of them
+MOTION = {  # motion modules, by a part of their source
+    "adapter-v1-5-3": "animatediff_v3_adapter_diffusers", "hsxl_temporal_layers": "hotshot_xl_orig",
+    "adapter-sdxl-beta": "animatediff_sdxl_beta_adapter_diffusers",
+}  # fmt: skip
+SDXL = ("sdxl_unet_diffusers", "clip_l_text_transformers", "openclip_bigg_text_transformers")
+HOLDS = {  # what a repository holds, by a part of its name: a UNet and text encoders
+    "stable-diffusion-xl": SDXL,
+    "SDXL-512": SDXL,
     "stable-diffusion-v1-5": ("sd15_unet_diffusers", "clip_l_text_transformers"),
     "Realistic_Vision": ("sd15_unet_diffusers", "clip_l_text_transformers"),
     "text-to-video-ms": ("modelscope_unet3d_diffusers", "clip_h_text_transformers"),
@@ -53,13 +61,21 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
     return dict(flatten(manifest(name)["keys"]))
 
 
-def held(source: str) -> tuple[str, str]:
+def held(source: str) -> tuple[str, ...]:
     return next(names for part, names in HOLDS.items() if part in source)
+
+
+def modules(source: str) -> str:
+    return next(name for part, name in MOTION.items() if part in source)
 
 
 def config(side: dict[str, Any]) -> UNetConfig:
     unet = configs.unet(shapes(held(side["unet"])[0]))
-    return replace(unet, temporal=configs.motion(shapes(MOTION))) if "motion" in side else unet
+    if "motion" not in side:
+        return unet
+    (found,) = find(shapes(modules(side["motion"]))).values()
+    state = {key: torch.empty(shape, device="meta") for key, shape in shapes(modules(side["motion"])).items()}
+    return replace(unet, temporal=configs.motion({k: tuple(v.shape) for k, v in found.take(state).items()}))
 
 
 @lru_cache
@@ -70,10 +86,18 @@ def cost(network: UNetConfig, frames: int, height: int, width: int) -> Cost:
 
 def weights(raw: dict[str, Any]) -> int:
     """Bytes of all networks of a pair; one that both models name counts once."""
-    named = {(part, side[part]) for side in (raw["image"], raw["video"]) for part in ("unet", "text_encoder")}
-    files = [VAE, *(held(source)[part == "text_encoder"] for part, source in named)]
-    files += [MOTION] * ("motion" in raw["video"])
-    return BYTES * sum(manifest(name)["parameters"] for name in files)
+    parts = ("unet", "text_encoder", "text_encoder_2")  # in the order of `HOLDS`
+    sides = (raw["image"], raw["video"])
+    named = {(place, side[part]) for side in sides for place, part in enumerate(parts) if part in side}
+    files = [held(source)[place] for place, source in named]
+    files += [modules(raw["video"]["motion"])] if "motion" in raw["video"] else []
+    networks = BYTES * sum(manifest(name)["parameters"] for name in files)
+    return networks + in_vae(raw).itemsize * manifest(VAE)["parameters"]
+
+
+def in_vae(raw: dict[str, Any]) -> torch.dtype:
+    """What the autoencoder runs in."""
+    return getattr(torch, raw.get("vae_dtype", "float16"))  # type: ignore[no-any-return]
 
 
 def evaluations(raw: dict[str, Any], sampler: str) -> dict[str, int]:
@@ -95,7 +119,8 @@ def counted(name: str) -> tuple[int, dict[str, int]]:
     image, video = cost(config(raw["image"]), f, *seen), cost(config(raw["video"]), f, h, w)
     at_once = min(f, frames_at_once(raw["height"], raw["width"]))
     vae = configs.vae(shapes(VAE))
-    decoder = decoder_activations(vae, at_once, h, w, torch.float16) + f * raw["height"] * raw["width"] * 3 * BYTES
+    decoder = decoder_activations(vae, at_once, h, w, in_vae(raw))
+    decoder += f * raw["height"] * raw["width"] * 3 * in_vae(raw).itemsize
     memory = weights(raw) + max(image.activations, video.activations, decoder)
     totals = {"image": image.total, "video": video.total}
     clip = {s: sum(n * totals[model] for model, n in evaluations(raw, s).items()) for s in SHOWN}
