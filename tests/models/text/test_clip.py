@@ -179,3 +179,30 @@ def test_prompts_longer_than_the_positions_are_refused(encoder: CLIPText) -> Non
         encoder(torch.zeros(1, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"tokens have shape \(7,\): expected \(b, l\)"):
         encoder(torch.zeros(7, dtype=torch.int64))
+
+
+# --- a second encoder's -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def projected(randomised: Callable[..., CLIPText]) -> CLIPText:
+    return randomised(CLIPText(replace(SMALL, projection_dim=5)))
+
+
+@pytest.mark.parametrize("clip_skip", [1, 2])
+def test_pooled_text_is_of_the_last_layer_normed_whatever_layer_the_states_are_of(
+    clip_skip: int, projected: CLIPText, tokens: Tensor
+) -> None:
+    ends = torch.tensor([2, 6, 0])
+    states, pooled = projected.read(tokens, clip_skip, norm=False, ends=ends)
+    norm, last = projected.text_model.final_layer_norm, projected(tokens)
+    assert projected.text_projection is not None
+    assert pooled is not None
+    assert torch.equal(pooled, projected.text_projection(last[torch.arange(3), ends]))
+    assert torch.equal(norm(states), projected(tokens, clip_skip))
+
+
+def test_an_encoder_without_its_projection_has_no_pooled_text(encoder: CLIPText, tokens: Tensor) -> None:
+    states, pooled = encoder.read(tokens, ends=torch.tensor([2, 6, 0]))
+    assert pooled is None
+    assert torch.equal(states, encoder(tokens))

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
 from ivmix.models import CLIPText, CLIPTextConfig, Tokenizer, encode_prompts, parse_weights
-from ivmix.models.text.prompts import clean, emphasise, read_prompts
+from ivmix.models.text.prompts import clean, emphasise, encode, joined, read_prompts, without_empty
 from ivmix.models.text.tokenizer import BOS, EOS
 
 CONFIG = CLIPTextConfig(30, 8, 16, 2, 2, 8)
@@ -245,3 +246,43 @@ def test_anything_but_a_list_of_strings_is_refused(prompts: object, tokenizer: T
 def test_no_prompts_are_no_rows(tokenizer: Tokenizer, encoder: CLIPText) -> None:
     features: Tensor = encode_prompts(tokenizer, encoder, [])
     assert features.shape == (0, 8, 8)
+
+
+# --- two encoders -----------------------------------------------------------------------------------------------------
+
+
+def test_pooled_text_is_read_at_the_first_end_of_each_prompt(
+    tokenizer: Tokenizer, randomised: Callable[..., CLIPText]
+) -> None:
+    encoder = randomised(CLIPText(replace(CONFIG, projection_dim=5)))
+    prompts = ["a red circle", "", "a (red:1.5)"]  # weights act on tokens alone
+    states, pooled = encode(tokenizer, encoder, prompts, norm=True)
+    plain = encode(tokenizer, encoder, ["a red circle", "", "a red"])
+    assert pooled is not None
+    assert plain.pooled is not None
+    ids = tokenizer(["a red circle", "", "a red"]).tolist()
+    ends = [row.index(tokenizer.eos) for row in ids]
+    assert encoder.text_projection is not None
+    expected = encoder.text_projection(plain.states[torch.arange(3), ends])
+    torch.testing.assert_close(plain.pooled, expected, rtol=1e-13, atol=1e-13)
+    assert torch.equal(pooled, plain.pooled)
+    assert not torch.equal(states[2], plain.states[2])
+
+
+def test_texts_are_joined_token_by_token_and_an_empty_prompt_is_zeros(
+    tokenizer: Tokenizer, encoder: CLIPText, randomised: Callable[..., CLIPText]
+) -> None:
+    second = randomised(CLIPText(replace(CONFIG, hidden_size=12, projection_dim=5)), seed=1)
+    prompts = ["a red circle", " "]
+    one, two = (encode(tokenizer, reader, prompts) for reader in (encoder, second))
+    both = joined([one, two])
+    assert torch.equal(both.states, torch.cat([one.states, two.states], dim=2))
+    assert both.pooled is two.pooled
+    assert joined([one]).pooled is None
+    told = without_empty(both, prompts)
+    assert torch.equal(told.states[0], both.states[0])
+    assert not told.states[1].any()
+    assert told.pooled is not None
+    assert two.pooled is not None
+    assert torch.equal(told.pooled[0], two.pooled[0])
+    assert not told.pooled[1].any()
