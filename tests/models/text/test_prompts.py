@@ -255,12 +255,12 @@ def test_pooled_text_is_read_at_the_first_end_of_each_prompt(
     tokenizer: Tokenizer, randomised: Callable[..., CLIPText]
 ) -> None:
     encoder = randomised(CLIPText(replace(CONFIG, projection_dim=5)))
-    prompts = ["a red circle", "", "a (red:1.5)"]  # weights act on tokens alone
+    prompts = ["a left", "", "a (red:1.5)"]  # weights act on tokens alone
     states, pooled = encode(tokenizer, encoder, prompts, norm=True)
-    plain = encode(tokenizer, encoder, ["a red circle", "", "a red"])
+    plain = encode(tokenizer, encoder, ["a left", "", "a red"])
     assert pooled is not None
     assert plain.pooled is not None
-    ids = tokenizer(["a red circle", "", "a red"]).tolist()
+    ids = tokenizer(["a left", "", "a red"]).tolist()
     ends = [row.index(tokenizer.eos) for row in ids]
     assert encoder.text_projection is not None
     expected = encoder.text_projection(plain.states[torch.arange(3), ends])
@@ -273,7 +273,7 @@ def test_texts_are_joined_token_by_token_and_an_empty_prompt_is_zeros(
     tokenizer: Tokenizer, encoder: CLIPText, randomised: Callable[..., CLIPText]
 ) -> None:
     second = randomised(CLIPText(replace(CONFIG, hidden_size=12, projection_dim=5)), seed=1)
-    prompts = ["a red circle", " "]
+    prompts = ["a left", " "]
     one, two = (encode(tokenizer, reader, prompts) for reader in (encoder, second))
     both = joined([one, two])
     assert torch.equal(both.states, torch.cat([one.states, two.states], dim=2))
