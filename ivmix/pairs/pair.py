@@ -197,6 +197,9 @@ def load_pair(
         modules, norm = (video.get(k) if entry["unet"] == video["unet"] else None for k in ("motion", "motion_norm"))
         network = unet(entry["unet"], modules, norm, added)
         second = reader(name, entry, "_2", added) if "text_encoder_2" in entry else None
+        for one, _ in map(lora, added):
+            if second is None and "text_encoder_2" in one.factors:
+                raise ValueError(f"{name} model: {one.name} adds to a second text encoder, and this model has one")
         return Side(
             name, network, *reader(name, entry, "", added), Schedule.from_config(entry["schedule"]),
             entry["prediction"], entry["from"], entry.get("fps"), entry.get("clip_skip", 1), entry.get("latent_size"),

@@ -171,7 +171,10 @@ BARE_TEXT = (  # transformers 5, and single files that were merged by tools
     *(Rule(key, f"text_model.{key}") for key in _TEXT),
     *drop("embeddings.position_ids"),
 )
-PROJECTED_TEXT = same(*(f"text_model.{key}" for key in _TEXT), "text_projection.weight")
+PROJECTED_TEXT = (
+    *same(*(f"text_model.{key}" for key in _TEXT), "text_projection.weight"),
+    *drop("text_model.embeddings.position_ids"),
+)
 
 
 def open_clip(layers: str) -> tuple[Rule, ...]:

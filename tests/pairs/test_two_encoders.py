@@ -132,6 +132,19 @@ def test_motion_modules_of_another_network_are_refused(own: Swaps, tmp_path: Pat
         load_pair("animatediff-sdxl", swaps=replace(own, motion=str(tmp_path / "mm.safetensors")))
 
 
+@pytest.mark.slow
+def test_a_lora_of_a_second_encoder_is_refused_where_there_is_one(own: Swaps, tmp_path: Path) -> None:
+    key = "text_encoder_2.text_model.encoder.layers.0.mlp.fc1"
+    style = tmp_path / "style.safetensors"
+    save_file({f"{key}.lora_A.weight": torch.ones(1, 48), f"{key}.lora_B.weight": torch.ones(64, 1)}, style)
+    changed = load_pair("animatediff-sdxl", swaps=replace(own, video_lora=(str(style),)))
+    (_, _), (one, _) = changed.video.readers
+    (_, _), (other, _) = changed.image.readers
+    assert one is not other
+    with pytest.raises(ValueError, match=r"video model: style\.safetensors adds to a second text encoder"):
+        load_pair("sprites", swaps=Swaps(video_lora=(str(style),)))
+
+
 @pytest.mark.parametrize(
     ("entry", "value", "message"),
     [
