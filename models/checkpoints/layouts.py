@@ -207,15 +207,16 @@ OPEN_CLIP_PROJECTED = (
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
-AUTHORS = ("AnimateDiff motion module", "Hotshot-XL motion module")
+AUTHORS = "AnimateDiff motion module"
+THEIRS = (AUTHORS, "Hotshot-XL motion module")  # motion modules as their authors wrote them
 LAYOUTS = (
     Layout("diffusers UNet", "unet", "conv_in.weight", DIFFUSERS_UNET),
     Layout("LDM UNet", "unet", "middle_block.2.in_layers.0.weight", LDM_UNET),
     Layout("ModelScope UNet", "unet", "input_blocks.0.1.norm.weight", MODELSCOPE_UNET),
     Layout("VideoCrafter2 UNet", "unet", "init_attn.0.norm.weight", VIDEOCRAFTER_UNET),
     Layout("diffusers MotionAdapter", "motion", "down_blocks.0.motion_modules.0.norm.weight", ADAPTER),
-    Layout(AUTHORS[0], "motion", "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", ANIMATEDIFF),
-    Layout(AUTHORS[1], "motion", "down_blocks.0.temporal_attentions.0.norm.weight", HOTSHOT),
+    Layout(THEIRS[0], "motion", "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", ANIMATEDIFF),
+    Layout(THEIRS[1], "motion", "down_blocks.0.temporal_attentions.0.norm.weight", HOTSHOT),
     Layout("diffusers VAE", "vae", "decoder.mid_block.attentions.0.to_q.weight", DIFFUSERS_VAE),
     Layout("diffusers VAE, old names", "vae", "decoder.mid_block.attentions.0.query.weight", OLD_VAE),
     Layout("LDM VAE", "vae", "decoder.mid.attn_1.q.weight", LDM_VAE),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.files import read_state
-from ivmix.models.checkpoints.layouts import AUTHORS, find
+from ivmix.models.checkpoints.layouts import THEIRS, find
 from ivmix.models.checkpoints.rules import Layout, LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.checkpoints.state import assign, check_state
@@ -249,7 +249,7 @@ def motion_config(modules: Weights, spatial: UNetConfig | None = None) -> Motion
 
     Unless it is said, the group norms are of the code that the layout is written for.
     """
-    theirs = modules.layout is not None and modules.layout.name in AUTHORS
+    theirs = modules.layout is not None and modules.layout.name in THEIRS
     xl = spatial is not None and spatial.text_time is not None
     try:
         config = normed(configs.motion(modules.shapes), "authors" if theirs else "diffusers", xl)

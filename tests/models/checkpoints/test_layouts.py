@@ -20,7 +20,7 @@ from ivmix.models import (
     VAEConfig,
 )
 from ivmix.models.checkpoints import configs
-from ivmix.models.checkpoints.layouts import AUTHORS, EXTRAS, LAYOUTS, Found, find
+from ivmix.models.checkpoints.layouts import EXTRAS, LAYOUTS, THEIRS, Found, find
 from ivmix.models.checkpoints.rules import Layout, LayoutError, Rule, Template, numbers
 from ivmix.models.meta import build, shapes_of
 
@@ -138,7 +138,7 @@ def test_each_key_of_a_public_file_is_taken_by_one_rule_or_dropped_by_name(name:
     # Nothing of ours is filled twice, but for the position table that AnimateDiff stores with both attentions.
     twice = {key for key, count in Counter(key for these in names for key in these).items() if count > 1}
     assert all(key.endswith("pos_embed.pe") for key in twice)
-    if layout in AUTHORS:
+    if layout in THEIRS:
         assert 2 * len(twice) == sum("pos_encoder" in key for key in shapes)
     if not dropped:
         numbers = {key: torch.Size(shape).numel() for key, shape in ours.items() if not key.endswith(".pe")}
