@@ -29,6 +29,7 @@ from ivmix.models import (
 )
 from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local
 from ivmix.models.checkpoints.hub import Hub
+from ivmix.models.checkpoints.lora import part_for
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.compile import Compiled, Mode
 from ivmix.models.text.tokenizer import EOS
@@ -167,7 +168,7 @@ def load_pair(
 
     @cache
     def unet(source: str, motion: str | None, norm: MotionNorm | None, added: tuple[str, ...]) -> UNet:
-        return with_loras(plain_unet(source, motion, norm), [lora(text) for text in added], "unet")
+        return with_loras(plain_unet(source, motion, norm), [lora(text) for text in added])
 
     @cache
     def plain_text_encoder(part: str, source: str) -> CLIPText:
@@ -176,7 +177,7 @@ def load_pair(
 
     @cache
     def text_encoder(part: str, source: str, added: tuple[str, ...]) -> CLIPText:
-        return with_loras(plain_text_encoder(part, source), [lora(text) for text in added], part)
+        return with_loras(plain_text_encoder(part, source), [lora(text) for text in added])
 
     def reader(name: str, entry: Mapping[str, Any], second: str, added: tuple[str, ...]) -> tuple[CLIPText, Tokenizer]:
         """A side's text encoder, or its `second` one, "_2"; and its tokenizer."""
@@ -273,7 +274,7 @@ def at_least(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
     return dtype if narrowest is None else torch.promote_types(dtype, narrowest)
 
 
-def with_loras(network: N, loras: Sequence[tuple[LoRA, float]], part: str) -> N:
+def with_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     """`network` itself, or one that shares all but what LoRAs with a part for it change."""
-    own = [(lora, weight) for lora, weight in loras if part in lora.factors]
-    return merge_loras(network, own, part) if own else network
+    own = [(lora, weight) for lora, weight in loras if part_for(network) in lora.factors]
+    return merge_loras(network, own) if own else network

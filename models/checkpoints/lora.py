@@ -108,10 +108,8 @@ def read_lora(source: Source) -> LoRA:
     return parse_lora(path.name, read_state(path), read_config(path))
 
 
-def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]], part: str | None = None) -> N:
+def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     """A network like `network` (UNet or CLIPText) with several LoRAs added, each times its weight.
-
-    What they add to it is their part for a UNet or a text encoder, or `part`: "text_encoder_2" of two.
 
     `network` itself is not touched: going on with it is what others call unmerging, to the bit. The two share every
     tensor that no LoRA changes, so one side of a pair can be merged where both sides are one network. A changed weight
@@ -132,7 +130,7 @@ def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]], part: str | Non
     >>> bool((merged.get_parameter(to_k) == unet.get_parameter(to_k) + 0.5).all())
     True
     """
-    terms = match(network, loras, part)
+    terms = match(network, loras)
     merged = sharing_tensors(network)
     for path, added in terms.items():
         module = merged.get_submodule(path)
@@ -141,11 +139,16 @@ def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]], part: str | Non
     return merged
 
 
-def match(
-    network: nn.Module, loras: Sequence[tuple[LoRA, float]], part: str | None = None
-) -> dict[str, list[tuple[float, Factors]]]:
+def part_for(network: nn.Module) -> str:
+    """What of a LoRA is for this network; of two text encoders, the second is the one with its projection."""
+    if isinstance(network, CLIPText):
+        return "text_encoder" if network.text_projection is None else "text_encoder_2"
+    return "unet"
+
+
+def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, list[tuple[float, Factors]]]:
     """Path of a module -> what is added to its weight, and how much of it. Raises as `merge_loras` does."""
-    part = part or ("text_encoder" if isinstance(network, CLIPText) else "unet")
+    part = part_for(network)
     names = names_of_modules(network)
     terms: dict[str, list[tuple[float, Factors]]] = {}
     for lora, weight in loras:

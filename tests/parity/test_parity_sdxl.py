@@ -207,7 +207,7 @@ def test_a_lora_of_all_three_networks_is_merged_as_diffusers_fuses_it(
     theirs.unload_lora_weights()
     lora = read_lora(tmp_path / "style.safetensors")
     for part, modules in LORA_MODULES.items():
-        merged = merge_loras(ours[part], [(lora, 0.7)], part)
+        merged = merge_loras(ours[part], [(lora, 0.7)])
         for path in modules:
             peer = dict(getattr(theirs, part).named_parameters())
             name = path if f"{path}.weight" in peer else path.removeprefix("text_model.")
@@ -217,7 +217,7 @@ def test_a_lora_of_all_three_networks_is_merged_as_diffusers_fuses_it(
     (one, _), (two, _) = pair.video.readers
     for network, part in ((pair.video.unet, "unet"), (one, "text_encoder"), (two, "text_encoder_2")):
         name = f"{LORA_MODULES[part][0]}.weight"
-        want = merge_loras(ours[part], [(lora, 0.7)], part).get_parameter(name)
+        want = merge_loras(ours[part], [(lora, 0.7)]).get_parameter(name)
         assert torch.equal(network.get_parameter(name), want)
         assert not torch.equal(network.get_parameter(name), ours[part].get_parameter(name))
 
