@@ -13,9 +13,9 @@ from ivmix.models.layers import KeysValues
 class Condition:
     """What a network is told about one batch of prompts and what stays constant over steps: bound to one network.
 
-    `keys_values` has one (b, heads, l, d) pair per cross-attention layer; `embedding` (b, 4 c) is what the frame rate
-    adds to the time embedding, None for a network that is told no frame rate; `mask` (b, 1, 1, l) is False at tokens
-    that are no text, None where all are looked at. Made by `UNet.condition` or `DiT.condition`.
+    `keys_values` has one (b, heads, l, d) pair per cross-attention layer; `embedding` (b, 4 c) is what a frame rate, or
+    pooled text and sizes, add to the time embedding, None for a network that is told neither; `mask` (b, 1, 1, l) is
+    False at tokens that are no text, None where all are looked at. Made by `UNet.condition` or `DiT.condition`.
     """
 
     network: nn.Module = field(repr=False)

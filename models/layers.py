@@ -165,27 +165,29 @@ class CrossAttentionBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """GN, projection, one `CrossAttentionBlock` on the pixels of each frame, projection, + input: ((b f) c h w)."""
+    """GN, projection, `CrossAttentionBlock`s on the pixels of each frame, projection, + input: ((b f) c h w)."""
 
-    def __init__(self, channels: int, heads: int, context_dim: int, groups: int) -> None:
+    def __init__(self, channels: int, heads: int, context_dim: int, groups: int, depth: int = 1) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([CrossAttentionBlock(channels, heads, context_dim)])
+        blocks = (CrossAttentionBlock(channels, heads, context_dim) for _ in range(depth))
+        self.transformer_blocks = nn.ModuleList(blocks)
         self.proj_out = nn.Linear(channels, channels)
-        self.index = -1  # which entry of a Condition is this layer's; set by the UNet
+        self.index = -1  # the entry of a Condition that is its first block's; set by the UNet
 
-    def keys_values(self, context: Tensor) -> KeysValues:
-        """What this layer's cross-attention reads of text features (b l d): constant over the steps of a run.
+    def keys_values(self, context: Tensor) -> list[KeysValues]:
+        """What each block's cross-attention reads of text features (b l d): constant over the steps of a run.
 
         Contiguous, as joined ones are: a compiled network then sees one layout.
         """
-        keys, values = self.transformer_blocks[0].attn2.keys_values(context)  # type: ignore[operator, union-attr]
-        return keys.contiguous(), values.contiguous()
+        read = [block.attn2.keys_values(context) for block in self.transformer_blocks]  # type: ignore[operator, union-attr]
+        return [(keys.contiguous(), values.contiguous()) for keys, values in read]
 
     def forward(self, x: Tensor, keys_values: tuple[KeysValues, ...]) -> Tensor:
         tokens = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))            # ((b f), (h w), c)
-        tokens = self.transformer_blocks[0](tokens, keys_values[self.index])
+        for entry, block in enumerate(self.transformer_blocks, self.index):
+            tokens = block(tokens, keys_values[entry])
         return x + self.proj_out(tokens).transpose(1, 2).reshape(x.shape)
 
 

@@ -47,10 +47,9 @@ class Predictor(nn.Module):
         super().__init__()
         self.config = config
 
-    @property
-    def needs_fps(self) -> bool:
-        """Whether its conditions are told a frame rate."""
-        return False
+    def told(self, rows: int) -> dict[str, Any]:
+        """What `condition` needs of so many rows beside text, with values that say nothing: to count what it costs."""
+        return {}
 
     @property
     def dtype(self) -> torch.dtype:

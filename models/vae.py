@@ -166,6 +166,10 @@ class VAE(nn.Module):
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.post_quant_conv.weight.dtype
+
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (n c H W) -> mean and log-variance (n c h w) of the posterior, unscaled."""
         mean, logvar = self.quant_conv(self.encoder(images)).chunk(2, dim=1)

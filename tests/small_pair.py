@@ -18,6 +18,7 @@ from ivmix.models import (
     VAEConfig,
     save_folder,
 )
+from ivmix.models.unet.config import TextTimeConfig
 
 WORDS = ("a", "red", "cat", "runs")
 UNET = UNetConfig(
@@ -32,6 +33,11 @@ SD15_SCHEDULER = {  # as its repository has it
 }  # fmt: skip
 VAE_CONFIG = VAEConfig(block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8)
 TEXT = CLIPTextConfig(len(WORDS) + 2, 32, 64, 1, 4, 8)
+XL_TEXT = CLIPTextConfig(len(WORDS) + 2, 48, 64, 3, 4, 8, "gelu", projection_dim=20)
+XL_UNET = UNetConfig(
+    block_out_channels=(32, 64), attention_levels=(False, True), layers_per_block=1, cross_attention_dim=32 + 48,
+    num_attention_heads=4, norm_num_groups=8, transformer_depth=(1, 2), text_time=TextTimeConfig(20, 8),
+)  # fmt: skip
 
 
 def write_pipeline(folder: Path, seed: int = 0) -> None:
@@ -45,10 +51,22 @@ def write_pipeline(folder: Path, seed: int = 0) -> None:
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SD15_SCHEDULER))
 
 
-def write_modules(path: Path) -> None:
+def write_xl_pipeline(folder: Path, seed: int = 0) -> None:
+    """The same as SDXL has it, with a second text encoder and its tokenizer."""
+    torch.manual_seed(seed)
+    save_folder(UNet(XL_UNET), folder / "unet")
+    save_folder(VAE(replace(VAE_CONFIG, scaling_factor=0.13025)), folder / "vae")
+    for second, text in (("", replace(TEXT, num_hidden_layers=2)), ("_2", XL_TEXT)):
+        save_folder(CLIPText(text), folder / f"text_encoder{second}")
+        Tokenizer.from_words(WORDS, 8).save(folder / f"tokenizer{second}")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SD15_SCHEDULER))
+
+
+def write_modules(path: Path, unet: UNetConfig = UNET) -> None:
     """Motion modules for that pipeline's UNet, in one file."""
     torch.manual_seed(1)
-    network = UNet(replace(UNET, temporal=MOTION))
+    network = UNet(replace(unet, temporal=MOTION))
     state = {k: torch.randn_like(v) / 8 for k, v in network.state_dict().items() if ".motion_modules." in k}
     save_file(state | {k: v for k, v in network.state_dict().items() if k.endswith(".pe")}, path)
 

@@ -140,20 +140,21 @@ def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
     side, record = job.pair.sides[k], job.record
     negatives = (record.image_negative_prompts, record.negative_prompts)[k]
     network = side.network(job.schedules[k], record.image_frames, job.windows.of(side.name))
-    negative, positive = (side.condition(pick(texts, batch), record.raw_prompts) for texts in (negatives, prompts))
+    told = record.raw_prompts, (record.height, record.width)
+    negative, positive = (side.condition(pick(texts, batch), *told) for texts in (negatives, prompts))
     return Guided(network(negative), network(positive))
 
 
 def encode(job: Job, clip: np.ndarray) -> Tensor:
     """Frames (b f h w c) uint8 -> latents (b c f h w)."""
     pair = job.pair
-    pixels = torch.from_numpy(clip).to(pair.device).permute(0, 4, 1, 2, 3).to(pair.dtype) / 127.5 - 1
+    pixels = torch.from_numpy(clip).to(pair.device).permute(0, 4, 1, 2, 3).to(pair.vae.dtype) / 127.5 - 1
     return pair.vae.encode(pixels, frames_per_batch=at_once(job), tile=job.record.vae_tile)
 
 
 def decode(job: Job, z: Tensor) -> np.ndarray:
     """Latents (b c f h w) -> frames (b f h w c) uint8."""
-    video = job.pair.vae.decode(z.to(job.pair.dtype), frames_per_batch=at_once(job), tile=job.record.vae_tile)
+    video = job.pair.vae.decode(z.to(job.pair.vae.dtype), frames_per_batch=at_once(job), tile=job.record.vae_tile)
     return to_frames(video.float())
 
 
@@ -181,7 +182,7 @@ def with_cost_of(earlier: Run | None, run: Run) -> Run:
 def blame(pair: Pair, error: NotFiniteError) -> NotFiniteError:
     """The error, or one that names the weights that are to blame."""
     for side in pair.sides:
-        for part, network in ((side.unet.kind, side.unet), ("text encoder", side.text_encoder)):
+        for part, network in side.networks.items():
             if side.name in error.networks and (key := first_not_finite(network)):
                 message = f"the {side.name} model's {part} holds NaN or infinite weights, first in {key}"
                 return NotFiniteError(f"{message}: is the file whole, or {pair.dtype} too narrow for it?",

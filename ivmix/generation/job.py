@@ -117,7 +117,8 @@ def make_job(
     image_negatives = read_texts("image_negative_prompt", image_negative_prompt, count, negatives)
     sources = None if source_prompt is None else read_texts("source_prompt", source_prompt, count, prompts)
     for side, others in ((pair.image, image_negatives), (pair.video, negatives)):
-        read_words(side.tokenizer, [*prompts, *others, *(sources or ())], raw_prompts)
+        for tokenizer in side.tokenizers:
+            read_words(tokenizer, [*prompts, *others, *(sources or ())], raw_prompts)
     for name, value in (("image_negative_prompt", image_negative_prompt), ("image_frames", image_frames)):
         if value is not None and "image" not in sampling.models:
             notes.append(f"{name} has no effect: sampler {sampling.name!r} runs the video model alone")

@@ -128,8 +128,9 @@ def activations(pair: Pair, load: Load) -> int:
         networks.append(load.clips * per_clip + waiting)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
     decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
-    decoder = decoder_activations(pair.vae.config, decoded, min(h, tile), min(w, tile), pair.dtype)
-    pixels = load.clips * load.frames * load.height * load.width * pair.vae.config.out_channels * pair.dtype.itemsize
+    vae, kind = pair.vae.config, pair.vae.dtype
+    decoder = decoder_activations(vae, decoded, min(h, tile), min(w, tile), kind)
+    pixels = load.clips * load.frames * load.height * load.width * vae.out_channels * kind.itemsize
     return 4 * latents + max(*networks, decoder + pixels)  # the state is in float32
 
 

@@ -57,9 +57,9 @@ def warn_of_changes(record: Record, wanted: Record) -> None:
         for source, read in record.files.items():
             _warn_of_file(source, read, wanted.files.get(source))
         for name, model in record.models.items():
-            for entry in ("prediction", "schedule", "clip_skip", "fps", "latent_size", "motion_norm", "consistency"):
+            for entry in {**model, **wanted.models[name]}:
                 was, now = model.get(entry), wanted.models[name].get(entry)
-                if was != now:
+                if was != now and entry != "from":  # where it was said is no matter
                     said = [in_words(value) if isinstance(value, dict) else value for value in (was, now)]
                     _warn(f"was drawn with {entry} {said[0]} of the {name} model, now {said[1]}: the clip differs")
     if record.video and wanted.video and record.video["path"] == wanted.video["path"] and record.video != wanted.video:

@@ -2,9 +2,9 @@
 
 pair.json, version 1:
 
-    {"format": 1, "name": "…", "licence": "…", "vae": SOURCE,
+    {"format": 1, "name": "…", "licence": "…", "vae": SOURCE, "vae_scaling": 0.13025, "vae_dtype": "float32",
      "image": {"unet": SOURCE, "text_encoder": SOURCE, "tokenizer": SOURCE, "schedule": {"kind": …},
-               "prediction": "epsilon"},
+               "prediction": "epsilon", "text_encoder_2": SOURCE, "tokenizer_2": SOURCE},
      "video": {… the same keys …, "motion": SOURCE, "fps": 24, "lora": "SOURCE:WEIGHT", "consistency": true},
      "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
      "text_parameters": 123060480, "release_text_encoders": false,
@@ -18,9 +18,14 @@ UNet), `motion_norm` (whose group norms they have, "authors" or "diffusers": `iv
 `latent_size` (the side of the square of latents that a model was trained on: it is shown much smaller ones enlarged,
 see `ivmix.solvers.enlarged`), `lora` (what is added to a model before what a caller adds, by default with the weight
 1), `consistency` (whether a model tells where a trajectory ends, as LCM's do, rather than a mean:
-`ivmix.solvers.Boundary`), `dtype` (what the networks run in on an accelerator unless the caller says: float32),
-`text_parameters` (how many numbers the text encoders have, one that both sides share counted once),
-`release_text_encoders` (whether they are in memory only while there is a new prompt to read: no, see
+`ivmix.solvers.Boundary`), `text_encoder_2` (what it reads goes beside what the first does, and its pooled text and the
+clip's size to the UNet) and `tokenizer_2` (the first's), `text_norm` (whether text states go through the encoder's
+final norm: true), `empty_prompt` ("zeros" in place of all that is read of an empty prompt, or its "text"),
+`original_size` (height and width in pixels that a UNet which is told sizes is told of an image before it was scaled:
+the clip's), `vae_scaling` (what latents are scaled by where the VAE is a single file, which does not say), `vae_dtype`
+(the narrowest type that the VAE runs in: that of the networks), `dtype` (what the networks run in on an accelerator
+unless the caller says: float32), `text_parameters` (how many numbers the text encoders have, one that both sides share
+counted once), `release_text_encoders` (whether they are in memory only while there is a new prompt to read: no, see
 `ivmix.pairs.reader`), `licence`, `about` and `authors` (what the paper's authors ran and what is another here, in
 words), `judge` (what measures clips of the sprite world: the folder "judge" beside pair.json, if there is one), and
 `files` (what is known of sources) may be missing.
@@ -30,7 +35,7 @@ said beside; `why` says why, to a reader of the file. Both may be missing, and n
 
 The public pairs say float16, not bfloat16: it is what their files come in and what their authors' codes run in, its
 rounding error is an eighth of the other's, and every GPU and MPS compute in it. Its smaller range is no matter to them:
-attention keeps its scores in float32, and the autoencoder that overflows is SDXL's.
+attention keeps its scores in float32, and the autoencoder that overflows, SDXL's, runs in float32.
 """
 
 import os
@@ -51,6 +56,7 @@ from ivmix.solvers import Schedule
 from ivmix.solvers.schedules.foreign import own_words
 from ivmix.typed import check, check_keys, short, whole
 
+Dtype = Literal["float32", "float16", "bfloat16"]
 FORMAT = 1
 LONGEST_SOURCE = 1000  # characters
 EMBEDDED = {
@@ -59,7 +65,12 @@ EMBEDDED = {
 }
 PUBLIC = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.json"), key=lambda p: p.stem)}
 NETWORKS = ("unet", "transformer")  # one of which a side names
-PARTS = (*NETWORKS, "text_encoder", "tokenizer")  # what a side of a description names, and "motion" where it has one
+# What a side of a description may name, and "motion" and "lora": of these one network, an encoder and its tokenizer it
+# has to.
+PARTS = (*NETWORKS, "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+# How text is read for a UNet that is told of it by two encoders: SDXL (arXiv 2307.01952, section 2.1). Its layers' last
+# but one, without the final norm; and nothing of an empty prompt, as diffusers' pipelines have it by default.
+BY_TWO = {"clip_skip": 2, "text_norm": False, "empty_prompt": "zeros"}
 
 
 class SideEntry(TypedDict):
@@ -78,6 +89,11 @@ class SideEntry(TypedDict):
     latent_size: NotRequired[int]
     lora: NotRequired[str]
     consistency: NotRequired[bool]
+    text_encoder_2: NotRequired[str]
+    tokenizer_2: NotRequired[str]
+    text_norm: NotRequired[bool]
+    empty_prompt: NotRequired[Literal["text", "zeros"]]
+    original_size: NotRequired[list[int]]
 
 
 class FileEntry(TypedDict, total=False):
@@ -95,6 +111,8 @@ class Description(TypedDict):
     authors: NotRequired[str]
     licence: NotRequired[str]
     vae: str
+    vae_scaling: NotRequired[float]
+    vae_dtype: NotRequired[Dtype]
     judge: NotRequired[str]
     image: SideEntry
     video: SideEntry
@@ -102,7 +120,7 @@ class Description(TypedDict):
     height: int
     width: int
     fps: float
-    dtype: NotRequired[Literal["float32", "float16", "bfloat16"]]
+    dtype: NotRequired[Dtype]
     text_parameters: NotRequired[int]
     release_text_encoders: NotRequired[bool]
     defaults: dict[str, str | dict[str, Any]]
@@ -192,9 +210,13 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
     whole("text_parameters", raw.get("text_parameters", 1), 1, 10**12)
     if not 0.1 <= raw["fps"] <= 1000:
         raise ValueError(f"fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
+    if not 1e-3 <= raw.get("vae_scaling", 1) <= 1e3:
+        raise ValueError(f"vae_scaling is {raw['vae_scaling']}, expected a factor, from 0.001 to 1000")
     for name in ("image", "video"):
         side = raw[name]
         whole(f"{name}: latent_size", side.get("latent_size", 1), 1, 1024)
+        if len(original := side.get("original_size", [1, 1])) != 2 or not all(1 <= n <= 2**16 for n in original):
+            raise ValueError(f"{name}: original_size is {short(original)}, expected height and width, 1 to {2**16}")
         try:
             network_of(side)
         except ValueError as error:

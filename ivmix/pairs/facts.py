@@ -21,4 +21,6 @@ class Read(TypedDict):
 RunAs = TypedDict("RunAs", {
     "prediction": str, "schedule": dict[str, Any], "from": dict[str, str], "clip_skip": int, "fps": float | None,
     "latent_size": int | None, "motion_norm": str | None, "consistency": NotRequired[bool],
+    "text_norm": NotRequired[bool], "empty_prompt": NotRequired[str],  # where two encoders read, like the next
+    "original_size": NotRequired[list[int] | None],
 })  # fmt: skip

@@ -15,11 +15,9 @@ from torch import nn
 from ivmix.devices import DTYPES, dtype_name, find_device, find_dtype
 from ivmix.models import (
     VAE,
-    CLIPText,
     CLIPTextConfig,
     LoRA,
     T5Config,
-    T5Text,
     T5Tokenizer,
     Tokenizer,
     compile_network,
@@ -33,6 +31,7 @@ from ivmix.models import (
 from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local
 from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.checkpoints.load import TextEncoder
+from ivmix.models.checkpoints.lora import part_for
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.compile import Compiled, Mode
 from ivmix.models.predictor import Predictor
@@ -63,6 +62,7 @@ class Pair:
     image: Side
     video: Side
     vae: VAE
+    vae_dtype: torch.dtype | None  # the narrowest that the autoencoder runs in
     vae_file: Local
     sources: dict[str, tuple[Local, ...]]  # what was read, by source
     judge: Path | None  # the folder of what measures its clips
@@ -78,7 +78,7 @@ class Pair:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.vae.post_quant_conv.weight.dtype
+        return self.video.unet.dtype
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -87,16 +87,16 @@ class Pair:
     @property
     def readers(self) -> list[Reader]:
         """What reads prompts, once if both sides share it."""
-        return list(dict.fromkeys(side.reader for side in self.sides))
+        return list(dict.fromkeys(reader for side in self.sides for reader in side.readers))
 
     def read_ahead(self, texts: Mapping[str, Sequence[str]], raw: bool = False) -> None:
         """Has text encoders that do not stay in memory read all these texts, by side, and leave: one at a time."""
-        for reader in self.readers:
-            if not reader.stays:
-                for side in self.sides:
-                    if side.reader is reader and texts[side.name]:
-                        reader.read(texts[side.name], side.how(raw))
-                reader.release()
+        wanted = [(*reading, texts[side.name]) for side in self.sides for reading in side.readings(raw)]
+        for reader in (reader for reader in self.readers if not reader.stays):
+            for own, how, prompts in wanted:
+                if own is reader and prompts:
+                    reader.read(prompts, how)
+            reader.release()
 
     def release_text_encoders(self) -> None:
         """Frees the memory of text encoders, which from here on are in it only while there is a new prompt to read."""
@@ -123,8 +123,9 @@ class Pair:
             device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
-        for network in (self.vae, *(side.unet for side in self.sides)):  # one that both share is there already
-            network.to(place, kind)
+        self.vae.to(place, at_least(kind, self.vae_dtype))
+        for side in self.sides:
+            side.unet.to(place, kind)  # one that both share is there at the second time
         for reader in self.readers:
             reader.move(place, kind)
         compiled = cache(partial(compile_network, mode=self.compile))  # graphs hold the old weights
@@ -213,26 +214,38 @@ def load_pair(
 
     stays = not raw.get("release_text_encoders", False)
 
-    def read_text_encoder(source: str, place: torch.device, kind: torch.dtype) -> TextEncoder:
-        found = files["text_encoder", source]
-        return load_text_encoder(found, drop=drop[found], device=place, dtype=kind)
+    def read_text_encoder(part: str, source: str, place: torch.device, kind: torch.dtype) -> TextEncoder:
+        found = files[part, source]
+        return load_text_encoder(found, part=part, drop=drop[found], device=place, dtype=kind)
 
     @cache
-    def plain_text_encoder(source: str) -> TextEncoder:  # checked whole, in memory only if it stays there
-        return read_text_encoder(source, device if stays else torch.device("meta"), dtype)
+    def plain_text_encoder(part: str, source: str) -> TextEncoder:  # checked whole, in memory only if it stays there
+        return read_text_encoder(part, source, device if stays else torch.device("meta"), dtype)
 
     @cache
-    def reader(source: str, added: tuple[str, ...]) -> Reader:
+    def reader(part: str, source: str, added: tuple[str, ...]) -> Reader:
         loras = [lora(text) for text in added]
 
         def load(place: torch.device, kind: torch.dtype) -> TextEncoder:
-            return with_loras(read_text_encoder(source, place, kind), loras)
+            return with_loras(read_text_encoder(part, source, place, kind), loras)
 
-        return Reader(with_loras(plain_text_encoder(source), loras), load, device, dtype, stays)
+        return Reader(with_loras(plain_text_encoder(part, source), loras), load, device, dtype, stays)
 
     @cache
-    def words(source: str, encoder: str, config: CLIPTextConfig | T5Config) -> Tokenizer | T5Tokenizer:
-        return TOKENIZERS[type(config)](files["tokenizer", source], encoder, config)
+    def words(part: str, source: str, encoder: str, config: CLIPTextConfig | T5Config) -> Tokenizer | T5Tokenizer:
+        return TOKENIZERS[type(config)](files[part, source], encoder, config)
+
+    def read_by(name: str, suffix: str) -> tuple[Reader, Tokenizer | T5Tokenizer]:
+        """A side's text encoder, or the second one, "_2"; and its tokenizer, the first's unless it has its own."""
+        entry, part = raw[name], f"tokenizer{suffix}"
+        part, encoder = part if part in entry else "tokenizer", entry[f"text_encoder{suffix}"]
+        reads = reader(f"text_encoder{suffix}", encoder, added[name])
+        config = reads.network.config
+        try:
+            config.check_clip_skip(entry.get("clip_skip", 1))
+        except ValueError as error:
+            raise ValueError(f"{name} model: {error}") from None
+        return reads, words(part, entry[part], encoder, config)
 
     @cache
     def compiled(network: Predictor) -> Compiled:
@@ -243,26 +256,29 @@ def load_pair(
         one = network_of(entry) == network_of(video)
         modules, norm = (video.get(k) if one else None for k in ("motion", "motion_norm"))
         network = predictor(*network_of(entry), modules, norm, added[name])
-        reads = reader(entry["text_encoder"], added[name])
-        config = reads.network.config
-        clip_skip = entry.get("clip_skip", 1)
-        try:
-            config.check_clip_skip(clip_skip)
-        except ValueError as error:
-            raise ValueError(f"{name} model: {error}") from None
+        suffixes = ("", "_2") if "text_encoder_2" in entry else ("",)
+        for style, _ in map(lora, added[name]):
+            if len(suffixes) == 1 and "text_encoder_2" in style.factors:
+                raise ValueError(f"{name} model: {style.name} adds to a second text encoder, and this model has one")
+        readers, tokenizers = zip(*(read_by(name, suffix) for suffix in suffixes), strict=True)
         return Side(
-            name, network, reads, words(entry["tokenizer"], entry["text_encoder"], config),
-            Schedule.from_config(entry["schedule"]), entry["prediction"], entry["from"], entry.get("fps"), clip_skip,
-            entry.get("latent_size"), compiled(network), entry.get("consistency", False),
+            name, network, readers, tokenizers, Schedule.from_config(entry["schedule"]), entry["prediction"],
+            entry["from"], entry.get("fps"), entry.get("clip_skip", 1), entry.get("latent_size"), compiled(network),
+            entry.get("consistency", False), entry.get("text_norm", True), entry.get("empty_prompt", "text"),
+            tuple(entry["original_size"]) if "original_size" in entry else None,
         )  # fmt: skip
 
     image, video = side("image"), side("video")
     decoder = files["vae", raw["vae"]]
-    vae = load_vae(decoder, drop=drop[decoder], device=device, dtype=dtype)
+    vae_dtype = find_dtype(raw["vae_dtype"], device) if "vae_dtype" in raw else None
+    vae = load_vae(
+        decoder, scaling_factor=raw.get("vae_scaling"), drop=drop[decoder], device=device,
+        dtype=at_least(dtype, vae_dtype),
+    )  # fmt: skip
     return Pair(
-        raw["name"], source, folder, swaps, compile, image, video, vae, decoder, by_source(files.values(), own, folder),
-        Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
-        raw["defaults"],
+        raw["name"], source, folder, swaps, compile, image, video, vae, vae_dtype, decoder,
+        by_source(files.values(), own, folder), Path(raw["judge"]) if "judge" in raw else None, raw["frames"],
+        raw["height"], raw["width"], raw["fps"], raw["defaults"],
     )  # fmt: skip
 
 
@@ -270,12 +286,13 @@ def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Toke
     """The tokenizer at `source`, which says how rows are padded if the text encoder lies beside it.
 
     Otherwise it may have been another encoder's, and padding is what this one was trained with: "!" for OpenCLIP's
-    ViT-H/14 (the exact gelu), the end of text for CLIP's.
+    ViT-H/14 and ViT-bigG/14 (the exact gelu), the end of text for CLIP's.
     """
     found = fitting(Tokenizer.from_folder(locate(source, "tokenizer").root, config.max_position_embeddings),
                     source, text_encoder, config.vocab_size)  # fmt: skip
     beside, encoder = (PurePath(place.partition("@")[0]) for place in (str(source), text_encoder))
-    if found.words or (beside.parent == encoder.parent and encoder.suffix not in (SAFETENSORS, *PICKLES)):
+    came_along = beside.parent == encoder.parent and beside.name.endswith("_2") == encoder.name.endswith("_2")
+    if found.words or (came_along and encoder.suffix not in (SAFETENSORS, *PICKLES)):
         return found
     return Tokenizer(found.backend, found.max_length, "!" if config.hidden_act == "gelu" else EOS)
 
@@ -305,7 +322,7 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
     """
     sha, networks = hashlib.sha256(), {"vae": pair.vae, **others}
     for side in pair.sides:
-        networks |= {f"{side.name} unet": side.unet, f"{side.name} text encoder": side.text_encoder}
+        networks |= {f"{side.name} {name.lower()}": network for name, network in side.networks.items()}
         sigmas = " ".join(f"{sigma:.6g}" for sigma in side.schedule.sigmas.tolist())
         sha.update(f"{side.name} {side.prediction} {sigmas}".encode())
     for name, network in networks.items():
@@ -315,8 +332,12 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
     return sha.hexdigest()[:16]
 
 
+def at_least(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
+    """`dtype`, or what is wide enough for both."""
+    return dtype if narrowest is None else torch.promote_types(dtype, narrowest)
+
+
 def with_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     """`network` itself, or one that shares all but what LoRAs with a part for it change."""
-    part = "text_encoder" if isinstance(network, CLIPText | T5Text) else "unet"
-    own = [(lora, weight) for lora, weight in loras if part in lora.factors]
+    own = [(lora, weight) for lora, weight in loras if part_for(network) in lora.factors]
     return merge_loras(network, own) if own else network

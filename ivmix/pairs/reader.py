@@ -10,29 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
-from ivmix.models import CLIPText, T5Text, T5Tokenizer, Tokenizer, encode_captions, encode_prompts
+from ivmix.models import CLIPText, T5Text, T5Tokenizer, Tokenizer, encode_captions
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.meta import build
+from ivmix.models.text.prompts import encode
+from ivmix.models.text.text import Text
 
 MOST_SAID = 4096  # prompts; 4 GB of T5's features, less than half of what it takes itself
-
-
-@dataclass(frozen=True, eq=False)
-class Text:
-    """What a text encoder made of prompts: states (b n d), and which of them are text (b n) bool, None for all."""
-
-    states: Tensor
-    mask: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> "Text":
-        return Text(self.states.to(device), None if self.mask is None else self.mask.to(device))
-
-    @staticmethod
-    def cat(texts: Sequence["Text"]) -> "Text":
-        masks = [text.mask for text in texts if text.mask is not None]
-        return Text(torch.cat([text.states for text in texts]), torch.cat(masks) if masks else None)
 
 
 @dataclass(frozen=True)
@@ -41,17 +26,18 @@ class Reading:
 
     tokenizer: Tokenizer | T5Tokenizer
     clip_skip: int = 1
+    norm: bool = True
     raw: bool = False
 
 
 def _read_clip(network: CLIPText, prompts: Sequence[str], how: Reading) -> Text:
     assert isinstance(how.tokenizer, Tokenizer)
-    return Text(encode_prompts(how.tokenizer, network, prompts, how.clip_skip, how.raw))
+    return encode(how.tokenizer, network, prompts, how.clip_skip, how.norm, how.raw)
 
 
 def _read_t5(network: T5Text, prompts: Sequence[str], how: Reading) -> Text:
     assert isinstance(how.tokenizer, T5Tokenizer)
-    return Text(*encode_captions(how.tokenizer, network, prompts, how.raw))
+    return encode_captions(how.tokenizer, network, prompts, how.raw)
 
 
 READ: dict[type, Callable[..., Text]] = {CLIPText: _read_clip, T5Text: _read_t5}
@@ -84,7 +70,7 @@ class Reader:
         return sum(tensor.nbytes for tensor in (*self.network.parameters(), *self.network.buffers()))
 
     def read(self, prompts: Sequence[str], how: Reading) -> Text:
-        """Raises ValueError as `encode_prompts` and `encode_captions` do."""
+        """Raises ValueError as `encode` and `encode_captions` do."""
         read = READ[type(self.network)]
         if self.stays:
             return read(self.in_memory, prompts, how)

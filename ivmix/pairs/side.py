@@ -3,14 +3,16 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, perturbed
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.compile import Compiled, called
 from ivmix.models.predictor import Predictor
+from ivmix.models.text.text import joined, without_empty
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.reader import Reader, Reading
 from ivmix.pairs.trained_as import Prediction, in_words
@@ -24,8 +26,8 @@ class Side:
 
     name: str  # "image" or "video": the name evaluations are counted under
     unet: Predictor  # or a transformer: whatever predicts
-    reader: Reader  # of its prompts
-    tokenizer: Tokenizer | T5Tokenizer
+    readers: tuple[Reader, ...]  # of its prompts: one, or two whose states stand side by side
+    tokenizers: tuple[Tokenizer | T5Tokenizer, ...]  # theirs
     schedule: Schedule
     prediction: Prediction
     source: Mapping[str, str]  # of prediction and schedule: "pair", "option", or the file of the model that says it
@@ -34,12 +36,28 @@ class Side:
     latent_size: int | None  # the side of latents it was trained on, to which much smaller ones are enlarged
     call: Compiled  # of the network
     consistency: bool = False  # whether it tells where a trajectory ends, and has no scores
+    text_norm: bool = True  # whether text states go through the encoder's final norm
+    empty_prompt: Literal["text", "zeros"] = "text"  # what is told of an empty prompt
+    original_size: tuple[int, int] | None = None  # height and width that a clip is said to be scaled from
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
     def text_encoder(self) -> TextEncoder:
-        """Read from its files if it is not in memory."""
-        return self.reader.in_memory
+        """The first, read from its files if it is not in memory."""
+        return self.readers[0].in_memory
+
+    @property
+    def tokenizer(self) -> Tokenizer | T5Tokenizer:
+        """The first text encoder's."""
+        return self.tokenizers[0]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All of the side's, by what they are called; text encoders are read from their files if they are not in
+        memory."""
+        names = ("text encoder", "text encoder 2")
+        texts = {name: reader.in_memory for name, reader in zip(names, self.readers, strict=False)}
+        return {self.unet.kind: self.unet, **texts}
 
     @property
     def run_as(self) -> RunAs:
@@ -50,7 +68,12 @@ class Side:
             "prediction": self.prediction, "schedule": self.schedule.to_config(), "from": dict(self.source),
             "clip_skip": self.clip_skip, "fps": self.fps, "latent_size": self.latent_size, "motion_norm": norm,
         }  # fmt: skip
-        return {**run_as, "consistency": True} if self.consistency else run_as
+        if self.consistency:
+            run_as["consistency"] = True
+        if len(self.readers) > 1:
+            run_as |= {"text_norm": self.text_norm, "empty_prompt": self.empty_prompt}
+            run_as["original_size"] = self.original_size and list(self.original_size)
+        return run_as
 
     @property
     def announcement(self) -> str:
@@ -61,16 +84,27 @@ class Side:
         said = (f"{value} ({self.source[name]})" for name, value in told.items())
         return f"{self.name} model: prediction {' on '.join(said)}"
 
-    def condition(self, prompts: Sequence[str], raw: bool = False) -> Condition:
-        """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step."""
-        text = self.reader.read(prompts, self.how(raw))
-        states = text.states.to(self.unet.dtype)
-        self.unet.check_context(states)  # first of all: another family is told other things beside it
-        return self.unet.condition(states, fps=self.fps, **({} if text.mask is None else {"mask": text.mask}))
+    def condition(self, prompts: Sequence[str], raw: bool = False, size: tuple[int, int] | None = None) -> Condition:
+        """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step.
 
-    def how(self, raw: bool) -> Reading:
-        """How its prompts are read."""
-        return Reading(self.tokenizer, self.clip_skip, raw)
+        A network that is told pooled text is told the `size` of the clip too, height and width in pixels: that it is
+        whole, and was no larger unless the side has an original size. Negative prompts are told the same.
+        """
+        text = joined([reader.read(prompts, how) for reader, how in self.readings(raw)])
+        if self.empty_prompt == "zeros":
+            text = without_empty(text, prompts)
+        text = text.to(dtype=self.unet.dtype)
+        self.unet.check_context(text.states)  # first of all: another family is told other things beside it
+        beside: dict[str, Any] = {} if text.mask is None else {"mask": text.mask}
+        if text.pooled is not None:
+            sizes = None if size is None else (*(self.original_size or size), 0, 0, *size)
+            beside |= {"pooled": text.pooled, "sizes": sizes}
+        return self.unet.condition(text.states, fps=self.fps, **beside)
+
+    def readings(self, raw: bool) -> list[tuple[Reader, Reading]]:
+        """What reads its prompts, and how."""
+        how = [Reading(tokenizer, self.clip_skip, self.text_norm, raw) for tokenizer in self.tokenizers]
+        return list(zip(self.readers, how, strict=True))
 
     def network(
         self, schedule: Schedule | None = None, image_frames: int | None = None, windows: Sequence[Windows] = ()

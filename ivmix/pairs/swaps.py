@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.unet.temporal import MotionNorm
-from ivmix.pairs.description import NETWORKS, PARTS, absolute, network_of
+from ivmix.pairs.description import BY_TWO, NETWORKS, PARTS, absolute, network_of
 from ivmix.pairs.model_files import has_temporal_layers, nothing_known, parts_of, read_trained_as
 from ivmix.pairs.trained_as import (
     NAMED,
@@ -100,9 +100,12 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
             raise ValueError(f"{name} model {model}: expected a UNet or transformer, found {found}{hint}")
         for part in NETWORKS:
             new[name].pop(part, None)
-        new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}
         if "text_encoder" in held[name]:
-            new[name].pop("clip_skip", None)  # it was the other encoder's
+            for entry in ("text_encoder_2", *(() if "text_encoder_2" in held[name] else ("tokenizer_2",)), *BY_TWO):
+                new[name].pop(entry, None)  # it was of the other encoders
+        new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}
+        if "text_encoder_2" in held[name]:
+            new[name] |= BY_TWO
         if name == "video" and "vae" in held[name]:
             new["vae"] = held[name]["vae"]
         if name == "video" and ("transformer" in network or has_temporal_layers(held[name]["unet"], hub, swaps.drop)):
@@ -119,6 +122,7 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
     for name, clip_skip in (("image", image_clip_skip), ("video", swaps.clip_skip)):
         if swaps.tokenizer is not None:
             new[name]["tokenizer"] = swaps.tokenizer
+            new[name].pop("tokenizer_2", None)
         if clip_skip is not None:
             new[name]["clip_skip"] = clip_skip
         try:

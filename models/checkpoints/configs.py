@@ -10,7 +10,7 @@ from typing import Any
 from ivmix.models.dit.config import DiTConfig
 from ivmix.models.text.clip import CLIPTextConfig
 from ivmix.models.text.t5 import T5Config
-from ivmix.models.unet.config import UNetConfig
+from ivmix.models.unet.config import SIZES, TextTimeConfig, UNetConfig
 from ivmix.models.unet.temporal import TABLE, MotionConfig, SpaceTimeConfig
 from ivmix.models.vae import VAEConfig
 
@@ -32,14 +32,17 @@ def first(shapes: Shapes, key: str, of: int) -> tuple[int, ...]:
 
 
 def unet(shapes: Shapes) -> UNetConfig:
-    """Heads: 8 where the text has 768 channels (Stable Diffusion 1), 64 channels a head where it has 1024."""
+    """Heads: 8 where the text has 768 channels (Stable Diffusion 1), 64 channels a head where it has 1024 or SDXL's
+    2048. Sizes of an image have 256 channels each."""
     levels = count(shapes, "down_blocks.{}.resnets.0.conv2.weight")
     widths = first(shapes, "down_blocks.{}.resnets.0.conv2.weight", levels)
     check_groups(widths)
     context = shapes["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"][1]
-    if context not in (768, 1024):
+    if context not in (768, 1024, 2048):
         raise ValueError(f"text of {context} channels does not tell the number of heads")
     heads: int | tuple[int, ...] = 8 if context == 768 else tuple(width // 64 for width in widths)
+    blocks = "down_blocks.{}.attentions.0.transformer_blocks.{{}}.norm1.weight"
+    added = shapes.get("add_embedding.linear_1.weight")
     return UNetConfig(
         in_channels=shapes["conv_in.weight"][1],
         out_channels=shapes["conv_out.weight"][0],
@@ -49,6 +52,8 @@ def unet(shapes: Shapes) -> UNetConfig:
         cross_attention_dim=context,
         num_attention_heads=heads,
         temporal=temporal(shapes),
+        transformer_depth=tuple(max(count(shapes, blocks.format(i)), 1) for i in range(levels)),
+        text_time=None if added is None else TextTimeConfig(added[1] - SIZES * TextTimeConfig.size_channels),
     )
 
 
@@ -99,8 +104,8 @@ def dit(shapes: Shapes) -> DiTConfig:
     )
 
 
-def vae(shapes: Shapes) -> VAEConfig:
-    """The scaling factor is Stable Diffusion 1's and 2's: no weight tells it."""
+def vae(shapes: Shapes, scaling_factor: float = VAEConfig.scaling_factor) -> VAEConfig:
+    """The scaling factor is Stable Diffusion 1's and 2's unless it is given: no weight tells it."""
     levels = count(shapes, "encoder.down_blocks.{}.resnets.0.conv2.weight")
     widths = first(shapes, "encoder.down_blocks.{}.resnets.0.conv2.weight", levels)
     check_groups(widths)
@@ -110,14 +115,17 @@ def vae(shapes: Shapes) -> VAEConfig:
         latent_channels=shapes["decoder.conv_in.weight"][1],
         block_out_channels=widths,
         layers_per_block=count(shapes, "encoder.down_blocks.0.resnets.{}.conv1.weight"),
+        scaling_factor=scaling_factor,
     )
 
 
 def text(shapes: Shapes) -> CLIPTextConfig:
-    """ViT-L/14 has 768 channels and the quick gelu, ViT-H/14 has 1024 and the exact one; heads have 64 channels."""
+    """ViT-L/14 has 768 channels and the quick gelu, ViT-H/14 has 1024 and ViT-bigG/14 1280 and the exact one; heads
+    have 64 channels."""
     vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
-    if width not in (768, 1024):
-        raise ValueError(f"a text encoder of {width} channels is neither ViT-L/14 nor ViT-H/14")
+    if width not in (768, 1024, 1280):
+        raise ValueError(f"a text encoder of {width} channels is none of ViT-L/14, ViT-H/14 and ViT-bigG/14")
+    projection = shapes.get("text_projection.weight")
     return CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
@@ -126,6 +134,7 @@ def text(shapes: Shapes) -> CLIPTextConfig:
         num_attention_heads=width // 64,
         max_position_embeddings=shapes["text_model.embeddings.position_embedding.weight"][0],
         hidden_act="quick_gelu" if width == 768 else "gelu",
+        projection_dim=None if projection is None else projection[0],
     )
 
 

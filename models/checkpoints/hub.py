@@ -100,10 +100,10 @@ class Hub:
     def fetch(self, source: str, part: str, variant: str | None = None, fall_back: bool = False) -> Local:
         """The files of one part that `source` names, on this machine.
 
-        `part` is "unet", "transformer", "vae", "text_encoder", "motion", "lora", "scheduler", or "tokenizer". Downloads
-        what the cache lacks, after saying on stderr what and from where. `fall_back` takes the plain file where there
-        is none of that `variant`, which `tell_plain` says. Raises ValueError for a source that is none,
-        FileNotFoundError with the repository, the files and what to do for anything that cannot be had.
+        `part` is as `locate` has it. Downloads what the cache lacks, after saying on stderr what and from where.
+        `fall_back` takes the plain file where there is none of that `variant`, which `tell_plain` says. Raises
+        ValueError for a source that is none, FileNotFoundError with the repository, the files and what to do for
+        anything that cannot be had.
         """
         place = self.place(source)
         answer = self.ask(place)
@@ -245,11 +245,12 @@ def files_of(place: Place, names: Mapping[str, object], part: str, variant: str 
     here = [name.removeprefix(place.prefix) for name in names if name.startswith(place.prefix)]
     if not here:
         raise FileNotFoundError(f"{place}: the repository holds no such folder or file, only {_few(names)}")
-    if part in ("tokenizer", "scheduler"):
-        known = TOKENIZER if part == "tokenizer" else (SCHEDULER,)
+    kind = part.removesuffix("_2")
+    if kind in ("tokenizer", "scheduler"):
+        known = TOKENIZER if kind == "tokenizer" else (SCHEDULER,)
         if not (files := [place.prefix + name for name in known if name in here]):
             others = "tokenizer.json, no vocab.json with merges.txt, and no spiece.model"
-            expected = others if part == "tokenizer" else SCHEDULER
+            expected = others if kind == "tokenizer" else SCHEDULER
             raise FileNotFoundError(f"{place} holds no {expected}")
         return files
     chosen = place.prefix + choose(here, part, variant, place)
@@ -266,9 +267,10 @@ def guess(place: Place, part: str, variant: str | None) -> list[str]:
     if PurePosixPath(place.path).suffix in (SAFETENSORS, *PICKLES, ".json"):
         return [place.path]
     below = place.prefix or ("" if part in ("", "motion") else f"{part}/")  # an adapter has a repository to itself
-    stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    kind = part.removesuffix("_2")
+    stem = "model" if kind == "text_encoder" else "diffusion_pytorch_model"
     weights = "config.json", f"{stem}{'.' + variant if variant else ''}.safetensors"
-    return [below + name for name in {"tokenizer": CLIP_TOKENIZER, "scheduler": (SCHEDULER,)}.get(part, weights)]
+    return [below + name for name in {"tokenizer": CLIP_TOKENIZER, "scheduler": (SCHEDULER,)}.get(kind, weights)]
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.files import read_metadata, read_state
 from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, STEMS, shards
 from ivmix.models.checkpoints.layouts import Found, find
-from ivmix.models.checkpoints.load import Weights, matching, motion_config
+from ivmix.models.checkpoints.load import Weights, matching, motion_config, vae_config
 from ivmix.models.checkpoints.lora import parse_lora, read_config
 from ivmix.models.checkpoints.measuring import MEASURING, described
 from ivmix.models.checkpoints.rules import Layout, LayoutError
@@ -25,7 +25,7 @@ from ivmix.models.text.clip import CLIPTextConfig
 from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.temporal import tables_left_out
 from ivmix.models.unet.unet import UNet
-from ivmix.models.vae import VAE, VAEConfig
+from ivmix.models.vae import VAE
 
 PREDICTORS: dict[str, tuple[Any, Any]] = {  # part -> its config, and what tells it of shapes
     "unet": (UNetConfig, configs.unet),
@@ -37,7 +37,7 @@ PREDICTORS: dict[str, tuple[Any, Any]] = {  # part -> its config, and what tells
 class Part:
     """One network in a file. `problems` are the keys that do not fit it, or why its config cannot be told."""
 
-    name: str  # "unet", "transformer", "motion", "vae", "text_encoder", "lora", or that of a network that measures
+    name: str  # "unet", "transformer", "motion", "vae", "text_encoder", "text_encoder_2", "lora", or one that measures
     layout: str
     prefix: str
     tensors: int
@@ -131,7 +131,7 @@ def _parts(
     parts = []
     for part in found.values():
         dropped |= {key for key in part.keys if not part.layout.names(key.removeprefix(part.prefix))}
-        parts.append(_part(path, part, state))
+        parts.append(_part(path, part, state, tuple(found)))
     return tuple(parts), tuple(key for key in state if key in dropped), None
 
 
@@ -145,16 +145,17 @@ def _lora(path: Path, state: dict[str, Tensor]) -> Part:
     return Part("lora", layout, "", len(state), _elements(state), None, ())
 
 
-def _part(path: Path, found: Found, state: dict[str, Tensor]) -> Part:
+def _part(path: Path, found: Found, state: dict[str, Tensor], beside: tuple[str, ...]) -> Part:
     name, layout = found.layout.part, found.layout.name
     try:
         ours = found.take(state)
     except LayoutError as error:
         return Part(name, layout, found.prefix, len(found.keys), 0, None, (str(error),))
-    beside = path.with_name("config.json")
-    known = path.name.partition(".")[0] in STEMS and beside.is_file()
+    described_by = path.with_name("config.json")
+    known = path.name.partition(".")[0] in STEMS and described_by.is_file()
     try:
-        config, wanted = _described(name, Weights(path, ours, beside if known else None, found.layout))
+        weights = Weights(path, ours, described_by if known else None, found.layout, beside=beside)
+        config, wanted = _described(name, weights)
         wanted = {key: shape for key, shape in wanted.items() if key not in tables_left_out(ours, wanted)}
     except (ValueError, RuntimeError) as error:
         return Part(name, layout, found.prefix, len(found.keys), _elements(ours), None, (str(error),))
@@ -176,9 +177,11 @@ def _described(part: str, weights: Weights) -> tuple[Any, dict[str, tuple[int, .
         config = weights.config(*PREDICTORS[part])
         return config, shapes_of(build(config.network, config))
     if part == "vae":
-        config = weights.config(VAEConfig, configs.vae)
+        config = vae_config(weights)
         return config, shapes_of(build(VAE, config))
     config = weights.config(CLIPTextConfig, configs.text)
+    if part == "text_encoder" and isinstance(config, CLIPTextConfig):
+        config = replace(config, projection_dim=None)
     return config, shapes_of(build(config.network, config))
 
 

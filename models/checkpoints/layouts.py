@@ -20,7 +20,7 @@ from ivmix.models.text.t5 import T5Config
 DIFFUSERS_UNET = (
     *same(
         "{conv_in|conv_norm_out|conv_out}.{weight|bias}",
-        "{time|fps}_embedding.linear_{1|2}.{weight|bias}",
+        "{time|fps|add}_embedding.linear_{1|2}.{weight|bias}",
         "{block}.{resnets|temp_convs|motion_modules}.{n}.{rest}",
         "{block}.{down|up}samplers.0.conv.{weight|bias}",
     ),
@@ -59,6 +59,8 @@ LDM_UNET = (
     *LDM_COMMON,
     *resnet("middle_block.2", "mid_block.resnets.1", EQUAL_WIDTHS),
     Rule("input_blocks.{3+3i}.0.op.{weight|bias}", "down_blocks.{i}.downsamplers.0.conv.{weight|bias}"),
+    Rule("label_emb.0.0.{weight|bias}", "add_embedding.linear_1.{weight|bias}"),  # SDXL's pooled text and sizes
+    Rule("label_emb.0.2.{weight|bias}", "add_embedding.linear_2.{weight|bias}"),
 )
 
 # ModelScope and its heir VideoCrafter2: in every resnet a convolution over time, after every attention one over time.
@@ -98,19 +100,27 @@ DIFFUSERS_DIT = same(
 # --- AnimateDiff's motion modules -----------------------------------------------------------------------------------
 
 ADAPTER = same("{block}.motion_modules.{n}.{transformer}")
-_THEIRS = "{block}.motion_modules.{n}.temporal_transformer"
-_BLOCK, _OUR_BLOCK = f"{_THEIRS}.transformer_blocks.0", "{block}.motion_modules.{n}.transformer_blocks.0"
-ANIMATEDIFF = (
-    Rule(f"{_THEIRS}.{{norm|proj_in|proj_out}}.{{weight|bias}}",
-         "{block}.motion_modules.{n}.{norm|proj_in|proj_out}.{weight|bias}"),
-    Rule(f"{_BLOCK}.attention_blocks.0.to_{{rest}}", f"{_OUR_BLOCK}.attn1.to_{{rest}}"),
-    Rule(f"{_BLOCK}.attention_blocks.1.to_{{rest}}", f"{_OUR_BLOCK}.attn2.to_{{rest}}"),
-    Rule(f"{_BLOCK}.attention_blocks.{{0|1}}.pos_encoder.pe", f"{_OUR_BLOCK}.pos_embed.pe"),  # one table, stored twice
-    Rule(f"{_BLOCK}.norms.0.{{weight|bias}}", f"{_OUR_BLOCK}.norm1.{{weight|bias}}"),
-    Rule(f"{_BLOCK}.norms.1.{{weight|bias}}", f"{_OUR_BLOCK}.norm2.{{weight|bias}}"),
-    Rule(f"{_BLOCK}.ff_norm.{{weight|bias}}", f"{_OUR_BLOCK}.norm3.{{weight|bias}}"),
-    Rule(f"{_BLOCK}.ff.{{rest}}", f"{_OUR_BLOCK}.ff.{{rest}}"),
-)  # fmt: skip
+
+
+def motion_module(theirs: str, table: str) -> tuple[Rule, ...]:
+    """A module as its authors wrote it, under the name `theirs`; `table` is what holds positions."""
+    ours = "{block}.motion_modules.{n}"
+    block, our_block = f"{theirs}.transformer_blocks.0", f"{ours}.transformer_blocks.0"
+    return (
+        Rule(f"{theirs}.{{norm|proj_in|proj_out}}.{{weight|bias}}",
+             f"{ours}.{{norm|proj_in|proj_out}}.{{weight|bias}}"),
+        Rule(f"{block}.attention_blocks.0.to_{{rest}}", f"{our_block}.attn1.to_{{rest}}"),
+        Rule(f"{block}.attention_blocks.1.to_{{rest}}", f"{our_block}.attn2.to_{{rest}}"),
+        Rule(f"{block}.attention_blocks.{{0|1}}.pos_encoder.{table}", f"{our_block}.pos_embed.pe"),  # one, stored twice
+        Rule(f"{block}.norms.0.{{weight|bias}}", f"{our_block}.norm1.{{weight|bias}}"),
+        Rule(f"{block}.norms.1.{{weight|bias}}", f"{our_block}.norm2.{{weight|bias}}"),
+        Rule(f"{block}.ff_norm.{{weight|bias}}", f"{our_block}.norm3.{{weight|bias}}"),
+        Rule(f"{block}.ff.{{rest}}", f"{our_block}.ff.{{rest}}"),
+    )  # fmt: skip
+
+
+ANIMATEDIFF = motion_module("{block}.motion_modules.{n}.temporal_transformer", "pe")
+HOTSHOT = motion_module("{block}.temporal_attentions.{n}", "positional_encoding")
 
 # --- VAEs -----------------------------------------------------------------------------------------------------------
 
@@ -171,20 +181,38 @@ BARE_TEXT = (  # transformers 5, and single files that were merged by tools
     *(Rule(key, f"text_model.{key}") for key in _TEXT),
     *drop("embeddings.position_ids"),
 )
-_LAYER, _OUR_LAYER = "transformer.resblocks.{all but 23}", "text_model.encoder.layers.{all but 23}"
+PROJECTED_TEXT = (
+    *same(*(f"text_model.{key}" for key in _TEXT), "text_projection.weight"),
+    *drop("text_model.embeddings.position_ids"),
+)
+
+
+def open_clip(layers: str) -> tuple[Rule, ...]:
+    """open_clip's text tower, of whose layers these are used."""
+    theirs, ours = f"transformer.resblocks.{layers}", f"text_model.encoder.layers.{layers}"
+    return (
+        Rule("token_embedding.weight", "text_model.embeddings.token_embedding.weight"),
+        Rule("positional_embedding", "text_model.embeddings.position_embedding.weight"),
+        Rule(f"{theirs}.ln_{{1|2}}.{{weight|bias}}", f"{ours}.layer_norm{{1|2}}.{{weight|bias}}"),
+        Rule(f"{theirs}.attn.in_proj_{{weight|bias}}", f"{ours}.self_attn.{{q,k,v}}_proj.{{weight|bias}}"),
+        Rule(f"{theirs}.attn.out_proj.{{weight|bias}}", f"{ours}.self_attn.out_proj.{{weight|bias}}"),
+        Rule(f"{theirs}.mlp.c_fc.{{weight|bias}}", f"{ours}.mlp.fc1.{{weight|bias}}"),
+        Rule(f"{theirs}.mlp.c_proj.{{weight|bias}}", f"{ours}.mlp.fc2.{{weight|bias}}"),
+        Rule("ln_final.{weight|bias}", "text_model.final_layer_norm.{weight|bias}"),
+    )
+
+
 OPEN_CLIP_TEXT = (
-    Rule("token_embedding.weight", "text_model.embeddings.token_embedding.weight"),
-    Rule("positional_embedding", "text_model.embeddings.position_embedding.weight"),
-    Rule(f"{_LAYER}.ln_{{1|2}}.{{weight|bias}}", f"{_OUR_LAYER}.layer_norm{{1|2}}.{{weight|bias}}"),
-    Rule(f"{_LAYER}.attn.in_proj_{{weight|bias}}", f"{_OUR_LAYER}.self_attn.{{q,k,v}}_proj.{{weight|bias}}"),
-    Rule(f"{_LAYER}.attn.out_proj.{{weight|bias}}", f"{_OUR_LAYER}.self_attn.out_proj.{{weight|bias}}"),
-    Rule(f"{_LAYER}.mlp.c_fc.{{weight|bias}}", f"{_OUR_LAYER}.mlp.fc1.{{weight|bias}}"),
-    Rule(f"{_LAYER}.mlp.c_proj.{{weight|bias}}", f"{_OUR_LAYER}.mlp.fc2.{{weight|bias}}"),
-    Rule("ln_final.{weight|bias}", "text_model.final_layer_norm.{weight|bias}"),
+    *open_clip("{all but 23}"),
     # ViT-H's last layer is not used: the models here were trained on what leaves the last but one.
     *drop("transformer.resblocks.23.{rest}"),
     *drop("{text_projection|logit_scale|attn_mask}", "visual.{rest}"),  # the rest of a whole CLIP; next, of OpenAI's
     *drop("{input_resolution|context_length|vocab_size}"),
+)
+OPEN_CLIP_PROJECTED = (
+    *open_clip("{n}"),
+    Rule("text_projection", "text_projection.weight", transposed=True),
+    *drop("logit_scale"),
 )
 
 _T5_ATTENTION = "encoder.block.0.layer.0.SelfAttention"
@@ -197,6 +225,7 @@ T5_TEXT = (
 # --- files ----------------------------------------------------------------------------------------------------------
 
 AUTHORS = "AnimateDiff motion module"
+THEIRS = (AUTHORS, "Hotshot-XL motion module")  # motion modules as their authors wrote them
 LAYOUTS = (
     Layout("diffusers UNet", "unet", "conv_in.weight", DIFFUSERS_UNET),
     Layout("LDM UNet", "unet", "middle_block.2.in_layers.0.weight", LDM_UNET),
@@ -204,7 +233,8 @@ LAYOUTS = (
     Layout("VideoCrafter2 UNet", "unet", "init_attn.0.norm.weight", VIDEOCRAFTER_UNET),
     Layout("diffusers transformer", "transformer", "adaln_single.linear.weight", DIFFUSERS_DIT),
     Layout("diffusers MotionAdapter", "motion", "down_blocks.0.motion_modules.0.norm.weight", ADAPTER),
-    Layout(AUTHORS, "motion", "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", ANIMATEDIFF),
+    Layout(THEIRS[0], "motion", "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", ANIMATEDIFF),
+    Layout(THEIRS[1], "motion", "down_blocks.0.temporal_attentions.0.norm.weight", HOTSHOT),
     Layout("diffusers VAE", "vae", "decoder.mid_block.attentions.0.to_q.weight", DIFFUSERS_VAE),
     Layout("diffusers VAE, old names", "vae", "decoder.mid_block.attentions.0.query.weight", OLD_VAE),
     Layout("LDM VAE", "vae", "decoder.mid.attn_1.q.weight", LDM_VAE),
@@ -212,13 +242,17 @@ LAYOUTS = (
     Layout("transformers text, no prefix", "text_encoder", "embeddings.token_embedding.weight", BARE_TEXT),
     Layout("open_clip text", "text_encoder", "token_embedding.weight", OPEN_CLIP_TEXT),
     Layout("T5 text", "text_encoder", f"{_T5_ATTENTION}.relative_attention_bias.weight", T5_TEXT, T5Config),
+    Layout("transformers text, projected", "text_encoder_2", "text_projection.weight", PROJECTED_TEXT),
+    Layout("open_clip text, projected", "text_encoder_2", "text_projection", OPEN_CLIP_PROJECTED),
     *MEASURING,
 )  # fmt: skip
 
-# A file with several parts puts one of these before the keys of each.
-PREFIXES = (
-    "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.", "cond_stage_model.model.",
-)  # fmt: skip
+# A file with several parts puts one of these before the keys of each; the last tells which of two encoders it is.
+PREFIXES = {
+    "model.diffusion_model.": "", "first_stage_model.": "", "cond_stage_model.transformer.": "",
+    "cond_stage_model.model.": "", "conditioner.embedders.0.transformer.": "",
+    "conditioner.embedders.1.model.": "text_encoder_2",
+}  # fmt: skip
 EXTRAS = drop(  # what a file may hold besides, dropped on purpose
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "{sqrt|sqrt_one_minus|log_one_minus}_alphas_cumprod",
     "{sqrt_recip|sqrt_recipm1}_alphas_cumprod", "posterior_{variance|log_variance_clipped|mean_coef1|mean_coef2}",
@@ -226,7 +260,6 @@ EXTRAS = drop(  # what a file may hold besides, dropped on purpose
     "embedding_manager.{rest}", "denoiser.{sigmas|log_sigmas}", "cond_stage_model.logit_scale",  # merges' and trainers'
     "{v_pred|ztsnr}",  # empty: they say what the model predicts, and of its schedule
 )  # fmt: skip
-XL = "conditioner.embedders."
 STRANGERS = {  # motion modules that read more than noise: how other keys of their files begin
     "conv_in.": "PIA, which continues a given image",
     "img_encoder.": "AnimateLCM-I2V, which continues a given image",
@@ -246,13 +279,12 @@ class Found:
         return self.layout.convert({key.removeprefix(self.prefix): state[key] for key in self.keys})
 
 
-def find(keys: Collection[str], own: Sequence[Layout] = ()) -> dict[str, Found]:
-    """The parts of a file by name; `own` are layouts beside the public ones.
+def find(keys: Collection[str], own: Sequence[Layout] = (), wanted: str = "") -> dict[str, Found]:
+    """The parts of a file by name; `own` are layouts beside the public ones. A file of one part, which several layouts
+    may know, is taken for the part that is `wanted` if it may be that.
 
     Raises LayoutError, with the nearest layout and the first keys unknown to it.
     """
-    if any(key.startswith(XL) for key in keys):
-        raise LayoutError(f"its {XL}* says that it is Stable Diffusion XL or of its kind: not supported")
     behind: dict[str, list[str]] = {}
     for key in keys:
         behind.setdefault(next((prefix for prefix in PREFIXES if key.startswith(prefix)), ""), []).append(key)
@@ -263,21 +295,22 @@ def find(keys: Collection[str], own: Sequence[Layout] = ()) -> dict[str, Found]:
         behind[""] = alone
     parts: dict[str, Found] = {}
     for prefix, members in behind.items():
-        layout = detect([key.removeprefix(prefix) for key in members], prefix, own)
+        layout = detect([key.removeprefix(prefix) for key in members], prefix, own, PREFIXES.get(prefix, wanted))
         if layout.part in parts:
             raise LayoutError(f"two parts are a {layout.part}, behind {parts[layout.part].prefix!r} and {prefix!r}")
         parts[layout.part] = Found(layout, prefix, tuple(members))
     return parts
 
 
-def detect(keys: Collection[str], prefix: str = "", own: Sequence[Layout] = ()) -> Layout:
-    """The layout that knows every one of `keys`. Raises LayoutError."""
+def detect(keys: Collection[str], prefix: str = "", own: Sequence[Layout] = (), wanted: str = "") -> Layout:
+    """The layout that knows every one of `keys`, of the part that is `wanted` if one may be. Raises LayoutError."""
     if "conv_out.weight" not in keys and any(".motion_modules." in key for key in keys):
         for start, kind in STRANGERS.items():
             if any(key.startswith(start) for key in keys):
                 raise LayoutError(f"its {start}* says that it holds motion modules of {kind}: not supported")
     layouts = (*own, *LAYOUTS)  # the first of those that know as many keys
     anchored = [layout for layout in layouts if layout.anchor in keys]
+    anchored = [layout for layout in anchored if layout.part == wanted] or anchored
     nearest, *others = anchored or layouts
     if others:
         sample = list(islice(keys, 500))  # enough to tell

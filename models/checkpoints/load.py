@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.files import read_state
-from ivmix.models.checkpoints.layouts import AUTHORS, find
+from ivmix.models.checkpoints.layouts import THEIRS, find
 from ivmix.models.checkpoints.rules import Layout, LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.checkpoints.state import assign, check_state
@@ -37,6 +37,8 @@ from ivmix.models.vae import VAE, VAEConfig
 N = TypeVar("N", bound=nn.Module)
 Device = torch.device | str
 TextEncoder = CLIPText | T5Text
+
+XL_SCALING = 0.13025  # of latents, in SDXL (arXiv 2307.01952)
 
 
 def load_unet(
@@ -77,7 +79,7 @@ def load_unet(
     if motion_norm is not None:
         if not isinstance(config.temporal, MotionConfig):
             raise ValueError(f"motion_norm={motion_norm!r}, but {pieces[0].path} has no motion modules: leave it out")
-        config = replace(config, temporal=normed(config.temporal, motion_norm))
+        config = replace(config, temporal=normed(config.temporal, motion_norm, xl=config.text_time is not None))
     return assemble(config.network, config, pieces, device, dtype)
 
 
@@ -106,6 +108,7 @@ def load_vae(
     source: Source,
     *,
     config: VAEConfig | None = None,
+    scaling_factor: float | None = None,
     variant: str | None = None,
     drop: Sequence[str] = (),
     device: Device = "cpu",
@@ -113,17 +116,19 @@ def load_vae(
 ) -> VAE:
     """The VAE of `source`, which may be any that `load_unet` takes (subfolder `vae`), or a VAE's own file.
 
-    A file without config.json is taken for Stable Diffusion 1's or 2's, whose latents are scaled by 0.18215: weights do
-    not tell. Options and errors as in `load_unet`.
+    A file without config.json does not tell what latents are scaled by: it is `scaling_factor`, by default 0.13025 of
+    one that holds SDXL's text encoders besides, or else Stable Diffusion 1's and 2's 0.18215. SDXL's own VAE overflows
+    in float16. Options and errors as in `load_unet`.
     """
     weights = read("vae", source, variant, drop)
     check_dropped([weights], drop)
-    return assemble(VAE, config or weights.config(VAEConfig, configs.vae), [weights], device, dtype)
+    return assemble(VAE, config or vae_config(weights, scaling_factor), [weights], device, dtype)
 
 
 def load_text_encoder(
     source: Source,
     *,
+    part: str = "text_encoder",
     config: CLIPTextConfig | T5Config | None = None,
     variant: str | None = None,
     drop: Sequence[str] = (),
@@ -131,14 +136,17 @@ def load_text_encoder(
     dtype: torch.dtype | None = None,
 ) -> TextEncoder:
     """The text encoder of `source`, which may be any that `load_unet` takes (subfolder `text_encoder`), or one of
-    transformers or of open_clip (whose last layer is left out). Options and errors as in `load_unet`; a T5, which
-    overflows float16, is bfloat16 where that is asked for.
+    transformers or of open_clip (whose last layer is left out). `part` "text_encoder_2" is the second of SDXL's, with
+    its projection and all of its layers. Options and errors as in `load_unet`; a T5, which overflows float16, is
+    bfloat16 where that is asked for.
     """
-    weights = read("text_encoder", source, variant, drop)
+    weights = read(part, source, variant, drop)
     check_dropped([weights], drop)
-    config = config or weights.config(CLIPTextConfig, configs.text)
-    dtype = None if dtype is None else config.runs_in(dtype)
-    return assemble(config.network, config, [weights], device, dtype)
+    told = config or weights.config(CLIPTextConfig, configs.text)
+    if part == "text_encoder" and isinstance(told, CLIPTextConfig):
+        told = replace(told, projection_dim=None)  # whatever a file has of it
+    dtype = None if dtype is None else told.runs_in(dtype)
+    return assemble(told.network, told, [weights], device, dtype)
 
 
 PARTS: dict[type[nn.Module], str] = {
@@ -161,8 +169,8 @@ def load_folder(
 class Weights:
     """One part of a source, under our names. `config_file` is None for a single file.
 
-    `dropped` are the file's keys that the caller had left out, and `missed` which of them a network might need, by our
-    names.
+    `dropped` are the file's keys that the caller had left out, `missed` which of them a network might need, by our
+    names, and `beside` the parts of the file.
     """
 
     path: Path
@@ -171,6 +179,7 @@ class Weights:
     layout: Layout | None = None
     dropped: tuple[str, ...] = ()
     missed: dict[str, Tensor] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -210,7 +219,7 @@ def read(
     if dropped:
         warnings.warn(f"{path}: {len(dropped):,} keys left out as asked, first {next(iter(dropped))}", stacklevel=3)
     try:
-        found = find(state, layouts)
+        found = find(state, layouts, part)
         if part not in found:
             held = ", ".join(f"a {name} ({other.layout.name})" for name, other in found.items())
             raise LayoutError(f"it holds no {part}, but {held or 'nothing known'}")
@@ -219,7 +228,7 @@ def read(
         for key, tensor in dropped.items():
             hit = own.layout.look_up(key.removeprefix(own.prefix)) if key.startswith(own.prefix) else None
             missed |= dict.fromkeys(hit[1] if hit else (), tensor)
-        return Weights(path, own.take(state), config, own.layout, tuple(dropped), missed)
+        return Weights(path, own.take(state), config, own.layout, tuple(dropped), missed, tuple(found))
     except LayoutError as error:
         left = f" (without the {len(dropped):,} keys that drop names)" if dropped else ""
         raise LayoutError(
@@ -269,9 +278,10 @@ def motion_config(modules: Weights, spatial: UNetConfig | None = None) -> Motion
 
     Unless it is said, the group norms are of the code that the layout is written for.
     """
-    theirs = modules.layout is not None and modules.layout.name == AUTHORS
+    theirs = modules.layout is not None and modules.layout.name in THEIRS
+    xl = spatial is not None and spatial.text_time is not None
     try:
-        config = normed(configs.motion(modules.shapes), "authors" if theirs else "diffusers")
+        config = normed(configs.motion(modules.shapes), "authors" if theirs else "diffusers", xl)
     except (KeyError, IndexError) as missing:
         raise ValueError(f"{modules.path} does not tell how many frames it knows: no {missing}") from None
     if modules.config_file is None:
@@ -285,6 +295,14 @@ def motion_config(modules: Weights, spatial: UNetConfig | None = None) -> Motion
     except (KeyError, TypeError, ValueError) as error:
         what = f"{modules.config_file} describes no MotionAdapter{' for this UNet' if spatial else ''}"
         raise ValueError(f"{what}: {printable(error)}") from None
+
+
+def vae_config(weights: Weights, scaling_factor: float | None = None) -> VAEConfig:
+    """Of config.json, or told by the shapes and, unless a scaling factor is given, by what lies beside them."""
+    if scaling_factor is None:
+        scaling_factor = XL_SCALING if "text_encoder_2" in weights.beside else VAEConfig.scaling_factor
+    config: VAEConfig = weights.config(VAEConfig, lambda shapes: configs.vae(shapes, scaling_factor))
+    return config
 
 
 # --- building -------------------------------------------------------------------------------------------------------

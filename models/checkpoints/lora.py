@@ -31,8 +31,11 @@ N = TypeVar("N", bound=nn.Module)
 PREFIXES = {
     "lora_unet_": "unet",                                     # kohya
     "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",                              # of two
+    "lora_te2_": "text_encoder_2",
     "unet.": "unet",                                          # diffusers
     "text_encoder.": "text_encoder",
+    "text_encoder_2.": "text_encoder_2",
     "": "",                                                   # AnimateDiff, plain PEFT: the module tells
 }  # fmt: skip
 SUFFIXES = {
@@ -79,7 +82,10 @@ class Factors:
 
 @dataclass(frozen=True, eq=False)
 class LoRA:
-    """The factors in one file, by network ("unet", "text_encoder") and flat module name. Made by `read_lora`."""
+    """The factors in one file, by network ("unet", "text_encoder") and flat module name. Made by `read_lora`.
+
+    Those of a second text encoder are "text_encoder_2".
+    """
 
     name: str
     families: tuple[str, ...]
@@ -134,9 +140,16 @@ def merge_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
     return merged
 
 
+def part_for(network: nn.Module) -> str:
+    """What of a LoRA is for this network; of two text encoders, the second is the one with its projection."""
+    if isinstance(network, CLIPText):
+        return "text_encoder" if network.text_projection is None else "text_encoder_2"
+    return "text_encoder" if isinstance(network, T5Text) else "unet"
+
+
 def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, list[tuple[float, Factors]]]:
     """Path of a module -> what is added to its weight, and how much of it. Raises as `merge_loras` does."""
-    part = "text_encoder" if isinstance(network, CLIPText | T5Text) else "unet"
+    part = part_for(network)
     names = names_of_modules(network)
     terms: dict[str, list[tuple[float, Factors]]] = {}
     for lora, weight in loras:
@@ -166,7 +179,8 @@ def match(network: nn.Module, loras: Sequence[tuple[LoRA, float]]) -> dict[str, 
 
 def names_of_modules(network: nn.Module) -> dict[str, str]:
     """Flat name -> path, in our layout and in all others, of every module whose weight is a matrix or a kernel."""
-    parts = ("text_encoder",) if isinstance(network, CLIPText | T5Text) else ("unet", "motion")
+    texts = ("text_encoder", "text_encoder_2")
+    parts = texts if isinstance(network, CLIPText | T5Text) else ("unet", "motion")
     layouts = [layout for layout in LAYOUTS if layout.part in parts]
     names: dict[str, str] = {}
     for key, weight in network.named_parameters():

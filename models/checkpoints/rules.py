@@ -88,11 +88,13 @@ class Template:
 
 @dataclass(frozen=True)
 class Rule:
-    """`source` in another layout is `target` in ours, or dropped. `linear`: a 1x1 convolution is taken as a matrix."""
+    """`source` in another layout is `target` in ours, or dropped. `linear`: a 1x1 convolution is taken as a matrix;
+    `transposed`: it is stored the other way round."""
 
     source: str
     target: str | None
     linear: bool = False
+    transposed: bool = False
 
     @cached_property
     def templates(self) -> tuple[Template, Template | None]:
@@ -130,7 +132,7 @@ class Layout:
     """
 
     name: str
-    part: str  # "unet", "transformer", "motion", "vae", "text_encoder", or "i3d", "videomae", "umt", which measure
+    part: str  # "unet", "transformer", "motion", "vae", "text_encoder", "text_encoder_2", or one that measures: "i3d"
     anchor: str
     rules: tuple[Rule, ...]
     config: type[Config] | None = None
@@ -163,6 +165,10 @@ class Layout:
             rule, names = hit
             if rule.linear and tensor.ndim > 2 and set(tensor.shape[2:]) == {1}:
                 tensor = tensor.reshape(tensor.shape[:2])
+            if rule.transposed:
+                if tensor.ndim != 2:
+                    raise LayoutError(f"{key!r} has shape {tuple(tensor.shape)}: expected a matrix")
+                tensor = tensor.t().contiguous()
             if len(names) > 1 and (tensor.ndim == 0 or tensor.shape[0] % len(names)):
                 raise LayoutError(f"{key!r} has shape {tuple(tensor.shape)}: expected {len(names)} equal parts")
             pieces = tensor.tensor_split(len(names)) if len(names) > 1 else (tensor,) * len(names)  # none if dropped

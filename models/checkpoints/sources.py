@@ -14,9 +14,9 @@ Source = str | Path | Local
 def locate(source: Source, part: str, variant: str | None = None) -> Local:
     """The files of one part of a source; those of the hub are downloaded, as `hub.Hub.fetch` has it.
 
-    `part` is "unet", "transformer", "vae", "text_encoder", "motion", "lora", "scheduler", "tokenizer", or "" for a
-    network without a name of its own; a folder may hold it in a subfolder of that name. Raises FileNotFoundError for
-    what is not there, ValueError for a folder with two that could be meant.
+    `part` is "unet", "transformer", "vae", "text_encoder", "motion", "lora", "scheduler", "tokenizer", either of the
+    texts' with "_2", or "" for a network without a name of its own; a folder may hold it in a subfolder of that name.
+    Raises FileNotFoundError for what is not there, ValueError for a folder with two that could be meant.
     """
     if isinstance(source, Local):
         return source
@@ -27,7 +27,7 @@ def locate(source: Source, part: str, variant: str | None = None) -> Local:
     place = Path(source)
     if not place.exists():
         raise FileNotFoundError(f"no file or folder {place}")
-    if part == "tokenizer":  # which looks itself for what it needs
+    if part in ("tokenizer", "tokenizer_2"):  # which looks itself for what it needs
         if (place / part).is_dir() and not any((place / name).is_file() for name in hub.TOKENIZER):
             place = place / part
         return Local(str(source), place, tuple(path for name in hub.TOKENIZER if (path := place / name).is_file()))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config, check_entries
+from ivmix.models.text.text import Text
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -19,6 +20,9 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+
+
+PROJECTED = "CLIPTextModelWithProjection"  # transformers' class
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class CLIPTextConfig:
     num_attention_heads: int = 12
     max_position_embeddings: int = 77
     hidden_act: str = "quick_gelu"
+    projection_dim: int | None = None  # of pooled text, in an encoder that has its projection
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -55,18 +60,23 @@ class CLIPTextConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The config.json transformers writes for the same network."""
-        return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **self.__dict__}
+        kind = "CLIPTextModel" if self.projection_dim is None else PROJECTED
+        sizes = {name: value for name, value in self.__dict__.items() if value is not None}
+        return {"architectures": [kind], "model_type": "clip_text_model", **sizes}
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "CLIPTextConfig":
         """Reads the config.json of transformers 4 and 5, or a whole CLIP's, ignoring what does not change the function.
 
-        So are its token ids: many public files say begin 0, end 2, padding 1, which no released model used. Raises
-        KeyError naming what is missing, ValueError for another architecture.
+        So are its token ids: many public files say begin 0, end 2, padding 1, which no released model used. All say a
+        `projection_dim`; those of CLIPTextModelWithProjection alone have one. Raises KeyError naming what is missing,
+        ValueError for another architecture.
         """
+        projected = PROJECTED in (raw.get("architectures") or ())
         raw = raw.get("text_config", raw) if raw.get("model_type") == "clip" else raw
         check_entries(raw, {"model_type": "clip_text_model", "layer_norm_eps": 1e-5})
-        return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
+        left_out = () if projected else ("projection_dim",)
+        return cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name not in left_out})
 
 
 class CLIPAttention(nn.Module):
@@ -131,8 +141,15 @@ class CLIPTransformer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
+        """What a layer leaves, counted from the end."""
         x = self.embeddings(tokens)
         for layer in self.encoder.layers[: len(self.encoder.layers) + 1 - clip_skip]:
+            x = layer(x)
+        return x
+
+    def finish(self, x: Tensor, clip_skip: int) -> Tensor:
+        """What the last layer leaves after that one, normed."""
+        for layer in self.encoder.layers[len(self.encoder.layers) + 1 - clip_skip :]:
             x = layer(x)
         return self.final_layer_norm(x)
 
@@ -143,21 +160,36 @@ class CLIPText(nn.Module):
     `clip_skip` is the layer they are of, counted from the end, the final norm applied whatever it is: 1 the last, 2 the
     one before it, as users of web UIs number them; diffusers' `clip_skip` is this minus 1. Public files of OpenCLIP's
     ViT-H/14 hold 23 of its 24 layers, since Stable Diffusion 2 and the video models read the 23rd: it is 1 here.
+    `read` has more to say, and a config with a `projection_dim` a projection of pooled text (OpenCLIP's ViT-bigG/14).
     """
 
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()
         self.config = config
         self.text_model = CLIPTransformer(config)
+        self.text_projection: nn.Linear | None = None
+        if config.projection_dim is not None:
+            self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
 
     @property
     def device(self) -> torch.device:
         return self.text_model.final_layer_norm.weight.device
 
     def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
+        return self.read(tokens, clip_skip).states
+
+    def read(self, tokens: Tensor, clip_skip: int = 1, norm: bool = True, ends: Tensor | None = None) -> Text:
+        """The states of a layer, `norm` says whether the final norm is applied, as it is not for SDXL (arXiv
+        2307.01952, section 2.1); and pooled text of an encoder with a projection: what the last layer leaves at the
+        positions `ends` (b,) of the prompts' ends, normed and projected, whatever layer the states are of."""
         if tokens.ndim != 2:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}: expected (b, l)")
         self.config.check_clip_skip(clip_skip)
         if tokens.shape[1] > self.config.max_position_embeddings:
             raise ValueError(f"{tokens.shape[1]} tokens, at most {self.config.max_position_embeddings} are known")
-        return self.text_model(tokens, clip_skip)
+        x = self.text_model(tokens, clip_skip)
+        states = self.text_model.final_layer_norm(x) if norm else x
+        if self.text_projection is None or ends is None:
+            return Text(states)
+        last = self.text_model.finish(x, clip_skip)                               # (b l d)
+        return Text(states, self.text_projection(last[torch.arange(len(last), device=last.device), ends]))

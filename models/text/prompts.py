@@ -24,6 +24,7 @@ from torch import Tensor
 from ivmix.models.text.clip import CLIPText
 from ivmix.models.text.t5 import T5Text
 from ivmix.models.text.t5_tokenizer import T5Tokenizer
+from ivmix.models.text.text import Text
 from ivmix.models.text.tokenizer import Row, Tokenizer, as_ids, check_strings, warn_cut
 
 STRONGER, WEAKER = 1.1, 1 / 1.1
@@ -137,17 +138,25 @@ def encode_prompts(
 
     Raises ValueError as `read_prompts` and `CLIPText` do, and for weights that turn the mean's sign around.
     """
+    return encode(tokenizer, text_encoder, prompts, clip_skip, raw=raw).states
+
+
+def encode(
+    tokenizer: Tokenizer, text_encoder: CLIPText, prompts: Sequence[str], clip_skip: int = 1, norm: bool = True,
+    raw: bool = False,
+) -> Text:  # fmt: skip
+    """`encode_prompts`, with pooled text where the encoder has its projection; `norm` as in `CLIPText.read`. Weights
+    act on the features of tokens alone."""
     tokenizer.check_fits(text_encoder.config.vocab_size)
     ids, weights = read_prompts(tokenizer, prompts, raw)
-    features = text_encoder(ids.to(text_encoder.device), clip_skip)
+    ends = (ids == tokenizer.eos).int().argmax(dim=1)
+    text = text_encoder.read(ids.to(text_encoder.device), clip_skip, norm, ends.to(text_encoder.device))
     for row in (weights != 1).any(dim=1).nonzero().flatten().tolist():
-        features[row] = emphasise(features[row], weights[row], keep_mean=not tokenizer.words)
-    return features
+        text.states[row] = emphasise(text.states[row], weights[row], keep_mean=not tokenizer.words)
+    return text
 
 
-def encode_captions(
-    tokenizer: T5Tokenizer, text_encoder: T5Text, prompts: Sequence[str], raw: bool = False
-) -> tuple[Tensor, Tensor]:
+def encode_captions(tokenizer: T5Tokenizer, text_encoder: T5Text, prompts: Sequence[str], raw: bool = False) -> Text:
     """Prompts with weights (`raw`: without) -> T5's features (b, n, d), on its device and in its dtype, and which of
     them are text (b, n) bool.
 
@@ -161,7 +170,7 @@ def encode_captions(
     features = torch.cat([text_encoder(*one) for one in zip(ids.to(device).split(1), mask.split(1), strict=True)])
     for row in (weights != 1).any(dim=1).nonzero().flatten().tolist():
         features[row] = emphasise(features[row], weights[row], keep_mean=False)
-    return features, mask
+    return Text(features, mask=mask)
 
 
 def emphasise(features: Tensor, weights: Tensor, keep_mean: bool = True) -> Tensor:

@@ -14,7 +14,7 @@ from ivmix.models.unet.temporal import FrameTransformer, MotionConfig, SpaceTime
 class PassInputs(NamedTuple):
     """What every layer of one forward pass reads, besides what the layer before leaves."""
 
-    embedding: Tensor  # (b, 4 c): the time, and the frame rate
+    embedding: Tensor  # (b, 4 c): the time, and what the condition adds to it
     keys_values: tuple[KeysValues, ...]
     frames: int
     temporal: bool
@@ -36,7 +36,8 @@ class Block(nn.Module):
         outputs = [output for _, output in widths]
         self.resnets = nn.ModuleList(Resnet(i, o, groups, 1e-5, embedding) for i, o in widths)
         self.attentions = nn.ModuleList(
-            SpatialTransformer(o, heads, config.cross_attention_dim, groups) for o in outputs[:attentions]
+            SpatialTransformer(o, heads, config.cross_attention_dim, groups, config.depths[level])
+            for o in outputs[:attentions]
         )
         self.motion_modules, self.temp_convs, self.temp_attentions = (nn.ModuleList() for _ in range(3))
         if isinstance(config.temporal, MotionConfig):

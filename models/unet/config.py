@@ -30,7 +30,8 @@ FIXED_ENTRIES = {
     "time_embedding_act_fn": None,
     "timestep_post_act": None,
     "class_embed_type": None,
-    "addition_embed_type": None,
+    "reverse_transformer_layers_per_block": None,
+    "transformer_layers_per_mid_block": None,
     "encoder_hid_dim_type": None,
 }
 # The classes whose config.json this reads. The last two are how VideoCrafter2 was ported to diffusers, by names of the
@@ -39,11 +40,32 @@ PORTS = ("UNetVideoCrafter", "UNet3DVideoCrafterConditionModel")
 KINDS = ("UNet2DConditionModel", "UNetMotionModel", "UNet3DConditionModel", *PORTS)
 
 
+SIZES = 6  # numbers that a network with `TextTimeConfig` is told of an image: before a crop, its corner, after it
+
+
+@dataclass(frozen=True)
+class TextTimeConfig:
+    """SDXL's additions to the time embedding (arXiv 2307.01952, section 2.2): pooled text of `pooled_dim` channels, and
+    six sizes of an image, a sinusoid of `size_channels` each."""
+
+    pooled_dim: int = 1280
+    size_channels: int = 256
+
+    def __post_init__(self) -> None:
+        check_config(self)
+
+    @property
+    def features(self) -> int:
+        """Channels of all of them together, 2816 in SDXL."""
+        return self.pooled_dim + SIZES * self.size_channels
+
+
 @dataclass(frozen=True)
 class UNetConfig:
     """Sizes of a UNet; the defaults are Stable Diffusion 1.5, `temporal=MotionConfig()` makes it AnimateDiff v3.
 
-    Per-level tuples run from fine to coarse. `num_attention_heads` counts heads, once for all levels or level by level.
+    Per-level tuples run from fine to coarse. `num_attention_heads` counts heads, once for all levels or level by level;
+    so does `transformer_depth` the blocks of a spatial transformer.
     """
 
     in_channels: int = 4
@@ -55,13 +77,20 @@ class UNetConfig:
     num_attention_heads: int | tuple[int, ...] = 8
     norm_num_groups: int = 32
     temporal: MotionConfig | SpaceTimeConfig | None = None
+    transformer_depth: int | tuple[int, ...] = 1
+    text_time: TextTimeConfig | None = None
 
     def __post_init__(self) -> None:
         check_config(self)
-        heads, levels = self.num_attention_heads, len(self.block_out_channels)
-        if isinstance(heads, tuple) and len(set(heads)) == 1 and len(heads) == levels:
-            object.__setattr__(self, "num_attention_heads", heads[0])  # one way to say it: equal configs compare equal
-        for name, values in (("attention_levels", self.attention_levels), ("num_attention_heads", self.heads)):
+        levels = len(self.block_out_channels)
+        for name in ("num_attention_heads", "transformer_depth"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(set(values)) == 1 and len(values) == levels:
+                object.__setattr__(self, name, values[0])  # one way to say it: equal configs compare equal
+        for name, values in (
+            ("attention_levels", self.attention_levels), ("num_attention_heads", self.heads),
+            ("transformer_depth", self.depths),
+        ):  # fmt: skip
             if len(values) != levels:
                 raise ValueError(
                     f"{name} has {len(values)} entries, block_out_channels {levels}: one of each per level"
@@ -79,8 +108,15 @@ class UNetConfig:
     @property
     def heads(self) -> tuple[int, ...]:
         """Attention heads level by level."""
-        heads = self.num_attention_heads
-        return heads if isinstance(heads, tuple) else (heads,) * len(self.block_out_channels)
+        return self._per_level(self.num_attention_heads)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Blocks of a spatial transformer level by level; the middle has the last level's."""
+        return self._per_level(self.transformer_depth)
+
+    def _per_level(self, entry: int | tuple[int, ...]) -> tuple[int, ...]:
+        return entry if isinstance(entry, tuple) else (entry,) * len(self.block_out_channels)
 
     @property
     def max_frames(self) -> int | None:
@@ -116,6 +152,7 @@ class UNetConfig:
         """The config.json diffusers writes for the same network (the classes are `KINDS`)."""
         heads = list(self.heads) if isinstance(self.num_attention_heads, tuple) else self.num_attention_heads
         own: dict[str, Any]
+        more: dict[str, Any] = {}
         match self.temporal:
             case None:
                 kind, suffix = "UNet2DConditionModel", "2D"
@@ -135,6 +172,14 @@ class UNetConfig:
             case SpaceTimeConfig() as space_time:
                 kind, suffix = "UNetVideoCrafter" if space_time.fps else "UNet3DConditionModel", "3D"
                 own = {"attention_head_dim": self.head_width()} | ({"fps_cond": True} if space_time.fps else {})
+        if self.transformer_depth != 1:
+            more["transformer_layers_per_block"] = list(self.depths)
+        if self.text_time is not None:
+            more |= {
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": self.text_time.size_channels,
+                "projection_class_embeddings_input_dim": self.text_time.features,
+            }
         prefix = ["CrossAttn" if attention else "" for attention in self.attention_levels]
         return {
             "_class_name": kind,
@@ -146,7 +191,7 @@ class UNetConfig:
             "layers_per_block": self.layers_per_block,
             "cross_attention_dim": self.cross_attention_dim,
             "norm_num_groups": self.norm_num_groups,
-        } | own
+        } | own | more
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "UNetConfig":
@@ -181,6 +226,8 @@ class UNetConfig:
             num_attention_heads=heads,
             norm_num_groups=raw["norm_num_groups"],
             temporal=temporal,
+            transformer_depth=per_level(raw.get("transformer_layers_per_block", 1)),
+            text_time=read_text_time(raw),
         )
         written = config.to_dict()
         for name in ("down_block_types", "up_block_types"):
@@ -190,3 +237,13 @@ class UNetConfig:
 
 def per_level(entry: int | Sequence[int]) -> int | tuple[int, ...]:
     return entry if isinstance(entry, int) else tuple(entry)
+
+
+def read_text_time(raw: Mapping[str, Any]) -> TextTimeConfig | None:
+    """SDXL's entries of a config.json; None where there are none."""
+    kind = raw.get("addition_embed_type")
+    if kind is None:
+        return None
+    check_entries(raw, {"addition_embed_type": "text_time"})
+    channels = raw["addition_time_embed_dim"]
+    return TextTimeConfig(raw["projection_class_embeddings_input_dim"] - SIZES * channels, channels)

@@ -66,7 +66,7 @@ def forward_cost(
     with torch.device("meta"):
         context = torch.empty(rows, tokens or config.tokens, config.context_dim, dtype=dtype)
         z = torch.empty(rows, config.in_channels, frames, height, width, dtype=dtype)
-    condition = network.condition(context, fps=8 if network.needs_fps else None)
+    condition = network.condition(context, **network.told(rows))
     t = torch.tensor(500.0)
     with Kernels(), FlopCounterMode(display=False) as counter, Alive() as alive:
         network(z, t, condition, temporal=temporal)

@@ -28,8 +28,9 @@ class MotionConfig:
     `mid_block` is true for v2 and AnimateLCM (arXiv 2402.00769); `max_frames` is 24 for v1, 32 for v2 and v3, 64 for
     AnimateLCM. The two switches say which group norms take their statistics over all frames together rather than frame
     by frame. diffusers norms jointly in the motion modules alone; so do these defaults. The authors' code norms frame
-    by frame everywhere (`joint_norm=False`); their v1 alone norms jointly in the resnets and before the output
-    (`joint_norm=False, joint_resnet_norm=True`). Weights and keys are the same; the outputs differ visibly.
+    by frame everywhere (`joint_norm=False`); their v1 norms jointly in the resnets and before the output
+    (`joint_norm=False, joint_resnet_norm=True`), and so does Hotshot-XL; AnimateDiff for SDXL norms as diffusers does.
+    Weights and keys are the same; the outputs differ visibly.
     """
 
     num_attention_heads: int = 8
@@ -42,16 +43,17 @@ class MotionConfig:
         check_config(self)
 
 
-def normed(config: MotionConfig, norm: MotionNorm) -> MotionConfig:
+def normed(config: MotionConfig, norm: MotionNorm, xl: bool = False) -> MotionConfig:
     """The modules with the group norms of the authors' code, which are those they were trained with, or of diffusers.
 
-    Of v1 the authors' are joint in the resnets: it is told by its 24 frames and no module in the middle.
+    Of v1 and of Hotshot-XL the authors' are joint in the resnets: they are told by their 24 frames and no module in the
+    middle. Of AnimateDiff's others in an SDXL (`xl`) the authors' are diffusers'.
     """
     if norm not in get_args(MotionNorm):
         raise ValueError(f"motion_norm={norm!r}: expected {' or '.join(get_args(MotionNorm))}")
-    v1 = config.max_frames == 24 and not config.mid_block
-    theirs = norm == "authors"
-    return replace(config, joint_norm=not theirs, joint_resnet_norm=theirs and v1)
+    first = config.max_frames == 24 and not config.mid_block
+    theirs = norm == "authors" and (first or not xl)
+    return replace(config, joint_norm=not theirs, joint_resnet_norm=theirs and first)
 
 
 @dataclass(frozen=True)

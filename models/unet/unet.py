@@ -1,5 +1,8 @@
 """One UNet for image and video: Stable Diffusion's blocks, with temporal layers where the config has them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -9,7 +12,7 @@ from ivmix.models.condition import Condition
 from ivmix.models.layers import SpatialTransformer, TimestepEmbedding, group_norm, sinusoid, to_device
 from ivmix.models.predictor import Predictor
 from ivmix.models.unet.blocks import DownBlock, MidBlock, PassInputs, UpBlock
-from ivmix.models.unet.config import UNetConfig
+from ivmix.models.unet.config import SIZES, UNetConfig
 from ivmix.models.unet.temporal import FrameTransformer, MotionConfig, SpaceTimeConfig
 
 
@@ -17,7 +20,7 @@ class UNet(Predictor):
     """Noise predictor of latent diffusion: z (b c f h w) at training time t -> the same shape.
 
     State-dict names are diffusers' (UNet2DConditionModel, UNetMotionModel, UNet3DConditionModel) with linear
-    projections; `fps_embedding` is VideoCrafter2's, under the name of its port to diffusers.
+    projections; `fps_embedding` is VideoCrafter2's, under the name of its port to diffusers, `add_embedding` SDXL's.
     """
 
     kind = "UNet"
@@ -30,12 +33,15 @@ class UNet(Predictor):
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
         self.fps_embedding: TimestepEmbedding | None = None
+        self.add_embedding: TimestepEmbedding | None = None
         self.transformer_in: FrameTransformer | None = None
         if isinstance(config.temporal, SpaceTimeConfig):
             heads, width = 8, config.head_width()
             self.transformer_in = FrameTransformer(widths[0], groups, heads, inner=heads * width)
             if config.temporal.fps:
                 self.fps_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
+        if config.text_time is not None:
+            self.add_embedding = TimestepEmbedding(config.text_time.features, 4 * widths[0])
 
         inputs = (widths[0], *widths[:-1])
         self.down_blocks = nn.ModuleList(
@@ -59,21 +65,33 @@ class UNet(Predictor):
         self.conv_norm_out = nn.GroupNorm(groups, widths[0], eps=1e-5)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-        for index, layer in enumerate(self._text_layers()):
+        index = 0
+        for layer in self._text_layers():
             layer.index = index
+            index += len(layer.transformer_blocks)
 
     def _text_layers(self) -> list[SpatialTransformer]:
         return [m for m in self.modules() if isinstance(m, SpatialTransformer)]
 
-    @property
-    def needs_fps(self) -> bool:
-        return self.fps_embedding is not None
+    def told(self, rows: int) -> dict[str, Any]:
+        rate = {} if self.fps_embedding is None else {"fps": 8}
+        if (added := self.config.text_time) is None:
+            return rate
+        return {**rate, "pooled": self.conv_in.weight.new_zeros(rows, added.pooled_dim), "sizes": (0,) * SIZES}
 
-    def condition(self, context: Tensor, fps: float | None = None) -> Condition:
+    def condition(
+        self,
+        context: Tensor,
+        fps: float | None = None,
+        pooled: Tensor | None = None,
+        sizes: Sequence[float] | None = None,
+    ) -> Condition:
         """Text features (b l d) -> the keys and values of every cross-attention layer, computed once per prompt.
 
         `fps`, frames a second, is for networks with an fps embedding (VideoCrafter2: trained around 8 to 28) and
-        needed there; conditional and unconditional rows are told the same.
+        needed there. `pooled` text (b p) and `sizes`, six numbers in pixels (height and width before a crop, its top
+        and left, height and width after it), are for networks with `TextTimeConfig` (SDXL, arXiv 2307.01952, section
+        2.2) and needed there. Conditional and unconditional rows are told the same rate and sizes.
         """
         self.check_context(context)
         if (fps is None) != (self.fps_embedding is None):
@@ -83,10 +101,29 @@ class UNet(Predictor):
         if self.fps_embedding is not None and fps is not None:
             features = sinusoid(torch.tensor([fps], device=context.device), self.config.block_out_channels[0])
             embedding = self.fps_embedding(features.to(context.dtype)).repeat(len(context), 1)
-        return Condition(self, tuple(layer.keys_values(context) for layer in self._text_layers()), embedding)
+        added = self._text_time(len(context), pooled, sizes)
+        if self.add_embedding is not None and added is not None:
+            embedding = self.add_embedding(added)
+        keys_values = (entry for layer in self._text_layers() for entry in layer.keys_values(context))
+        return Condition(self, tuple(keys_values), embedding)
+
+    def _text_time(self, rows: int, pooled: Tensor | None, sizes: Sequence[float] | None) -> Tensor | None:
+        """What `add_embedding` reads: pooled text, then the sinusoids of the sizes, (b, features)."""
+        config = self.config.text_time
+        if config is None:
+            if pooled is not None or sizes is not None:
+                raise ValueError("pooled text and sizes are given: expected none, this network is told neither")
+            return None
+        shape = None if pooled is None else tuple(pooled.shape)
+        if pooled is None or shape != (rows, config.pooled_dim):
+            raise ValueError(f"pooled text of shape {shape}: expected {(rows, config.pooled_dim)}")
+        if sizes is None or len(sizes) != SIZES:
+            raise ValueError(f"sizes={sizes}: expected {SIZES} numbers, such as (1024, 1024, 0, 0, 1024, 1024)")
+        features = sinusoid(torch.tensor(sizes, device=pooled.device), config.size_channels).flatten().to(pooled.dtype)
+        return torch.cat([pooled, features.expand(rows, -1)], dim=1)
 
     def embed_time(self, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """What resnets are told of t, () or (b,), and of the condition's frame rate: (b, 4 c), for z of b rows."""
+        """What resnets are told of t, () or (b,), and what the condition adds: (b, 4 c), for z of b rows."""
         features = sinusoid(to_device(t, z.device, torch.float32).expand(len(z)), self.config.block_out_channels[0])
         embedding = self.time_embedding(features.to(z.dtype))
         return embedding if condition.embedding is None else embedding + condition.embedding

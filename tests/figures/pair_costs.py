@@ -20,6 +20,7 @@ import torch
 from ivmix.generation.memory import decoder_activations, frames_at_once
 from ivmix.models import DiTConfig
 from ivmix.models.checkpoints import configs
+from ivmix.models.checkpoints.layouts import find
 from ivmix.models.predictor import PredictorConfig
 from ivmix.models.unet.cost import Cost, forward_cost
 from ivmix.pairs.description import PUBLIC, describe, network_of
@@ -28,10 +29,20 @@ from ivmix.solvers import Guided, Schedule, planned_nfe
 from ivmix.solvers.theory.analytic import Gaussian, GaussianNetwork
 
 MANIFESTS = Path(__file__).parent.parent / "data" / "manifests"
-VAE, MOTION = "sd15_vae_diffusers", "animatediff_v3_adapter_diffusers"
-HOLDS = {  # what a repository holds, by a part of its name: a network and a text encoder
+VAE = "sd15_vae_diffusers"  # of all of them
+MOTION = {  # motion modules, by a part of their source
+    "adapter-v1-5-3": "animatediff_v3_adapter_diffusers",
+    "adapter-sdxl-beta": "animatediff_sdxl_beta_adapter_diffusers",
+    "hsxl_temporal_layers": "hotshot_xl_orig",
+    "AnimateLCM": "animatediff_v2_adapter_diffusers",
+    "AnimateDiff-Lightning": "animatediff_v2_adapter_diffusers",
+}
+SDXL = ("sdxl_unet_diffusers", "clip_l_text_transformers", "openclip_bigg_text_transformers")
+HOLDS = {  # what a repository holds, by a part of its name: a network and text encoders
     "PixArt-XL-2-512x512": ("pixart_xl2_512_transformer", "t5_v1_1_xxl_encoder"),
     "Latte-1": ("latte1_transformer", "t5_v1_1_xxl_encoder"),
+    "stable-diffusion-xl": SDXL,
+    "SDXL-512": SDXL,
     "stable-diffusion-v1-5": ("sd15_unet_diffusers", "clip_l_text_transformers"),
     "Realistic_Vision": ("sd15_unet_diffusers", "clip_l_text_transformers"),
     "text-to-video-ms": ("modelscope_unet3d_diffusers", "clip_h_text_transformers"),
@@ -58,8 +69,12 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
     return dict(flatten(manifest(name)["keys"]))
 
 
-def held(source: str) -> tuple[str, str]:
+def held(source: str) -> tuple[str, ...]:
     return next(names for part, names in HOLDS.items() if part in source)
+
+
+def modules(source: str) -> str:
+    return next(name for part, name in MOTION.items() if part in source)
 
 
 def config(side: dict[str, Any]) -> PredictorConfig:
@@ -67,7 +82,11 @@ def config(side: dict[str, Any]) -> PredictorConfig:
     if part == "transformer":
         return next(config for name, config in TRANSFORMERS.items() if name in source)
     unet = configs.unet(shapes(held(source)[0]))
-    return replace(unet, temporal=configs.motion(shapes(MOTION))) if "motion" in side else unet
+    if "motion" not in side:
+        return unet
+    state = {key: torch.empty(shape, device="meta") for key, shape in shapes(modules(side["motion"])).items()}
+    (found,) = find(state).values()
+    return replace(unet, temporal=configs.motion({key: tuple(value.shape) for key, value in found.take(state).items()}))
 
 
 @lru_cache
@@ -79,14 +98,23 @@ def cost(network: PredictorConfig, frames: int, height: int, width: int) -> Cost
 def weights(raw: dict[str, Any]) -> int:
     """Bytes of all networks of a pair but text encoders; one that both models name counts once."""
     sources = {network_of(side)[1] for side in (raw["image"], raw["video"])}
-    files = [VAE, *(held(source)[0] for source in sources), *[MOTION] * ("motion" in raw["video"])]
-    return BYTES * sum(manifest(name)["parameters"] for name in files)
+    files = [held(source)[0] for source in sources]
+    files += [modules(raw["video"]["motion"])] if "motion" in raw["video"] else []
+    networks = BYTES * sum(manifest(name)["parameters"] for name in files)
+    return networks + in_vae(raw).itemsize * manifest(VAE)["parameters"]
+
+
+def in_vae(raw: dict[str, Any]) -> torch.dtype:
+    """What the autoencoder runs in."""
+    return getattr(torch, raw.get("vae_dtype", "float16"))  # type: ignore[no-any-return]
 
 
 def text_encoders(raw: dict[str, Any]) -> list[int]:
-    """Bytes of each."""
-    sources = {side["text_encoder"] for side in (raw["image"], raw["video"])}
-    return [BYTES * manifest(held(source)[1])["parameters"] for source in sources]
+    """Bytes of each; one that both models name counts once."""
+    parts = ("text_encoder", "text_encoder_2")  # in the order of `HOLDS`
+    sides = (raw["image"], raw["video"])
+    named = {(place, side[part]) for side in sides for place, part in enumerate(parts, 1) if part in side}
+    return [BYTES * manifest(held(source)[place])["parameters"] for place, source in named]
 
 
 def evaluations(raw: dict[str, Any], sampler: str) -> dict[str, int]:
@@ -108,7 +136,8 @@ def counted(name: str) -> tuple[int, dict[str, int]]:
     image, video = cost(config(raw["image"]), f, *seen), cost(config(raw["video"]), f, h, w)
     at_once = min(f, frames_at_once(raw["height"], raw["width"]))
     vae = configs.vae(shapes(VAE))
-    decoder = decoder_activations(vae, at_once, h, w, torch.float16) + f * raw["height"] * raw["width"] * 3 * BYTES
+    decoder = decoder_activations(vae, at_once, h, w, in_vae(raw))
+    decoder += f * raw["height"] * raw["width"] * 3 * in_vae(raw).itemsize
     dearest, readers = max(image.activations, video.activations, decoder), text_encoders(raw)
     leave = raw.get("release_text_encoders", False)
     memory = weights(raw) + (max(dearest, *readers) if leave else dearest + sum(readers))

@@ -45,6 +45,7 @@ def manifest(name: str) -> Shapes:
 
 VOCABULARY = {False: 49408, True: 1024}
 TEXTS = {49408: 1024, 3072: 96, 4096: 128}  # ViT-L/14 and ViT-H/14: their width tells which is which, so it stays
+TEXT_BIGG = {49408: 1024, 5120: 160}
 SPACE_TIME = {320 * k: 64 * k for k in range(1, 33)}  # heads of 64 channels, so no fewer
 DIT = {1152: 48, 6912: 288, 4608: 192, 4096: 64}
 WIDTHS: dict[str, dict[int, int]] = {
@@ -52,6 +53,10 @@ WIDTHS: dict[str, dict[int, int]] = {
     "sd15_vae": {128: 32, 256: 64, 512: 128},
     "clip_l": TEXTS,
     "clip_h": {n: m for n, m in TEXTS.items() if n != 3072},  # its fused q, k, v have 3072 rows
+    "openclip_bigg": TEXT_BIGG,
+    "sdxl_unet": SPACE_TIME,
+    "animatediff_sdxl": SPACE_TIME,
+    "hotshot_xl": SPACE_TIME,
     "animatediff": {320 * k: 32 * k for k in range(1, 33)},
     "lora_lcm_sd15": {320 * k: 32 * k for k in range(1, 33)},
     "modelscope": SPACE_TIME,
@@ -61,7 +66,8 @@ WIDTHS: dict[str, dict[int, int]] = {
     "pixart": DIT,
 }
 LAYERS = {  # what is left out of small ones
-    "clip": [f"{stem}.{n}." for stem in ("layers", "resblocks") for n in range(2, 23)],
+    "clip": [f"{stem}.{n}." for stem in ("layers", "resblocks") for n in range(2, 23)],  # ViT-H's 24th nobody reads
+    "openclip": [f"{stem}.{n}." for stem in ("layers", "resblocks") for n in range(2, 32)],
     "t5": [f"block.{n}." for n in range(2, 24)],
     "latte1": [f"transformer_blocks.{n}." for n in range(2, 28)],
     "pixart": [f"transformer_blocks.{n}." for n in range(2, 28)],
@@ -91,7 +97,7 @@ def draw(shapes: Shapes, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
             return torch.arange(shape[-1]).reshape(shape)
         if key.endswith(".alpha"):
             return torch.tensor(8.0, dtype=dtype)
-        if key.endswith(".pe"):
+        if key.endswith((".pe", ".positional_encoding")):
             return frame_positions(*shape[1:]).reshape(shape).to(dtype)
         if len(shape) < 2:
             return torch.full(shape, float(key.endswith("weight")), dtype=dtype)
@@ -115,11 +121,13 @@ class File:
     dtype: torch.dtype = torch.float16
     config: dict[str, Any] | None = None
     wrapped: bool = False  # under "state_dict", as trainers write it
+    renamed: tuple[str, str] = ("", "")  # what stands in place of another beginning
 
     def write(self, root: Path, small: bool) -> None:
         path = root / self.path
         path.parent.mkdir(parents=True, exist_ok=True)
         shapes = {key: shape for name in self.manifests for key, shape in shapes_of(name, small).items()}
+        shapes = {key.replace(*self.renamed, 1): shape for key, shape in shapes.items()}
         state = draw(shapes, self.dtype, seed=len(self.path))
         if path.suffix == ".json":
             write_shards(state, path)
@@ -194,9 +202,19 @@ def text_config(width: int, hidden: int, layers: int, act: str) -> dict[str, Any
     }  # fmt: skip
 
 
+SDXL_UNET = unet_config("UNet2DConditionModel", "2D", 8, 2048) | {
+    "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20],
+    "block_out_channels": [320, 640, 1280], "projection_class_embeddings_input_dim": 2816,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": True,
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+}  # fmt: skip
 SD_UNET = unet_config("UNet2DConditionModel", "2D", 8, 768)
 VIDEO_UNET = unet_config("UNet3DConditionModel", "3D", 64, 1024)
 TEXT_L, TEXT_H = text_config(768, 3072, 12, "quick_gelu"), text_config(1024, 4096, 23, "gelu")
+TEXT_G = text_config(1280, 5120, 32, "gelu") | {
+    "architectures": ["CLIPTextModelWithProjection"], "projection_dim": 1280,
+}  # fmt: skip
 VAE_CONFIG = {
     "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
     "down_block_types": ["DownEncoderBlock2D"] * 4, "in_channels": 3, "latent_channels": 4, "layers_per_block": 2,
@@ -219,11 +237,15 @@ DIT_CONFIG = {
     "num_embeds_ada_norm": 1000, "num_layers": 28, "out_channels": 8, "patch_size": 2, "sample_size": 64,
 }  # fmt: skip
 LATTE_CONFIG = DIT_CONFIG | {"_class_name": "LatteTransformer3DModel", "video_length": 16}
+SDXL_ADAPTER = ADAPTER | {"block_out_channels": [320, 640, 1280]}
 SMALL_DIT = {"attention_head_dim": 3, "caption_channels": 64, "cross_attention_dim": 48, "num_layers": 2}
 SMALL = {
     "t5_v1_1_xxl_encoder": {"d_ff": 96, "d_kv": 16, "d_model": 64, "num_heads": 4, "num_layers": 2},
     "latte1_transformer": SMALL_DIT,
     "pixart_xl2_512_transformer": SMALL_DIT,
+    "sdxl_unet_diffusers": {"block_out_channels": [64, 128, 256], "attention_head_dim": [1, 2, 4]},
+    "openclip_bigg_text_transformers": {"intermediate_size": 160, "num_hidden_layers": 2, "vocab_size": 1024},
+    "animatediff_sdxl_beta_adapter_diffusers": {"block_out_channels": [64, 128, 256]},
     "sd15_unet_diffusers": {"block_out_channels": [32, 64, 128, 128]},
     "modelscope_unet3d_diffusers": {"block_out_channels": [64, 128, 256, 256]},
     "sd15_vae_diffusers": {"block_out_channels": [32, 64, 128, 128]},
@@ -272,8 +294,28 @@ PIXART, LATTE = "PixArt-alpha/PixArt-XL-2-512x512", "maxin-cn/Latte-1"
 SD, MS = "stable-diffusion-v1-5/stable-diffusion-v1-5", "ali-vilab/text-to-video-ms-1.7b"
 MOTION = "guoyww/animatediff-motion-adapter-v1-5-3"
 LCM, LIGHTNING = "wangfuyun/AnimateLCM", "ByteDance/AnimateDiff-Lightning"
+XL, XL_MOTION = "stabilityai/stable-diffusion-xl-base-1.0", "guoyww/animatediff-motion-adapter-sdxl-beta"
 L, H = ("<|endoftext|>", "!")  # what pads a row
 T5 = "</s>"  # a row's end: what tells its tokenizer
+
+
+def sdxl(folder: str, variant: str = "") -> list[File]:
+    """Stable Diffusion XL's folder."""
+    network, text = (f"{stem}{variant}.safetensors" for stem in ("diffusion_pytorch_model", "model"))
+    return [
+        File(f"{folder}unet/{network}", ("sdxl_unet_diffusers",), config=SDXL_UNET),
+        File(f"{folder}text_encoder/{text}", ("clip_l_text_transformers",), config=TEXT_L),
+        File(f"{folder}text_encoder_2/{text}", ("openclip_bigg_text_transformers",), config=TEXT_G),
+        File(f"{folder}vae/{network}", ("sd15_vae_diffusers",), config=VAE_CONFIG | {"scaling_factor": 0.13025}),
+    ]
+
+
+SDXL_FILE = File(
+    "sd_xl_base_1.0.safetensors",
+    ("sdxl_unet_ldm", "clip_l_text_ldm", "openclip_bigg_text_openclip", "sd15_vae_ldm"),
+    renamed=("cond_stage_model.", "conditioner.embedders.0."),
+)
+SDXL_WORDS = {hub(XL) + "tokenizer": L, hub(XL) + "tokenizer_2": H}
 
 
 @dataclass(frozen=True)
@@ -381,6 +423,33 @@ CASES = {
         ],
         {hub(SD) + "tokenizer": L},
         flags=("--sampler", "mixture"),
+    ),
+    "animatediff-sdxl": Case(
+        "animatediff-sdxl",
+        [
+            *sdxl(hub(XL), ".fp16"),
+            File(
+                hub(XL_MOTION) + "diffusion_pytorch_model.fp16.safetensors",
+                ("animatediff_sdxl_beta_adapter_diffusers",), config=SDXL_ADAPTER,
+            ),
+        ],
+        SDXL_WORDS,
+    ),
+    "animatediff-sdxl, original": Case(
+        "animatediff-sdxl",
+        [SDXL_FILE, File("mm_sdxl_v10_beta.ckpt", ("animatediff_sdxl_beta_orig",), torch.float32)],
+        SDXL_WORDS,
+        {
+            "--image-model": "sd_xl_base_1.0.safetensors", "--video-model": "sd_xl_base_1.0.safetensors",
+            "--motion": "mm_sdxl_v10_beta.ckpt",
+        },
+    ),
+    "hotshot-xl": Case(
+        "hotshot-xl",
+        [*sdxl(hub("hotshotco/SDXL-512")), File(
+            hub("hotshotco/Hotshot-XL") + "hsxl_temporal_layers.f16.safetensors", ("hotshot_xl_orig",)
+        )],
+        {hub("hotshotco/SDXL-512") + "tokenizer": L, hub("hotshotco/SDXL-512") + "tokenizer_2": H},
     ),
     "modelscope": Case(
         "modelscope",

@@ -37,7 +37,7 @@ def test_what_public_pairs_do_otherwise_is_what_their_files_say():
     assert found["animatediff-paper"] == found["animatediff"]
     assert {name: d["zigzag"]["guidance"] for name, d in found.items()} == {
         "animatediff": 7.5, "animatediff-paper": 7.5, "latte": 7.5, "modelscope": 7.5, "videocrafter2": 9.0,
-        "animatelcm": 1.5, "animatediff-lightning": 1.0,
+        "animatelcm": 1.5, "animatediff-lightning": 1.0, "animatediff-sdxl": 7.5, "hotshot-xl": 7.5,
     }  # fmt: skip
     assert {d["zigzag"]["image_guidance"] for d in found.values()} == {"4"}
     assert {d["image"]["image_guidance"] for name, d in found.items() if name != "latte"} == {"7.5"}
@@ -67,9 +67,13 @@ def test_defaults_that_cannot_be_are_told_in_one_line_with_their_file(tmp_path, 
 
 
 def test_public_text_encoders_have_the_parameters_of_their_key_lists():
-    """CLIP's ViT-L/14, or two of another training; ViT-H/14's 23 layers beside it."""
-    lists = (Path(__file__).parents[1] / "data" / "manifests" / f"clip_{size}_text_transformers.json" for size in "lh")
-    large, huge = (json.loads(path.read_text())["parameters"] for path in lists)
-    known = {"animatediff": large, "animatediff-paper": 2 * large, "modelscope": large + huge,
-             "videocrafter2": large + huge}  # fmt: skip
-    assert {name: describe(name)[0]["text_parameters"] for name in known} == known
+    """CLIP's ViT-L/14, or two of another training; ViT-H/14's 23 layers, or ViT-bigG/14, beside it; T5 XXL alone."""
+    manifests = Path(__file__).parents[1] / "data" / "manifests"
+    names = ("clip_l_text_transformers", "clip_h_text_transformers", "openclip_bigg_text_transformers",
+             "t5_v1_1_xxl_encoder")  # fmt: skip
+    large, huge, largest, t5 = (json.loads((manifests / f"{name}.json").read_text())["parameters"] for name in names)
+    assert {name: describe(name)[0]["text_parameters"] for name in PUBLIC} == {
+        "animatediff": large, "animatediff-lightning": large, "animatediff-paper": 2 * large, "animatelcm": large,
+        "animatediff-sdxl": large + largest, "hotshot-xl": large + largest, "latte": t5,
+        "modelscope": large + huge, "videocrafter2": large + huge,
+    }  # fmt: skip

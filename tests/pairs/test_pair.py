@@ -178,6 +178,7 @@ def test_public_schedules_begin_where_their_models_were_trained():
         ("animatediff-paper", "video", 0.00466),
         ("latte", "image", 0.0000404),
         ("latte", "video", 0.0000404),
+        ("animatediff-sdxl", "image", 0.00466),
         ("modelscope", "video", 0.00466),
         ("videocrafter2", "video", 0.00466 * 0.7**2),
     ):

@@ -7,11 +7,14 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image, ImageStat
 
+from ivmix.models import load_text_encoder, load_unet, load_vae
 from ivmix.models.checkpoints import hub
 from ivmix.pairs.description import PUBLIC, describe, read_weighted
 
@@ -50,6 +53,38 @@ def test_a_public_pair_samples_from_its_public_files(name: str, tmp_path: Path) 
     assert ImageStat.Stat(clip.convert("L")).stddev[0] > 5  # a picture: neither one colour nor what NaN would leave
 
 
+def test_diffusers_reads_sdxls_single_file_to_the_same_weights(diffusers: ModuleType, tmp_path: Path) -> None:
+    """Its `from_single_file`, with configs beside; ours tells them from the file."""
+    for file in (public_pairs.SDXL_FILE, *public_pairs.sdxl("base/")):
+        file.write(tmp_path, small=True)
+    file = tmp_path / public_pairs.SDXL_FILE.path
+    for name, pad in (("tokenizer", public_pairs.L), ("tokenizer_2", public_pairs.H)):
+        public_pairs.write_tokenizer(tmp_path / "base" / name, pad, public_pairs.VOCABULARY[True])
+    (tmp_path / "base" / "scheduler").mkdir()
+    diffusers.EulerDiscreteScheduler().save_pretrained(tmp_path / "base" / "scheduler")
+    classes = {
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer": ["transformers", "CLIPTokenizer"], "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    }  # fmt: skip
+    index = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True, **classes}
+    (tmp_path / "base" / "model_index.json").write_text(json.dumps(index))
+    theirs = diffusers.StableDiffusionXLPipeline.from_single_file(
+        str(file), config=str(tmp_path / "base"), local_files_only=True, torch_dtype=torch.float16
+    )
+    ours = {
+        "unet": load_unet(file), "vae": load_vae(file), "text_encoder": load_text_encoder(file),
+        "text_encoder_2": load_text_encoder(file, part="text_encoder_2"),
+    }  # fmt: skip
+    assert ours["vae"].config.scaling_factor == 0.13025  # type: ignore[union-attr]
+    for name, network in ours.items():
+        state = {key.removeprefix("text_model."): value for key, value in network.state_dict().items()}
+        peer = {key.removeprefix("text_model."): v for key, v in getattr(theirs, name).state_dict().items()}
+        assert state.keys() == peer.keys()
+        assert all(torch.equal(value, peer[key].reshape(value.shape)) for key, value in state.items())
+
+
 # --- without the files ----------------------------------------------------------------------------------------------
 
 
@@ -77,13 +112,12 @@ def test_without_its_files_a_pair_names_them_all_and_leaves_nothing(name: str, t
     assert "Traceback" not in done.stderr
     assert "HF_HUB_OFFLINE is set" in done.stderr
     assert "--image-model, --video-model, --motion, --vae and --tokenizer" in done.stderr
-    variant = {"wangfuyun/AnimateLCM": ".fp16"}
-
-    def adapter(repository: str) -> set[str]:  # a repository that is one folder
-        return {"config.json", f"diffusion_pytorch_model{variant.get(repository, '')}.safetensors"}
-
+    raw = describe(name)[0]
+    variant = raw["files"].get(raw["video"].get("motion"), {}).get("variant")
+    weights = f"diffusion_pytorch_model{'.' + variant if variant else ''}.safetensors"
+    adapter = {"config.json", weights}  # of a repository that is one folder
     assert named(done.stderr) == {
-        repository: set().union(*({path} if path else adapter(repository) for path in paths))
+        repository: set().union(*({path} if path else adapter for path in paths))
         for repository, paths in files(name).items()
     }
     assert list(tmp_path.iterdir()) == []

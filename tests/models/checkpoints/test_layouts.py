@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from public_configs import MODELSCOPE, SD21_BASE, VIDEOCRAFTER2
+from public_configs import MODELSCOPE, SD21_BASE, SDXL_BASE, VIDEOCRAFTER2
 
 from ivmix.models import (
     VAE,
@@ -23,7 +24,7 @@ from ivmix.models import (
     VAEConfig,
 )
 from ivmix.models.checkpoints import configs
-from ivmix.models.checkpoints.layouts import EXTRAS, LAYOUTS, Found, find
+from ivmix.models.checkpoints.layouts import EXTRAS, LAYOUTS, THEIRS, Found, find
 from ivmix.models.checkpoints.rules import Layout, LayoutError, Rule, Template, numbers
 from ivmix.models.meta import build, shapes_of
 
@@ -41,11 +42,16 @@ PUBLIC = {
     "videocrafter2_unet_orig": ("unet", "VideoCrafter2 UNet", 0),
     "latte1_transformer": ("transformer", "diffusers transformer", 0),
     "pixart_xl2_512_transformer": ("transformer", "diffusers transformer", 0),
+    "sdxl_unet_diffusers": ("unet", "diffusers UNet", 0),
+    "sdxl_unet_ldm": ("unet", "LDM UNet", 0),
     "animatediff_v1_orig": ("motion", "AnimateDiff motion module", 0),
     "animatediff_v2_orig": ("motion", "AnimateDiff motion module", 0),
     "animatediff_v3_orig": ("motion", "AnimateDiff motion module", 0),
     "animatediff_v2_adapter_diffusers": ("motion", "diffusers MotionAdapter", 0),
     "animatediff_v3_adapter_diffusers": ("motion", "diffusers MotionAdapter", 0),
+    "animatediff_sdxl_beta_orig": ("motion", "AnimateDiff motion module", 0),
+    "animatediff_sdxl_beta_adapter_diffusers": ("motion", "diffusers MotionAdapter", 0),
+    "hotshot_xl_orig": ("motion", "Hotshot-XL motion module", 0),
     "sd15_vae_diffusers": ("vae", "diffusers VAE", 0),
     "sd15_vae_diffusers_old": ("vae", "diffusers VAE, old names", 0),
     "sd15_vae_ldm": ("vae", "LDM VAE", 0),
@@ -54,6 +60,8 @@ PUBLIC = {
     "clip_h_text_transformers": ("text_encoder", "transformers text", 1),
     "clip_h_text_openclip": ("text_encoder", "open_clip text", 14),
     "t5_v1_1_xxl_encoder": ("text_encoder", "T5 text", 0),
+    "openclip_bigg_text_transformers": ("text_encoder_2", "transformers text, projected", 0),
+    "openclip_bigg_text_openclip": ("text_encoder_2", "open_clip text, projected", 1),
     "i3d_kinetics400": ("i3d", "I3D", 57),
     "videomae_g_ssv2": ("videomae", "VideoMAE-v2", 2),
     "umt_l16": ("umt", "UMT", 2),
@@ -65,6 +73,9 @@ SAME = [
     ("sd15_vae_diffusers_old", "sd15_vae_diffusers"),
     ("clip_l_text_ldm", "clip_l_text_transformers"),
     ("clip_h_text_openclip", "clip_h_text_transformers"),
+    ("sdxl_unet_ldm", "sdxl_unet_diffusers"),
+    ("openclip_bigg_text_openclip", "openclip_bigg_text_transformers"),
+    ("animatediff_sdxl_beta_orig", "animatediff_sdxl_beta_adapter_diffusers"),
     ("modelscope_unet_orig", "modelscope_unet3d_diffusers"),
     ("videocrafter2_unet_orig", "videocrafter2_unet_diffusers"),
     ("animatediff_v2_orig", "animatediff_v2_adapter_diffusers"),
@@ -73,6 +84,10 @@ SAME = [
 VIT_H = CLIPTextConfig(
     hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16, hidden_act="gelu"
 )
+VIT_BIGG = CLIPTextConfig(
+    hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, hidden_act="gelu",
+    projection_dim=1280,
+)  # fmt: skip
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "sd15_unet_ldm": (UNet, UNetConfig()),
     "sd15_unet_diffusers": (UNet, UNetConfig()),
@@ -83,6 +98,8 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
     "videocrafter2_unet_diffusers": (UNet, VIDEOCRAFTER2),
     "latte1_transformer": (DiT, DiTConfig(temporal=16)),
     "pixart_xl2_512_transformer": (DiT, DiTConfig()),
+    "sdxl_unet_diffusers": (UNet, SDXL_BASE),
+    "sdxl_unet_ldm": (UNet, SDXL_BASE),
     "sd15_vae_ldm": (VAE, VAEConfig()),
     "sd15_vae_diffusers": (VAE, VAEConfig()),
     "sd15_vae_diffusers_old": (VAE, VAEConfig()),
@@ -91,11 +108,16 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
     "clip_h_text_openclip": (CLIPText, VIT_H),
     "clip_h_text_transformers": (CLIPText, VIT_H),
     "t5_v1_1_xxl_encoder": (T5Text, T5Config()),
+    "openclip_bigg_text_transformers": (CLIPText, VIT_BIGG),
+    "openclip_bigg_text_openclip": (CLIPText, VIT_BIGG),
     "animatediff_v1_orig": (UNet, UNetConfig(temporal=MotionConfig(max_frames=24))),
     "animatediff_v2_orig": (UNet, UNetConfig(temporal=MotionConfig(mid_block=True))),
     "animatediff_v2_adapter_diffusers": (UNet, UNetConfig(temporal=MotionConfig(mid_block=True))),
     "animatediff_v3_orig": (UNet, UNetConfig(temporal=MotionConfig())),
     "animatediff_v3_adapter_diffusers": (UNet, UNetConfig(temporal=MotionConfig())),
+    "animatediff_sdxl_beta_orig": (UNet, replace(SDXL_BASE, temporal=MotionConfig())),
+    "animatediff_sdxl_beta_adapter_diffusers": (UNet, replace(SDXL_BASE, temporal=MotionConfig())),
+    "hotshot_xl_orig": (UNet, replace(SDXL_BASE, temporal=MotionConfig(max_frames=24))),
 }
 
 
@@ -105,21 +127,21 @@ def wanted(network: Any, config: Any) -> Shapes:
 
 
 @cache
-def _converted(items: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Found, Shapes]:
-    (found,) = find(dict(items)).values()
+def _converted(items: tuple[tuple[str, tuple[int, ...]], ...], wanted: str) -> tuple[Found, Shapes]:
+    (found,) = find(dict(items), wanted=wanted).values()
     state = {key: torch.empty(shape, device="meta") for key, shape in items}
     return found, {key: tuple(tensor.shape) for key, tensor in found.take(state).items()}
 
 
-def converted(shapes: Shapes) -> tuple[Found, Shapes]:
-    return _converted(tuple(shapes.items()))
+def converted(shapes: Shapes, part: str = "") -> tuple[Found, Shapes]:
+    return _converted(tuple(shapes.items()), part)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_each_key_of_a_public_file_is_taken_by_one_rule_or_dropped_by_name(name: str, manifest: Manifest) -> None:
     shapes, published = manifest(name)
-    found, ours = converted(shapes)
     part, layout, dropped = PUBLIC[name]
+    found, ours = converted(shapes, part)
     assert (found.layout.part, found.layout.name, found.keys) == (part, layout, tuple(shapes))
     names = [found.layout.names(key.removeprefix(found.prefix)) for key in shapes]
     assert sum(not these for these in names) == dropped
@@ -127,7 +149,7 @@ def test_each_key_of_a_public_file_is_taken_by_one_rule_or_dropped_by_name(name:
     # embeddings, under the names of both of its halves.
     twice = {key for key, count in Counter(key for these in names for key in these).items() if count > 1}
     assert all(key.endswith("pos_embed.pe") for key in twice - {"shared.weight"})
-    if layout == "AnimateDiff motion module":
+    if layout in THEIRS:
         assert 2 * len(twice) == sum("pos_encoder" in key for key in shapes)
     if not dropped:
         numbers = {key: torch.Size(shape).numel() for key, shape in ours.items() if not key.endswith(".pe")}
@@ -137,17 +159,17 @@ def test_each_key_of_a_public_file_is_taken_by_one_rule_or_dropped_by_name(name:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_public_file_gives_every_weight_of_our_network_its_shape(name: str, manifest: Manifest) -> None:
     shapes, _ = manifest(name)
-    found, ours = converted(shapes)
+    found, ours = converted(shapes, PUBLIC[name][0])
     of_motion = found.layout.part == "motion"
     assert ours == {k: s for k, s in wanted(*NETWORKS[name]).items() if ".motion_modules." in k or not of_motion}
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"pixart_xl2_512_transformer"}))
 def test_the_config_is_told_by_the_shapes_alone(name: str, manifest: Manifest) -> None:
-    found, ours = converted(manifest(name)[0])
+    found, ours = converted(manifest(name)[0], PUBLIC[name][0])
     tell: dict[Any, Callable[[Shapes], Any]] = {
         "unet": configs.unet, "transformer": configs.dit, "motion": configs.around, "vae": configs.vae,
-        "text_encoder": configs.text, **configs.TELL,
+        "text_encoder": configs.text, "text_encoder_2": configs.text, **configs.TELL,
     }  # fmt: skip
     told, (_, config) = tell[found.layout.config or found.layout.part](ours), NETWORKS[name]
     assert (told.temporal, told.block_out_channels) == (config.temporal, config.block_out_channels) \
@@ -162,13 +184,14 @@ def test_a_transformer_of_images_does_not_tell_their_size(manifest: Manifest) ->
 
 @pytest.mark.parametrize(("other", "diffusers"), SAME)
 def test_two_layouts_of_one_network_become_the_same_weights(other: str, diffusers: str, manifest: Manifest) -> None:
-    assert converted(manifest(other)[0])[1] == converted(manifest(diffusers)[0])[1]
+    part = PUBLIC[other][0]
+    assert converted(manifest(other)[0], part)[1] == converted(manifest(diffusers)[0], part)[1]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_way_back_gives_the_public_keys(name: str, manifest: Manifest) -> None:
     shapes, _ = manifest(name)
-    found, ours = converted(shapes)
+    found, ours = converted(shapes, PUBLIC[name][0])
     keys = {key.removeprefix(found.prefix) for key in shapes}
     dropped = {key for key in keys if not found.layout.names(key)}
     back = {source for key in ours for source in found.layout.sources(key)}
@@ -184,14 +207,14 @@ def test_every_rule_is_needed_by_a_public_file(manifest: Manifest) -> None:
     used = set[Rule]()
     for name in PUBLIC:
         shapes, _ = manifest(name)
-        found, _ = converted(shapes)
+        found, _ = converted(shapes, PUBLIC[name][0])
         for key in found.keys:
             hit = found.layout.look_up(key.removeprefix(found.prefix))
             assert hit is not None
             used.add(hit[0])
     rules = {rule for layout in LAYOUTS if layout.name != "transformers text, no prefix" for rule in layout.rules}
     # In files whose key lists are not at hand: training leftovers of a VAE, the rest of a whole CLIP.
-    clip = {"{input_resolution|context_length|vocab_size}", "visual.{rest}", "vision_model.{rest}", "logit_scale",
+    clip = {"{input_resolution|context_length|vocab_size}", "visual.{rest}", "vision_model.{rest}",
             "{text|visual}_projection.weight"}  # fmt: skip
     t5 = {"{decoder|lm_head}.{rest}"}  # the rest of a whole T5
     assert {rule.source for rule in rules - used} == {"loss.{rest}"} | clip | t5
@@ -200,10 +223,12 @@ def test_every_rule_is_needed_by_a_public_file(manifest: Manifest) -> None:
 def test_no_key_of_one_layout_is_read_as_another_s(manifest: Manifest) -> None:
     for name in PUBLIC:
         shapes, _ = manifest(name)
-        found, _ = converted(shapes)
+        found, _ = converted(shapes, PUBLIC[name][0])
         keys = {key.removeprefix(found.prefix) for key in shapes}
-        anchored = [layout.name for layout in LAYOUTS if layout.anchor in keys]
-        assert anchored == [found.layout.name]
+        anchored = [layout for layout in LAYOUTS if layout.anchor in keys]
+        assert found.layout in anchored
+        assert len({layout.part for layout in anchored}) == len(anchored)  # which text encoder is said by who asks
+        assert {layout.part.removesuffix("_2") for layout in anchored} == {found.layout.part.removesuffix("_2")}
 
 
 def test_a_text_encoder_without_text_model_is_the_same_one(manifest: Manifest) -> None:
@@ -223,6 +248,7 @@ def single_file(manifest: Manifest, *names: str) -> Shapes:
 
 SD15 = ("sd15_unet_ldm", "sd15_vae_ldm", "clip_l_text_ldm", "sd15_ldm_extras")
 VIDEOCRAFTER2 = ("videocrafter2_unet_orig", "sd15_vae_ldm", "clip_h_text_openclip", "videocrafter2_extras")
+SDXL = ("sdxl_unet_ldm", "sd15_vae_ldm", "clip_l_text_ldm", "openclip_bigg_text_openclip")
 
 
 @pytest.mark.parametrize(("names", "total", "dropped"), [(SD15, 1145, 14), (VIDEOCRAFTER2, 2039, 13)])
@@ -239,6 +265,22 @@ def test_a_single_file_holds_a_unet_a_vae_and_a_text_encoder(
         part, layout, _ = PUBLIC[name]
         assert found[part].layout.name == layout
         assert set(found[part].keys) == manifest(name)[0].keys()
+
+
+def test_stable_diffusion_xls_single_file_holds_two_text_encoders(manifest: Manifest) -> None:
+    """Tensors, bytes in float16 and ranks of sd_xl_base_1.0.safetensors, as its public header has them."""
+    shapes = {
+        key.replace("cond_stage_model.", "conditioner.embedders.0."): shape
+        for key, shape in single_file(manifest, *SDXL).items()
+    }
+    assert len(shapes) == 2515
+    assert 2 * sum(torch.Size(shape).numel() for shape in shapes.values()) == 6_937_675_890
+    assert Counter(map(len, shapes.values())) == {0: 1, 1: 1442, 2: 949, 4: 123}
+    found = find(shapes)
+    assert {part: (one.layout.name, len(one.keys)) for part, one in found.items()} == {
+        "unet": ("LDM UNet", 1680), "vae": ("LDM VAE", 248), "text_encoder": ("transformers text", 197),
+        "text_encoder_2": ("open_clip text, projected", 390),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["sd15_ldm_extras", "videocrafter2_extras"])
@@ -265,12 +307,6 @@ def test_an_unknown_key_names_itself_and_the_nearest_layout(manifest: Manifest) 
         find(shapes)
     shapes = single_file(manifest, *SD15) | {"stranger": (1,)}
     with pytest.raises(LayoutError, match=r"file of several parts, which knows 1145 of 1146 keys, not: stranger"):
-        find(shapes)
-
-
-def test_stable_diffusion_xl_is_named(manifest: Manifest) -> None:
-    shapes = single_file(manifest, "sd15_unet_ldm") | {"conditioner.embedders.1.model.ln_final.bias": (1280,)}
-    with pytest.raises(LayoutError, match=r"^its conditioner\.embedders\.\* says that it is Stable Diffusion XL"):
         find(shapes)
 
 

@@ -55,7 +55,7 @@ def test_the_public_encoders_key_by_key(
     assert sum(p.numel() for p in network.parameters()) == published == total
 
 
-@pytest.mark.parametrize("config", [CLIPTextConfig(), VIT_H, SMALL])
+@pytest.mark.parametrize("config", [CLIPTextConfig(), VIT_H, SMALL, replace(SMALL, projection_dim=5)])
 def test_config_survives_a_json_file(config: CLIPTextConfig) -> None:
     assert CLIPTextConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -75,14 +75,28 @@ PUBLIC_H = {
     "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 23,
     "pad_token_id": 1, "projection_dim": 512, "transformers_version": "5.23.0",
 }  # fmt: skip
+VIT_BIGG = CLIPTextConfig(
+    hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, hidden_act="gelu",
+    projection_dim=1280,
+)  # fmt: skip
+PUBLIC_BIGG = {
+    **COMMON, "architectures": ["CLIPTextModelWithProjection"], "bos_token_id": 0, "dropout": 0.0, "eos_token_id": 2,
+    "hidden_act": "gelu", "hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20,
+    "num_hidden_layers": 32, "pad_token_id": 1, "projection_dim": 1280, "torch_dtype": "float16",
+    "transformers_version": "4.32.0.dev0",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("raw", "config"), [(PUBLIC_L, CLIPTextConfig()), (PUBLIC_H, VIT_H)], ids=["L", "H"])
+@pytest.mark.parametrize(
+    ("raw", "config"),
+    [(PUBLIC_L, CLIPTextConfig()), (PUBLIC_H, VIT_H), (PUBLIC_BIGG, VIT_BIGG)],
+    ids=["L", "H", "bigG"],
+)
 def test_config_files_as_transformers_4_and_5_write_them(raw: dict[str, Any], config: CLIPTextConfig) -> None:
     assert CLIPTextConfig.from_dict(raw) == config
 
 
-@pytest.mark.parametrize("name", CLIPTextConfig.__dataclass_fields__)
+@pytest.mark.parametrize("name", sorted(CLIPTextConfig.__dataclass_fields__.keys() - {"projection_dim"}))
 def test_a_config_file_without_a_size_names_it(name: str) -> None:
     with pytest.raises(KeyError, match=name):
         CLIPTextConfig.from_dict({k: v for k, v in PUBLIC_L.items() if k != name})
@@ -165,3 +179,30 @@ def test_prompts_longer_than_the_positions_are_refused(encoder: CLIPText) -> Non
         encoder(torch.zeros(1, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"tokens have shape \(7,\): expected \(b, l\)"):
         encoder(torch.zeros(7, dtype=torch.int64))
+
+
+# --- a second encoder's -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def projected(randomised: Callable[..., CLIPText]) -> CLIPText:
+    return randomised(CLIPText(replace(SMALL, projection_dim=5)))
+
+
+@pytest.mark.parametrize("clip_skip", [1, 2])
+def test_pooled_text_is_of_the_last_layer_normed_whatever_layer_the_states_are_of(
+    clip_skip: int, projected: CLIPText, tokens: Tensor
+) -> None:
+    ends = torch.tensor([2, 6, 0])
+    text = projected.read(tokens, clip_skip, norm=False, ends=ends)
+    norm, last = projected.text_model.final_layer_norm, projected(tokens)
+    assert projected.text_projection is not None
+    assert text.pooled is not None
+    assert torch.equal(text.pooled, projected.text_projection(last[torch.arange(3), ends]))
+    assert torch.equal(norm(text.states), projected(tokens, clip_skip))
+
+
+def test_an_encoder_without_its_projection_has_no_pooled_text(encoder: CLIPText, tokens: Tensor) -> None:
+    text = encoder.read(tokens, ends=torch.tensor([2, 6, 0]))
+    assert text.pooled is None
+    assert torch.equal(text.states, encoder(tokens))

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
 from ivmix.models import CLIPText, CLIPTextConfig, Tokenizer, encode_prompts, parse_weights
-from ivmix.models.text.prompts import clean, emphasise, read_prompts
+from ivmix.models.text.prompts import clean, emphasise, encode, read_prompts
+from ivmix.models.text.text import Text, joined, without_empty
 from ivmix.models.text.tokenizer import BOS, EOS
 
 CONFIG = CLIPTextConfig(30, 8, 16, 2, 2, 8)
@@ -245,3 +247,54 @@ def test_anything_but_a_list_of_strings_is_refused(prompts: object, tokenizer: T
 def test_no_prompts_are_no_rows(tokenizer: Tokenizer, encoder: CLIPText) -> None:
     features: Tensor = encode_prompts(tokenizer, encoder, [])
     assert features.shape == (0, 8, 8)
+
+
+# --- two encoders -----------------------------------------------------------------------------------------------------
+
+
+def test_pooled_text_is_read_at_the_first_end_of_each_prompt(
+    tokenizer: Tokenizer, randomised: Callable[..., CLIPText]
+) -> None:
+    encoder = randomised(CLIPText(replace(CONFIG, projection_dim=5)))
+    prompts = ["a left", "", "a (red:1.5)"]  # weights act on tokens alone
+    text = encode(tokenizer, encoder, prompts, norm=True)
+    plain = encode(tokenizer, encoder, ["a left", "", "a red"])
+    assert text.pooled is not None
+    assert plain.pooled is not None
+    ids = tokenizer(["a left", "", "a red"]).tolist()
+    ends = [row.index(tokenizer.eos) for row in ids]
+    assert encoder.text_projection is not None
+    expected = encoder.text_projection(plain.states[torch.arange(3), ends])
+    torch.testing.assert_close(plain.pooled, expected, rtol=1e-13, atol=1e-13)
+    assert torch.equal(text.pooled, plain.pooled)
+    assert not torch.equal(text.states[2], plain.states[2])
+
+
+def test_texts_are_joined_token_by_token_and_an_empty_prompt_is_zeros(
+    tokenizer: Tokenizer, encoder: CLIPText, randomised: Callable[..., CLIPText]
+) -> None:
+    second = randomised(CLIPText(replace(CONFIG, hidden_size=12, projection_dim=5)), seed=1)
+    prompts = ["a left", " "]
+    one, two = (encode(tokenizer, reader, prompts) for reader in (encoder, second))
+    both = joined([one, two])
+    assert torch.equal(both.states, torch.cat([one.states, two.states], dim=2))
+    assert both.pooled is two.pooled
+    assert joined([one]).pooled is None
+    told = without_empty(both, prompts)
+    assert torch.equal(told.states[0], both.states[0])
+    assert not told.states[1].any()
+    assert told.pooled is not None
+    assert two.pooled is not None
+    assert torch.equal(told.pooled[0], two.pooled[0])
+    assert not told.pooled[1].any()
+
+
+def test_of_a_text_all_is_put_together_and_moved_but_the_mask_stays_a_mask() -> None:
+    one = Text(torch.ones(1, 3, 2), torch.ones(1, 4), torch.ones(1, 3, dtype=torch.bool))
+    both = Text.cat([one, one]).to(dtype=torch.float16)
+    assert both.pooled is not None
+    assert both.mask is not None
+    assert (both.states.shape, both.pooled.shape, both.mask.shape) == ((2, 3, 2), (2, 4), (2, 3))
+    assert (both.states.dtype, both.pooled.dtype, both.mask.dtype) == (torch.float16, torch.float16, torch.bool)
+    assert Text.cat([Text(one.states)]).mask is None
+    assert without_empty(both, ["", "a"]).mask is both.mask

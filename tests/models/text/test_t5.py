@@ -110,12 +110,14 @@ def test_prompts_are_read_one_by_one_and_weighted_without_a_mean_to_keep(tmp_pat
     write_text(tmp_path)
     encoder, tokenizer = load_text_encoder(tmp_path), T5Tokenizer.from_folder(tmp_path / "tokenizer", 12)
     assert isinstance(encoder, T5Text)
-    states, mask = encode_captions(tokenizer, encoder, ["a (red:1.5) circle", "", "A red circle"])
-    alone, _ = encode_captions(tokenizer, encoder, ["a red circle"])
-    assert (states.shape, mask.sum(dim=1).tolist()) == ((3, 12, 32), [4, 1, 4])
-    assert torch.equal(states[2], alone[0])
+    text = encode_captions(tokenizer, encoder, ["a (red:1.5) circle", "", "A red circle"])
+    alone = encode_captions(tokenizer, encoder, ["a red circle"]).states
+    assert text.mask is not None
+    assert (text.states.shape, text.mask.sum(dim=1).tolist()) == ((3, 12, 32), [4, 1, 4])
+    assert torch.equal(text.states[2], alone[0])
     weights = torch.ones(12).index_fill(0, torch.tensor([1]), 1.5)
-    assert torch.equal(states[0], alone[0] * weights[:, None])
-    raw, raw_mask = encode_captions(tokenizer, encoder, ["a (red)"], raw=True)
-    assert int(raw_mask.sum()) > 4
-    assert not torch.equal(raw[0, 1], alone[0, 1])
+    assert torch.equal(text.states[0], alone[0] * weights[:, None])
+    raw = encode_captions(tokenizer, encoder, ["a (red)"], raw=True)
+    assert raw.mask is not None
+    assert int(raw.mask.sum()) > 4
+    assert not torch.equal(raw.states[0, 1], alone[0, 1])

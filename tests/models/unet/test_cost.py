@@ -38,7 +38,7 @@ def test_counts_are_those_of_a_real_run(
 ) -> None:
     network, told = randomised(config.network(config)), counted(config, temporal=temporal)
     context, z = normal(2, 3, config.context_dim), normal(2, config.in_channels, 2, 8, 8)
-    condition = network.condition(context, fps=8 if network.needs_fps else None)
+    condition = network.condition(context, **network.told(len(context)))
     with torch.no_grad():
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             network(z, torch.tensor(500.0), condition, temporal=temporal)

@@ -1,0 +1,181 @@
+"""Pairs whose networks are told of a prompt by two text encoders, and of a clip's size: SDXL's."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_pair import XL_UNET, write_modules, write_pipeline, write_xl_pipeline
+
+from ivmix import TextToVideo
+from ivmix.models import VAE, CLIPText, Tokenizer, VAEConfig, load_vae
+from ivmix.models.text.prompts import encode
+from ivmix.pairs.description import BY_TWO, EMBEDDED, describe
+from ivmix.pairs.pair import Pair, fingerprint, load_pair
+from ivmix.pairs.swaps import Swaps, with_swaps
+
+SIZE = (16, 32)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Swaps:
+    folder: Path = tmp_path_factory.mktemp("xl")
+    write_xl_pipeline(folder / "xl")
+    write_modules(folder / "mm.safetensors", XL_UNET)
+    return Swaps(str(folder / "xl"), str(folder / "xl"), str(folder / "mm.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def pair(own: Swaps) -> Pair:
+    return load_pair("animatediff-sdxl", swaps=own)
+
+
+def test_states_of_two_encoders_stand_side_by_side_before_the_final_norm(pair: Pair) -> None:
+    side, prompts = pair.video, ["a red cat", "a cat"]
+    words = side.tokenizer
+    assert isinstance(words, Tokenizer)
+    one, two = (reader.in_memory for reader in side.readers)
+    assert isinstance(one, CLIPText)
+    assert isinstance(two, CLIPText)
+    first, second = (encode(words, network, prompts, 2, norm=False) for network in (one, two))
+    assert first.pooled is None
+    assert second.pooled is not None
+    told = side.condition(prompts, size=SIZE)
+    context = torch.cat([first.states, second.states], dim=-1)
+    expected = side.unet.condition(context, pooled=second.pooled, sizes=(*SIZE, 0, 0, *SIZE))
+    flat = [tensor for c in (told, expected) for pair in c.keys_values for tensor in pair]
+    half = len(flat) // 2
+    assert all(map(torch.equal, flat[:half], flat[half:]))
+    assert told.embedding is not None
+    assert expected.embedding is not None
+    assert torch.equal(told.embedding, expected.embedding)
+
+
+def test_an_empty_prompt_is_told_as_zeros_but_for_the_size_of_the_clip(pair: Pair) -> None:
+    side = pair.video
+    told = side.condition(["  ", "a cat"], size=SIZE)
+    assert not any(bool(values[0].any()) for _, values in told.keys_values)  # values of zeros: no biases
+    assert told.embedding is not None
+    nothing = side.unet.condition(torch.zeros(1, 8, 80), pooled=torch.zeros(1, 20), sizes=(*SIZE, 0, 0, *SIZE))
+    assert nothing.embedding is not None
+    torch.testing.assert_close(told.embedding[:1], nothing.embedding)
+    read = replace(side, empty_prompt="text").condition(["", "a cat"], size=SIZE)
+    assert any(bool(values[0].any()) for _, values in read.keys_values)
+
+
+def test_a_clip_may_be_said_to_be_scaled_from_another_size(pair: Pair) -> None:
+    said = replace(pair.video, original_size=(1080, 1920)).condition(["a cat"], size=SIZE).embedding
+    own = pair.video.condition(["a cat"], size=SIZE).embedding
+    assert said is not None
+    assert own is not None
+    assert not torch.equal(said, own)
+    with pytest.raises(ValueError, match="sizes=None: expected 6 numbers"):
+        pair.video.condition(["a cat"])
+
+
+@pytest.mark.slow
+def test_the_size_of_the_clip_is_what_the_network_is_told(own: Swaps) -> None:
+    """Of a run: the record has all that a model was run as."""
+    model = TextToVideo.from_pair("animatediff-sdxl", swaps=own)
+    call = {"frames": 2, "height": 16, "width": 16, "steps": 2, "sampler": "ddim"}
+    result = model("a red cat", **call)
+    told = result.record.models["video"]
+    said = {name: told.get(name) for name in (*BY_TWO, "original_size")}
+    assert said == {**BY_TWO, "original_size": None}
+    side = replace(model.pair.video, original_size=(1024, 1024))
+    other = TextToVideo(replace(model.pair, video=side))("a red cat", **call)
+    assert not torch.equal(result.latents, other.latents)
+
+
+@pytest.mark.slow
+def test_two_encoders_that_leave_are_read_one_by_one_and_say_the_same(own: Swaps) -> None:
+    model = TextToVideo.from_pair("animatediff-sdxl", swaps=own)
+    call = {"frames": 2, "height": 16, "width": 16, "steps": 2, "sampler": "composite"}
+    first, weights = model("a (red:1.3) cat", **call), fingerprint(model.pair)
+    model.release_text_encoders()
+    assert torch.equal(model("a (red:1.3) cat", **call).latents, first.latents)
+    assert [reader.network.device.type for reader in model.pair.readers] == ["meta", "meta"]
+    assert fingerprint(model.pair) == weights
+    with torch.no_grad():
+        model.pair.video.readers[1].in_memory.text_projection.weight[0, 0] += 1
+    assert fingerprint(model.pair) != weights
+
+
+@pytest.mark.slow
+def test_the_autoencoder_runs_in_float32_or_wider(own: Swaps) -> None:
+    narrow = load_pair("animatediff-sdxl", dtype="bfloat16", swaps=own)
+    assert (narrow.dtype, narrow.vae.dtype) == (torch.bfloat16, torch.float32)
+    assert narrow.to("float16").vae.dtype == torch.float32
+    wide = narrow.to(torch.float64)
+    assert {wide.dtype, wide.vae.dtype} == {next(n.parameters()).dtype for n in wide.video.networks.values()}
+    clip = TextToVideo(narrow.to("bfloat16"))("a cat", frames=2, height=16, width=16, steps=2, sampler="ddim")
+    assert clip.latents.isfinite().all()
+
+
+@pytest.mark.slow
+def test_a_single_file_s_autoencoder_has_the_scale_that_the_pair_says(own: Swaps, tmp_path: Path) -> None:
+    vae = VAE(VAEConfig(block_out_channels=(32, 32), layers_per_block=1))
+    save_file(vae.state_dict(), tmp_path / "sdxl_vae.safetensors")
+    assert load_vae(tmp_path / "sdxl_vae.safetensors").config.scaling_factor == 0.18215
+    swapped = load_pair("animatediff-sdxl", swaps=replace(own, vae=str(tmp_path / "sdxl_vae.safetensors")))
+    assert swapped.vae.config.scaling_factor == 0.13025
+
+
+# --- models of either kind in place of a pair's own -----------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:image model")
+def test_a_model_brings_how_its_text_is_read(own: Swaps, tmp_path: Path) -> None:
+    write_pipeline(tmp_path / "sd15")
+    sd15, xl = str(tmp_path / "sd15"), str(own.image_model)
+    read = {*BY_TWO, "text_encoder_2", "tokenizer_2"}
+    assert read & with_swaps(describe("animatediff-sdxl")[0], Swaps(sd15))["image"].keys() == set()
+    new = with_swaps(describe("animatediff")[0], Swaps(xl))
+    assert new["image"] | BY_TWO == new["image"]
+    assert new["image"]["text_encoder_2"] == f"{xl}/text_encoder_2"
+    assert new["image"]["tokenizer_2"] == f"{xl}/tokenizer_2"
+    assert read & new["video"].keys() == set()
+    words = with_swaps(describe("animatediff-sdxl")[0], Swaps(tokenizer=xl))
+    assert "tokenizer_2" not in words["image"]  # one serves both encoders
+
+
+@pytest.mark.slow
+def test_motion_modules_of_another_network_are_refused(own: Swaps, tmp_path: Path) -> None:
+    wider = replace(XL_UNET, block_out_channels=(32, 96))
+    write_modules(tmp_path / "mm.safetensors", wider)
+    with pytest.raises(ValueError, match=r"mm\.safetensors does not fit the UNet of"):
+        load_pair("animatediff-sdxl", swaps=replace(own, motion=str(tmp_path / "mm.safetensors")))
+
+
+@pytest.mark.slow
+def test_a_lora_of_a_second_encoder_is_refused_where_there_is_one(own: Swaps, tmp_path: Path) -> None:
+    key = "text_encoder_2.text_model.encoder.layers.0.mlp.fc1"
+    style = tmp_path / "style.safetensors"
+    save_file({f"{key}.lora_A.weight": torch.ones(1, 48), f"{key}.lora_B.weight": torch.ones(64, 1)}, style)
+    changed = load_pair("animatediff-sdxl", swaps=replace(own, video_lora=(str(style),)))
+    assert changed.video.readers[1].network is not changed.image.readers[1].network
+    with pytest.raises(ValueError, match=r"video model: style\.safetensors adds to a second text encoder"):
+        load_pair("sprites", swaps=Swaps(video_lora=(str(style),)))
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("empty_prompt", "nothing", "empty_prompt is 'nothing'"),
+        ("text_norm", 1, "text_norm is 1"),
+        ("original_size", [1024], r"image: original_size is \[1024\], expected height and width"),
+        ("original_size", [0, 10], r"image: original_size is \[0, 10\], expected height and width"),
+        ("vae_scaling", 0, "vae_scaling is 0, expected a factor"),
+        ("vae_dtype", "float8", "vae_dtype is 'float8'"),
+    ],
+)
+def test_entries_that_no_pair_has_are_told_in_one_line(entry: str, value: object, message: str, tmp_path: Path) -> None:
+    raw = json.loads((EMBEDDED["sprites"] / "pair.json").read_text())
+    (raw if entry.startswith("vae") else raw["image"])[entry] = value
+    (tmp_path / "pair.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=message) as caught:
+        describe(tmp_path)
+    assert "\n" not in str(caught.value)
