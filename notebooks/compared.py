@@ -1,0 +1,203 @@
+"""Writes compared.md and figures/compared.png: every sampler at equal cost, from data/catalogue.json.
+
+    python notebooks/sweep.py catalogue     measures it, in hours
+    python notebooks/compared.py
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from ivmix.evaluation.plots import FAMILIES
+from ivmix.evaluation.report import Estimate, distance_text, evaluations, markdown_table, plus_minus
+from ivmix.sprites.benchmark import COLUMNS
+
+HERE = Path(__file__).parent
+PAGE, PLOT = HERE / "compared.md", HERE / "figures" / "compared.png"
+SHOWN = ("degradation", "sharpness", "motion", "flicker", "jitter")
+FLOOR = "crisp clips, autoencoded"  # what no sampler can beat
+
+Arm = Mapping[str, Any]
+
+TEXT = """# Methods compared
+
+Every sampler that mixes models, and those of the video model alone that they are held against, from the same captions
+and noise on the [embedded pair](embedded_pair.md), each in the largest number of steps that a budget of evaluations
+allows. What they are, with papers and limits: [methods](methods.md). What the scores measure: [what was
+measured](results.md).
+
+`python notebooks/sweep.py catalogue` draws and measures this (`ivmix evaluate --catalogue` does so for any budgets
+and pairs that can be measured), `python notebooks/compared.py` writes this page. {clips} clips a row from seed
+{seed}; mean and half the width of a 95 % bootstrap interval over captions, and for the Fréchet distance the
+jackknife's error. Of so few clips the distance is mostly bias: crisp clips through the autoencoder, which no sampler
+can be expected to beat, are {floor} from the reference themselves. Compare rows here, not values with those of other
+pages.
+
+![Fréchet distance and degradation of every sampler against evaluations: switch, mixture, composite and VideoElevator
+lie at the floor from 20 or 50 evaluations on, zigzag and the authors' loop come down to it, all that knows the video
+model alone stays near one](figures/compared.png)
+
+Options are the pair's defaults: those of `cfgpp`, `fdg`, `bivdiff`, `switch`, `mixture`, `autoguidance` and
+`composite` were chosen on at most 16 clips of seed 500, of which none is here; iterations, low-passes, weights and
+teachers of others are their papers'. A solver of second order plays where the field is smooth (`composite`,
+`mixture`, `switch`, `autoguidance`), Euler where a method is made of its steps. `lcm`, `blend` and `turns` are for
+models without scores, and are not here.
+
+## At 50 evaluations
+
+{budget_50}
+
+## At 20 evaluations
+
+{budget_20}
+
+## Over budgets
+
+{budgets}
+
+## As published
+
+Scales of guidance are a model's. Rows "as published" have their papers' where ours were chosen anew: CFG++ at 0.6,
+details at twice the guidance, a quarter of the image model's noise.
+
+{published}
+
+## In words
+
+"""
+
+
+def stored(name: str = "catalogue") -> dict[str, Arm]:
+    """Its arms by label, as `ivmix evaluate` reported them."""
+    return {arm["label"]: arm for arm in json.loads((HERE / "data" / f"{name}.json").read_text())["arms"]}
+
+
+def budgets(arms: Mapping[str, Arm]) -> list[int]:
+    return sorted({int(label.rpartition(", ")[2]) for label in arms if label.rpartition(", ")[2].isdigit()})
+
+
+def samplers(arms: Mapping[str, Arm]) -> list[str]:
+    """Names of samplers in the order of the arms."""
+    return list(dict.fromkeys(name for arm in arms.values() if (name := family(arm))))
+
+
+def family(arm: Arm) -> str | None:
+    """Its sampler's name; None of truths."""
+    return arm["settings"].get("sampling", {}).get("sampler")
+
+
+def spent(arm: Arm) -> int:
+    """Evaluations of all networks together."""
+    return sum(arm["nfe"].values())
+
+
+def at(arms: Mapping[str, Arm], name: str, budget: int) -> Arm | None:
+    """A sampler's arm of a budget; where that has the steps of a smaller budget, that one's."""
+    there = [arms[label] for b in budgets(arms) if b <= budget and (label := f"{name}, {b}") in arms]
+    return there[-1] if there else None
+
+
+def row(arm: Arm) -> list[str]:
+    """Cells of the table of scores."""
+    estimates = [plus_minus(COLUMNS[name], Estimate(**arm["columns"][name])) for name in SHOWN]
+    return [arm["label"], *estimates, distance(arm), evaluations(arm["nfe"])]
+
+
+def distance(arm: Arm) -> str:
+    """Its Fréchet distance, with the jackknife's error."""
+    return distance_text(arm["frechet"]["mean"], arm["frechet"]["error"])
+
+
+def scores(arms: Mapping[str, Arm], labels: Sequence[str]) -> str:
+    head = ["sampler", *SHOWN, "Fréchet", "evaluations I+V"]
+    return markdown_table(head, (row(arms[label]) for label in labels))
+
+
+def by_budget(arms: Mapping[str, Arm], budget: int) -> str:
+    """All samplers at one budget, the least distance first, between what bounds them."""
+    there = [arm["label"] for name in samplers(arms) if (arm := arms.get(f"{name}, {budget}"))]
+    return scores(arms, [FLOOR, *sorted(there, key=lambda label: arms[label]["frechet"]["mean"])])
+
+
+def over_budgets(arms: Mapping[str, Arm]) -> str:
+    """Degradation, and Fréchet distance, of every sampler at every budget."""
+    def cell(name: str, budget: int) -> str:
+        arm = at(arms, name, budget)
+        return f"{arm['columns']['degradation']['mean']:.2f}, {arm['frechet']['mean']:.3g}" if arm else "–"
+
+    head = ["degradation, Fréchet", *map(str, budgets(arms))]
+    return markdown_table(head, ([name, *(cell(name, b) for b in budgets(arms))] for name in samplers(arms)))
+
+
+def plot(arms: Mapping[str, Arm]) -> None:
+    """Fréchet distance and degradation over evaluations, a line a sampler, named where it ends."""
+    figure, axes = plt.subplots(1, 2, figsize=(13, 6.4), layout="constrained")
+    floor = arms[FLOOR]
+    panels = {"Fréchet distance to crisp clips": frechet, "degradation": degradation}
+    for axis, (title, of) in zip(axes, panels.items(), strict=True):
+        axis.axhline(of(floor), color="0.75", linewidth=0.9, zorder=0)
+        ends = dict[str, tuple[float, float]]()
+        for name in samplers(arms):
+            line = [arm for b in budgets(arms) if (arm := arms.get(f"{name}, {b}"))]
+            line.sort(key=spent)
+            x, y = [spent(arm) for arm in line], [of(arm) for arm in line]
+            axis.plot(x, y, "o-", color=FAMILIES[name], linewidth=1.4, markersize=4)
+            ends[name] = x[-1], y[-1]
+        axis.set(xscale="log", title=title, xlabel="evaluations a clip, of both models together")
+        if of is frechet:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
+        axis.set_xticks(budgets(arms), map(str, budgets(arms)))
+        axis.set_xticks([], minor=True)
+        axis.spines[["top", "right"]].set_visible(False)
+        named(axis, ends)
+    figure.savefig(PLOT, dpi=110)
+
+
+def frechet(arm: Arm) -> float:
+    mean: float = arm["frechet"]["mean"]
+    return mean
+
+
+def degradation(arm: Arm) -> float:
+    mean: float = arm["columns"]["degradation"]["mean"]
+    return mean
+
+
+def named(axis: Any, ends: Mapping[str, tuple[float, float]], gap: float = 0.034) -> None:
+    """Names right of the axes in the order of the lines' ends, at least `gap` of the axis apart, a thin line to each"""
+    to_axes = axis.transData + axis.transAxes.inverted()
+    axis.figure.canvas.draw()
+    places = {name: to_axes.transform(end)[1] for name, end in ends.items()}
+    order = sorted(places, key=lambda name: places[name])
+    heights = [places[name] for name in order]
+    for _ in range(500):  # neighbours push each other apart, the axis' ends push back
+        heights[0], heights[-1] = max(heights[0], 0), min(heights[-1], 1)
+        for k in range(len(heights) - 1):
+            if (missing := gap - (heights[k + 1] - heights[k])) > 0:
+                heights[k], heights[k + 1] = heights[k] - missing / 2, heights[k + 1] + missing / 2
+    for name, height in zip(order, heights, strict=True):
+        axis.annotate(
+            name, xy=ends[name], xycoords="data", xytext=(1.05, height), textcoords="axes fraction", fontsize=9,
+            color=FAMILIES[name], va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": FAMILIES[name], "linewidth": 0.5, "alpha": 0.6, "shrinkB": 3},
+        )  # fmt: skip
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    arms = stored()
+    tables = {f"budget_{b}": by_budget(arms, b) for b in budgets(arms)} | {"budgets": over_budgets(arms)}
+    published = [label for label in arms if label.endswith("as published")]
+    tables["published"] = scores(arms, [label for p in published for label in (p, f"{p.split(',')[0]}, 50")])
+    report = json.loads((HERE / "data" / "catalogue.json").read_text())
+    return TEXT.format(**tables, clips=report["clips"], seed=report["seed"], floor=distance(arms[FLOOR]))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    plot(stored())
