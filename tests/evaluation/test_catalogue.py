@@ -45,9 +45,11 @@ def test_every_sampler_is_there_at_every_budget_and_by_itself_or_why_not_is_said
     said = {line.partition(": ")[0]: line.partition(": ")[2] for line in found.left_out}
     assert labels | set(said) >= {f"{name}, {budget}" for name in apply for budget in BUDGETS}
     assert not labels & set(said)
-    assert said == {"freeinit, 4": "its shortest run is of 5 evaluations",
-                    "official, 4": "its shortest run is of 10 evaluations",
-                    **dict.fromkeys(FEW, "it takes a video model's x0 for a clip, and this one's is a mean")}  # fmt: skip
+    assert said == {
+        "freeinit, 4": "its shortest run is of 5 evaluations",
+        "official, 4": "its shortest run is of 10 evaluations",
+        **dict.fromkeys(FEW, "it takes a video model's x0 for a clip, and this one's is a mean"),
+    }
     settings = {name: sampling(pair.defaults, {"sampler": name}) for name in apply}
     assert set(settings.values()) <= {sampling(pair.defaults, arm.options) for arm in found.arms}
     assert labels.isdisjoint({"ddim", "composite"})  # 20 steps of one evaluation, 10 of two: there already
