@@ -16,6 +16,7 @@ import pytest
 from ivmix import TextToVideo
 from ivmix.cli import parse
 from ivmix.evaluation.arms import ARMS, core_arms, full_arms
+from ivmix.evaluation.catalogue import catalogue_arms
 from ivmix.evaluation.report import Estimate, distance_text, evaluations, plus_minus
 from ivmix.pairs.description import EMBEDDED, PUBLIC
 from ivmix.pairs.pair import fingerprint
@@ -139,6 +140,21 @@ def test_the_page_of_methods_is_what_its_script_writes():
     assert PAGES["notebooks/methods.md"] == script("methods").page(), "run python notebooks/methods.py"
 
 
+def test_the_page_of_methods_compared_is_what_its_script_writes():
+    assert PAGES["notebooks/compared.md"] == script("compared").page(), "run python notebooks/compared.py"
+
+
+@pytest.mark.slow
+def test_methods_were_compared_in_the_most_steps_that_their_budgets_allow():
+    """What `ivmix evaluate --catalogue` would draw today, so that a change of defaults asks for new measurements."""
+    arms = {arm["label"]: arm["options"] for arm in json.loads((DATA / "catalogue.arms.json").read_text())}
+    budgets = script("compared").budgets(arms)
+    today = {a.label: a.options for a in catalogue_arms(TextToVideo.from_pair("sprites").pair, budgets).arms}
+    compared = {label: options for label, options in arms.items() if label.partition(", ")[2].isdigit()}
+    assert {label: today[label] for label in compared} == compared
+    assert stored("catalogue.json").keys() == arms.keys() | {truth.label for truth in TRUTHS}
+
+
 def test_every_public_name_says_what_it_is_and_comes_from_where_the_page_says(api):
     for name in api.names():
         assert 10 < len(name.line) < 250, name
@@ -229,7 +245,9 @@ def test_the_tables_of_windows_are_the_stored_measurements():
 @pytest.mark.parametrize(
     ("pair", "data"),
     [
-        *(("sprites", f"{data}.json") for data in ("core", "full", "pair", "residue", "07_edit", "windows")),
+        *(("sprites", f"{data}.json") for data in ("core", "full", "pair", "residue", "07_edit")),
+        ("sprites", "windows.json"),
+        ("sprites", "catalogue.json"),
         ("sprites-crisp", "crisp.json"),
     ],
 )

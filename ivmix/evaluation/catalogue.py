@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ivmix.evaluation.arms import Arm, evaluations
 from ivmix.pairs.pair import Pair
+from ivmix.samplers.base import Sampling
+from ivmix.samplers.few_steps import LCM
 from ivmix.samplers.reading import sampling
 from ivmix.samplers.samplers import SAMPLERS
 
@@ -30,6 +32,7 @@ def catalogue_arms(pair: Pair, budgets: Sequence[int]) -> Catalogue:
         try:
             by_itself = sampling(pair.defaults, {"sampler": name})
             evaluations(pair, by_itself)
+            check_applies(by_itself, pair)
         except ValueError as error:
             left_out.append(f"{name}: {error}")
             continue
@@ -49,6 +52,14 @@ def catalogue_arms(pair: Pair, budgets: Sequence[int]) -> Catalogue:
                 arms.append(Arm(label, {"sampler": name, "steps": steps}))
     arms += [Arm(name, {"sampler": name}) for name, steps in own.items() if (name, steps) not in drawn]
     return Catalogue(tuple(arms), tuple(left_out))
+
+
+def check_applies(by_itself: Sampling, pair: Pair) -> None:
+    """ValueError for a sampler of ends with a model of means, or the other way round."""
+    if isinstance(by_itself, LCM) and not pair.video.consistency:
+        raise ValueError("it takes a video model's x0 for a clip, and this one's is a mean")
+    if pair.video.consistency and "video" in by_itself.models and not isinstance(by_itself, LCM):
+        raise ValueError("it asks the video model for scores, and a consistency model has none")
 
 
 def costs_of_steps(pair: Pair, name: str, budget: int, own: int) -> dict[int, int]:

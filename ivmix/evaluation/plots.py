@@ -13,7 +13,8 @@ from ivmix.media import replacing
 FAMILIES = {"ddim": "C7", "image": "C4", "zigzag": "C3", "composite": "C0", "mixture": "C2", "official": "C5",
             "freeinit": "C1", "zsampling": "C8", "w2sd": "C6", "autoguidance": "indigo", "switch": "darkgreen",
             "cfgpp": "goldenrod", "fdg": "teal", "freqprior": "peru", "videoelevator": "navy",
-            "videoguide": "limegreen", "bivdiff": "black", "pag": "deepskyblue", "stg": "mediumvioletred"}  # fmt: skip
+            "videoguide": "limegreen", "bivdiff": "black", "lcm": "olivedrab",
+            "blend": "tomato", "turns": "slategray", "pag": "deepskyblue", "stg": "mediumvioletred"}  # fmt: skip
 TRUTH, OTHER = "0.6", "C9"
 CROWD = 10  # lines of `plot_cost`, above which its panels are larger, in two rows
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ivmix.samplers.alone import VideoAlone
 from ivmix.samplers.base import Plan, Role
-from ivmix.samplers.mixed import mixed
+from ivmix.samplers.mixed import Mixture
 from ivmix.solvers import Euler, GuidanceRamp, Guided, evs, few_step, jumps
 from ivmix.solvers.checks import within
 from ivmix.solvers.methods.ivmixed import inside
@@ -36,18 +36,14 @@ class LCM(VideoAlone):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blend(LCM):
-    """As `LCM`, of (1 - m) video(guidance) + m image(image_guidance), m = `image_weight` in `interval` of progress."""
+class Blend(LCM, Mixture):
+    """As `LCM`, of what `Mixture` has in place of the video model."""
 
     name: ClassVar[str] = "blend"
-    models: ClassVar[tuple[Role, ...]] = ("image", "video")
-    image_guidance: GuidanceRamp
-    image_weight: float
-    interval: tuple[float, float] = (0.5, 1.0)
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        field = mixed(image, video, sigmas, self.guidance, self.image_guidance, self.image_weight, self.interval)
-        return field, few_step(sigmas)
+        fields, _ = Mixture.plan(self, image, video, sigmas)
+        return fields, few_step(sigmas)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from ivmix.samplers.alone import VideoAlone
 from ivmix.samplers.base import Plan, Role
 from ivmix.samplers.solver_names import SOLVERS, STOCHASTIC
 from ivmix.solvers import (
-    Affine,
     GuidanceRamp,
     Guided,
     IVMixed,
@@ -103,25 +102,15 @@ class Mixture(VideoAlone):
     interval: tuple[float, float] = (0.5, 1.0)
 
     def plan(self, image: Guided, video: Guided, sigmas: Tensor) -> Plan:
-        field = mixed(image, video, sigmas, self.guidance, self.image_guidance, self.image_weight, self.interval)
-        return field, plain(sigmas, solver=self.rule)
+        progress, m = Progress.of(sigmas), self.image_weight
+        common = max(image.reach[0], video.reach[0]), min(image.reach[1], video.reach[1])
+        gate = progress.gate(self.interval, common)
+        share = (lambda sigma: m * gate(sigma)) if callable(gate) else m * gate
 
+        def scale(sigma: Tensor) -> float:
+            return self.image_guidance(progress(sigma))
 
-def mixed(
-    image: Guided, video: Guided, sigmas: Tensor, guidance: float, image_guidance: GuidanceRamp, m: float,
-    interval: tuple[float, float],
-) -> Affine:  # fmt: skip
-    """(1 - m) video + m image in the interval of progress on the grid `sigmas` that both reach, the video model
-    outside."""
-    progress = Progress.of(sigmas)
-    common = max(image.reach[0], video.reach[0]), min(image.reach[1], video.reach[1])
-    gate = progress.gate(interval, common)
-    share = (lambda sigma: m * gate(sigma)) if callable(gate) else m * gate
-
-    def scale(sigma: Tensor) -> float:
-        return image_guidance(progress(sigma))
-
-    return mixture(image, video, guidance, scale, share)
+        return mixture(image, video, self.guidance, scale, share), plain(sigmas, solver=self.rule)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,7 @@ def test_each_round_is_a_part_of_the_next_and_the_cheapest_benchmark_comes_first
         assert {b.name for b in earlier.plan.batches} <= {b.name for b in later.plan.batches}
 
 
+@pytest.mark.slow
 def test_all_rounds_leave_what_evaluating_each_leaves(two, task_of, whole, tmp_path):
     tasks = [task_of(tmp_path / name, f"{name}.json") for name in ("small", "fewer")]
     said, between = list[str](), list[dict[str, Any]]()

@@ -138,6 +138,7 @@ print(1024 * int(re.search(r"VmPeak:\\s+(\\d+)", Path("/proc/self/status").read_
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_address_space_that_runs_out_says_what_was_asked_and_leaves_nothing(place):
     """A tenth of what the clip needs, beside what a process needs that has loaded the pair."""

@@ -114,7 +114,8 @@ def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     assert "sprites: 8 frames of 64x64" in said
     assert "videocrafter2: 16 frames of 320x512" in said
     assert "hub:guoyww/animatediff-motion-adapter-v1-5-3, 1.7 GB" in said
-    files = [line for line in said.splitlines() if "hub:" in line]
+    files = [line for line in said.splitlines() if line.startswith("  hub:")]
+    assert len(files) > 3 * len(PUBLIC)
     assert all(line.endswith((" GB", ", size not known here")) for line in files)
     assert said.count("no revision is pinned: the newest is taken") == len(PUBLIC)
     assert "its text encoders take 0.25 GB of memory, which they keep\n" in said

@@ -15,6 +15,7 @@ from ivmix.samplers.samplers import SAMPLERS
 from ivmix.sprites.truth import TRUTHS
 
 BUDGETS = (4, 20, 40)
+FEW = ("lcm", "blend", "turns")
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +41,24 @@ def test_an_arm_is_within_its_budget_and_one_more_step_is_not(pair, found):
 
 def test_every_sampler_is_there_at_every_budget_and_by_itself_or_why_not_is_said(pair, found):
     labels = {arm.label for arm in found.arms}
+    apply = [name for name in SAMPLERS if name not in FEW]
     said = {line.partition(": ")[0]: line.partition(": ")[2] for line in found.left_out}
-    assert labels | set(said) >= {f"{name}, {budget}" for name in SAMPLERS for budget in BUDGETS}
+    assert labels | set(said) >= {f"{name}, {budget}" for name in apply for budget in BUDGETS}
     assert not labels & set(said)
-    assert said == {"freeinit, 4": "its shortest run is of 5 evaluations",
-                    "official, 4": "its shortest run is of 10 evaluations"}  # fmt: skip
-    settings = {name: sampling(pair.defaults, {"sampler": name}) for name in SAMPLERS}
+    assert said == {
+        "freeinit, 4": "its shortest run is of 5 evaluations",
+        "official, 4": "its shortest run is of 10 evaluations",
+        **dict.fromkeys(FEW, "it takes a video model's x0 for a clip, and this one's is a mean"),
+    }
+    settings = {name: sampling(pair.defaults, {"sampler": name}) for name in apply}
     assert set(settings.values()) <= {sampling(pair.defaults, arm.options) for arm in found.arms}
     assert labels.isdisjoint({"ddim", "composite"})  # 20 steps of one evaluation, 10 of two: there already
+
+
+def test_of_a_consistency_model_only_samplers_of_ends_and_those_without_it_are_compared(pair):
+    found = catalogue_arms(replace(pair, video=replace(pair.video, consistency=True)), (20,))
+    assert {arm.options["sampler"] for arm in found.arms} == {*FEW, "image"}
+    assert "ddim: it asks the video model for scores, and a consistency model has none" in found.left_out
 
 
 def test_labels_make_files_and_the_cheapest_budget_of_the_video_model_is_the_baseline(found):

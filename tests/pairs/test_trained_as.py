@@ -152,6 +152,7 @@ def test_a_unet_s_own_folder_is_what_the_scheduler_beside_it_says(pipeline: Path
     assert image["from"]["schedule"] == str(pipeline / "scheduler" / "scheduler_config.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "official"])
 def test_both_models_at_zero_terminal_snr_sample_by_every_sampler(sampler: str) -> None:
     zero = {"image_prediction": "v", "image_schedule": "zero-snr", "video_schedule": "zero-snr"}
