@@ -31,6 +31,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: int = GRID, mask: Tensor | Non
         return F.scaled_dot_product_attention(q, k, v, mask)
     if len(q) <= rows:
         return F.scaled_dot_product_attention(q, k, v)
+    if q.is_meta:  # where only sizes are asked for: two parts and their whole take what many do, in no time
+        rows = max(rows, len(q) // 2 + 1)
     parts = zip(q.split(rows), k.split(rows), v.split(rows), strict=True)
     return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
 

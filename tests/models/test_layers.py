@@ -204,6 +204,14 @@ def test_attention_over_the_frames_of_many_pixels_stays_within_a_grid(randomised
     assert rows.seen == [4096, 4096]  # no cut where none is needed
 
 
+def test_attention_that_is_only_counted_is_cut_in_two_however_many_rows_it_has() -> None:
+    """A billion frames are refused for their memory before all of them could be cut."""
+    q = torch.empty(10**9, 1, 1, 8, device="meta")
+    with Rows() as rows:
+        assert attend(q, q, q).shape == q.shape
+    assert rows.seen == [10**9 // 2 + 1, 10**9 // 2 - 1]
+
+
 def test_attention_cut_in_rows_compiles_to_one_graph() -> None:
     q = torch.randn(7, 2, 5, 4, generator=torch.Generator().manual_seed(0))
     compiled = torch.compile(lambda x: attend(x, x, x, rows=3), backend="eager", fullgraph=True, dynamic=False)
