@@ -261,6 +261,7 @@ def load_pair(
             if len(suffixes) == 1 and "text_encoder_2" in style.factors:
                 raise ValueError(f"{name} model: {style.name} adds to a second text encoder, and this model has one")
         readers, tokenizers = zip(*(read_by(name, suffix) for suffix in suffixes), strict=True)
+        check_text(name, network, [reader.network.config.channels for reader in readers])
         return Side(
             name, network, readers, tokenizers, Schedule.from_config(entry["schedule"]), entry["prediction"],
             entry["from"], entry.get("fps"), entry.get("clip_skip", 1), entry.get("latent_size"), compiled(network),
@@ -313,6 +314,17 @@ def fitting(found: T, source: Source, text_encoder: str, vocab_size: int) -> T:
     except ValueError as error:
         raise ValueError(f"tokenizer {source} with text encoder {text_encoder}: {error}") from None
     return found
+
+
+def check_text(name: str, network: Predictor, said: Sequence[int]) -> None:
+    """ValueError where text encoders do not say, of a token and together, as much as their network reads."""
+    read = network.config.context_dim
+    if sum(said) != read:
+        encoders = "its text encoder says" if len(said) == 1 else f"its {len(said)} text encoders say"
+        raise ValueError(
+            f"{name} model: its {network.kind} reads text of {read:,} channels, {encoders} {' + '.join(map(str, said))}: "
+            "they are not of one model, or an encoder is missing"
+        )
 
 
 def fingerprint(pair: Pair, **others: nn.Module) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ivmix.models.checkpoints.hub import Hub
+from ivmix.models.checkpoints.load import XL_SCALING
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.description import BY_TWO, NETWORKS, PARTS, absolute, network_of
 from ivmix.pairs.model_files import has_temporal_layers, nothing_known, parts_of, read_trained_as
@@ -23,6 +24,7 @@ from ivmix.pairs.trained_as import (
 )
 from ivmix.typed import check, check_keys
 
+XL_VAE = {"vae_scaling": XL_SCALING, "vae_dtype": "float32"}  # which overflows in float16
 REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
 SOURCES = ("image_model", "video_model", "motion", "vae", "tokenizer", "image_lora", "video_lora")  # of `Swaps`
 
@@ -108,8 +110,12 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
             new[name] |= BY_TWO
         if name == "video" and "vae" in held[name]:
             new["vae"] = held[name]["vae"]
+            if "text_encoder" in held[name]:  # which tells what kind of model its autoencoder is of
+                for entry in ("vae_scaling", "vae_dtype"):
+                    new.pop(entry, None)
+                new |= XL_VAE if "text_encoder_2" in held[name] else {}
         if name == "video" and ("transformer" in network or has_temporal_layers(held[name]["unet"], hub, swaps.drop)):
-            for entry in ("motion", "motion_norm", "lora", "consistency"):  # what was made of the image model it was
+            for entry in ("motion", "motion_norm", "lora", "consistency", "original_size"):  # what was made of the image model it was
                 new["video"].pop(entry, None)
     if swaps.motion is not None:
         new["video"]["motion"] = swaps.motion

@@ -49,6 +49,11 @@ class CLIPTextConfig:
     def network(self) -> "type[CLIPText]":
         return CLIPText
 
+    @property
+    def channels(self) -> int:
+        """Of what is said of a token."""
+        return self.hidden_size
+
     def runs_in(self, dtype: torch.dtype) -> torch.dtype:
         """The type it is run in where the networks it reads for are run in this one."""
         return dtype

@@ -42,6 +42,11 @@ class T5Config:
     def network(self) -> "type[T5Text]":
         return T5Text
 
+    @property
+    def channels(self) -> int:
+        """Of what is said of a token."""
+        return self.d_model
+
     def runs_in(self, dtype: torch.dtype) -> torch.dtype:
         """The type it is run in where the networks it reads for are run in this one: bfloat16 for float16, which the
         public XXL overflows."""

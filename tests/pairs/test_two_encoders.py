@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_pair import XL_UNET, write_modules, write_pipeline, write_xl_pipeline
+from small_pair import MOTION, XL_UNET, write_modules, write_pipeline, write_xl_pipeline
 
 from ivmix import TextToVideo
-from ivmix.models import VAE, CLIPText, Tokenizer, VAEConfig, load_vae
+from ivmix.models import VAE, CLIPText, Tokenizer, UNet, VAEConfig, load_vae, save_folder
 from ivmix.models.text.prompts import encode
 from ivmix.pairs.description import BY_TWO, EMBEDDED, describe
 from ivmix.pairs.pair import Pair, fingerprint, load_pair
@@ -140,6 +140,42 @@ def test_a_model_brings_how_its_text_is_read(own: Swaps, tmp_path: Path) -> None
     assert read & new["video"].keys() == set()
     words = with_swaps(describe("animatediff-sdxl")[0], Swaps(tokenizer=xl))
     assert "tokenizer_2" not in words["image"]  # one serves both encoders
+
+
+@pytest.mark.slow
+def test_a_model_without_its_second_encoder_is_refused_as_it_is_loaded(own: Swaps, tmp_path: Path) -> None:
+    for part in ("unet", "text_encoder", "tokenizer", "scheduler", "vae"):
+        (tmp_path / part).symlink_to(Path(str(own.video_model)) / part)
+    message = r"^video model: its UNet reads text of 80 channels, its text encoder says 32: they are not of one model, or"
+    with pytest.raises(ValueError, match=message):
+        load_pair("animatediff-sdxl", swaps=replace(own, video_model=str(tmp_path)))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:(image|video) model")
+def test_a_whole_video_model_brings_how_its_autoencoder_is_run(own: Swaps, tmp_path: Path) -> None:
+    """Of a single file the pair's scale would be another autoencoder's; SDXL's overflows in float16."""
+    write_pipeline(tmp_path / "sd15")
+    sd15, xl = str(tmp_path / "sd15"), str(own.video_model)
+    told = {"vae_scaling", "vae_dtype"}
+    assert told & with_swaps(describe("animatediff-sdxl")[0], Swaps(video_model=sd15)).keys() == set()
+    brought = with_swaps(describe("animatediff")[0], Swaps(video_model=xl))
+    assert {name: brought[name] for name in told} == {"vae_scaling": 0.13025, "vae_dtype": "float32"}
+    (tmp_path / "part").mkdir()
+    for part in ("unet", "vae"):  # of which nothing says what model they are of
+        (tmp_path / "part" / part).symlink_to(Path(xl) / part)
+    kept = with_swaps(describe("animatediff-sdxl")[0], Swaps(video_model=str(tmp_path / "part")))
+    assert {name: kept[name] for name in told} == {"vae_scaling": 0.13025, "vae_dtype": "float32"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:video model")
+def test_what_frames_were_scaled_from_leaves_with_the_modules_that_were_told_so(own: Swaps, tmp_path: Path) -> None:
+    whole = UNet(replace(XL_UNET, temporal=MOTION))
+    save_folder(whole, tmp_path / "unet")
+    hotshot = describe("hotshot-xl")[0]
+    assert "original_size" in with_swaps(hotshot, own)["video"]  # other spatial weights, or the same modules' own file
+    assert "original_size" not in with_swaps(hotshot, Swaps(video_model=str(tmp_path / "unet")))["video"]
 
 
 @pytest.mark.slow
