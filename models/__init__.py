@@ -18,6 +18,7 @@ from ivmix.models.text.clip import CLIPText, CLIPTextConfig
 from ivmix.models.text.prompts import encode_captions, encode_prompts, parse_weights
 from ivmix.models.text.t5 import T5Config, T5Text
 from ivmix.models.text.t5_tokenizer import T5Tokenizer
+from ivmix.models.text.text import Text
 from ivmix.models.text.tokenizer import Tokenizer
 from ivmix.models.unet.config import UNetConfig
 from ivmix.models.unet.perturbed import perturbed
@@ -42,6 +43,7 @@ __all__ = [
     "T5Config",
     "T5Text",
     "T5Tokenizer",
+    "Text",
     "Tokenizer",
     "UMTConfig",
     "UNet",

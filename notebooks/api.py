@@ -39,7 +39,7 @@ INSIDE = {  # what has no front door and is used from its own file
         "Gaussian", "Mixture", "GaussianNetwork", "closed_form_pair", "exponential", "flow", "reference",
     ),
     "ivmix.solvers.theory.analysis": ("ModifiedComposite", "richardson"),
-    "ivmix.models.unet.cost": ("forward_cost",),
+    "ivmix.models.cost": ("forward_cost",),
     "ivmix.evaluation.benchmark": ("Benchmark", "DrawnReference"),
     "ivmix.evaluation.preprocessing": ("Preprocessing", "Resize"),
     "ivmix.evaluation.extractors": ("Extractor", "load_extractor", "UMTScore"),

@@ -116,7 +116,7 @@ def cost_of(found: "Inspection", frames: int | None, height: int, width: int) ->
     import torch
 
     from ivmix.models.checkpoints.inspection import PREDICTORS
-    from ivmix.models.unet.cost import forward_cost
+    from ivmix.models.cost import forward_cost
 
     config = next((part.config for part in found.parts if part.name in PREDICTORS), None)
     if config is None:

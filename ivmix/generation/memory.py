@@ -18,9 +18,9 @@ from torch import nn
 
 from ivmix.generation.windows import RunWindows
 from ivmix.models import DiTConfig, UNetConfig, VAEConfig
+from ivmix.models.cost import Alive, Kernels, forward_cost
 from ivmix.models.meta import build
 from ivmix.models.predictor import PredictorConfig
-from ivmix.models.unet.cost import Alive, Kernels, forward_cost
 from ivmix.models.vae import Decoder
 from ivmix.pairs.pair import Pair
 from ivmix.solvers import Windows

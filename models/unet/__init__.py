@@ -1,1 +1,1 @@
-"""The UNet of images and videos, its temporal layers, and what it costs."""
+"""The UNet of images and videos, its temporal layers, and views of it."""

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from ivmix.cli import main
 from ivmix.models import MotionConfig, UNet, UNetConfig, inspect, save_folder
 from ivmix.models.checkpoints.layouts import AUTHORS, LAYOUTS
+from ivmix.models.cost import forward_cost
 from ivmix.models.meta import build
-from ivmix.models.unet.cost import forward_cost
 from ivmix.pairs.description import EMBEDDED
 from ivmix.sprites.averaging.unet import AVERAGING
 

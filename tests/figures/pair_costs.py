@@ -21,8 +21,8 @@ from ivmix.generation.memory import decoder_activations, frames_at_once
 from ivmix.models import DiTConfig
 from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.layouts import find
+from ivmix.models.cost import Cost, forward_cost
 from ivmix.models.predictor import PredictorConfig
-from ivmix.models.unet.cost import Cost, forward_cost
 from ivmix.pairs.description import PUBLIC, describe, network_of
 from ivmix.samplers.reading import sampling
 from ivmix.solvers import Guided, Schedule, planned_nfe

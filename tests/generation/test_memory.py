@@ -24,7 +24,7 @@ from ivmix.generation.memory import (
     weights,
 )
 from ivmix.models import DiTConfig, MotionConfig, SpaceTimeConfig, UNetConfig, VAEConfig
-from ivmix.models.unet.cost import forward_cost
+from ivmix.models.cost import forward_cost
 from ivmix.pairs.pair import load_pair
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ivmix.models import Condition, UNet, UNetConfig
+from ivmix.models.cost import forward_cost
 from ivmix.models.layers import sinusoid
 from ivmix.models.unet.config import TextTimeConfig
-from ivmix.models.unet.cost import forward_cost
 from ivmix.models.unet.perturbed import perturbed
 
 CONFIG = UNetConfig(

@@ -13,7 +13,7 @@ from torch import Tensor
 from ivmix.models import MotionConfig, UNet, UNetConfig, inspect, load_unet, save_folder
 from ivmix.models.checkpoints.rules import LayoutError
 from ivmix.models.checkpoints.state import StateError
-from ivmix.models.unet.cost import forward_cost
+from ivmix.models.cost import forward_cost
 from ivmix.pairs.description import EMBEDDED
 from ivmix.sprites.averaging.layer import AveragingConfig
 from ivmix.sprites.averaging.unet import AVERAGING, AveragingUNet, AveragingUNetConfig

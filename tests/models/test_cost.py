@@ -9,8 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ivmix.models import DiTConfig, MotionConfig, UNet, UNetConfig
+from ivmix.models.cost import Alive, Cost, forward_cost
 from ivmix.models.predictor import Predictor, PredictorConfig
-from ivmix.models.unet.cost import Alive, Cost, forward_cost
 from ivmix.sprites.averaging.unet import AveragingUNetConfig
 
 
