@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ivmix.demo.form import Form
+from ivmix.demo.form import WINDOWS, Form
 from ivmix.demo.line import Tell
 from ivmix.evaluation.arms import Arm
 from ivmix.evaluation.comparison import Outcome, Scorer, columns, summary, table
@@ -93,9 +93,10 @@ def arms(form: Form) -> list[Arm]:
 
 
 def plain(call: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
-    """A call without what has no effect on a sampler that runs the video model alone."""
-    alone = "image" not in SAMPLERS[arm.options["sampler"]].models
-    return {name: value for name, value in call.items() if not (alone and name == "image_negative_prompt")}
+    """A call without what has no effect on a sampler that runs one of the models alone."""
+    models, own = SAMPLERS[arm.options["sampler"]].models, {"image": ["image_negative_prompt"], "video": WINDOWS}
+    idle = {name for model, names in own.items() if model not in models for name in names}
+    return {name: value for name, value in call.items() if name not in idle}
 
 
 def draw(

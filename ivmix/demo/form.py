@@ -12,9 +12,13 @@ from ivmix.samplers.declared import Declared, declared
 from ivmix.samplers.samplers import SAMPLERS
 
 OPTIONS = declared()
-FACTS = ("pair", "prompt", "negative_prompt", "image_negative_prompt", "seed", "frames", "height", "width", "sampler")
+SIZES = ("frames", "height", "width")
+WINDOWS = ("window", "overlap")  # the pair's own where they are empty and the clip needs them
+FACTS = (
+    "pair", "prompt", "negative_prompt", "image_negative_prompt", "seed", *SIZES, *WINDOWS, "sampler",
+)  # fmt: skip
 UNASKED = (  # have no field
-    "vae_tile", "image_frames", "raw_prompts", "video", "strength", "source_prompts", "window", "space_window", "noise",
+    "vae_tile", "image_frames", "raw_prompts", "video", "strength", "source_prompts", "space_window", "noise",
 )  # fmt: skip
 
 
@@ -45,7 +49,7 @@ class Form:
 
     def call(self) -> dict[str, Any]:
         """What `TextToVideo` takes beside the prompt and the sampling. ValueError, naming it, for what is no number."""
-        call = {name: read("whole", name, self.facts[name]) for name in ("seed", "frames", "height", "width")}
+        call = {name: read("whole", name, self.facts[name]) for name in ("seed", *SIZES, *WINDOWS)}
         if call["seed"] is None:
             raise ValueError("seed is empty: expected a whole number, such as 0")
         call["negative_prompt"] = self.facts["negative_prompt"]
@@ -70,7 +74,7 @@ def default_options(defaults: Mapping[str, Any], sampler: str) -> dict[str, str]
 def default_form(pair: str, prompt: str = "", seed: str = "0", sampler: str | None = None) -> Form:
     """A pair's own form, with what is kept of another's. ValueError for a pair that is none."""
     raw, _, _ = describe(pair)
-    defaults, sizes = raw["defaults"], {name: write(raw[name]) for name in ("frames", "height", "width")}
+    defaults, sizes = raw["defaults"], {name: write(raw.get(name)) for name in (*SIZES, *WINDOWS)}
     sampler, negative = sampler or str(defaults["sampler"]), str(defaults["negative_prompt"])
     facts = {"pair": pair, "prompt": prompt, "negative_prompt": negative, "image_negative_prompt": negative,
              "seed": seed, **sizes, "sampler": sampler}  # fmt: skip
@@ -91,8 +95,7 @@ def recalled_form(path: Path) -> tuple[Form, Record]:
         )
     facts = {"pair": record.pair, "prompt": record.prompts[0], "negative_prompt": record.negative_prompts[0],
              "image_negative_prompt": record.image_negative_prompts[0], "seed": write(record.seeds[0]),
-             "frames": write(record.frames), "height": write(record.height), "width": write(record.width),
-             "sampler": sampler}  # fmt: skip
+             **{name: write(getattr(record, name)) for name in (*SIZES, *WINDOWS)}, "sampler": sampler}  # fmt: skip
     return Form(facts, default_options(kept.sampling, sampler)), record
 
 

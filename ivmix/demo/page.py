@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 from ivmix.demo import markup
 from ivmix.demo.draw import Clip, Note, Step, Table
-from ivmix.demo.form import FACTS, Form, default_form, default_options, options_of
+from ivmix.demo.form import FACTS, SIZES, WINDOWS, Form, default_form, default_options, options_of
 from ivmix.demo.line import Cancelled, Cancelling, Waiting
 from ivmix.demo.studio import Studio
 from ivmix.demo.widgets import FIELDS, about, examples, explained, vocabulary
@@ -81,7 +81,7 @@ class Page:
         )  # fmt: skip
         with gr.Row():
             found["seed"] = line(label="Seed", elem_id="seed", min_width=70)
-            for name in ("frames", "height", "width"):
+            for name in (*SIZES, *WINDOWS):
                 found[name] = line(label=name.capitalize(), elem_id=name, min_width=70)
         for name, component in found.items():
             component.value = form.facts[name]

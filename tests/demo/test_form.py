@@ -163,6 +163,18 @@ def test_a_record_fills_in_all_fields_so_that_the_same_is_asked_for(model, store
     assert record.asks_as(read_record(stored))
 
 
+def test_a_record_of_a_long_clip_fills_in_its_windows(model, stored, tmp_path):
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps(json.loads(stored.read_text()) | {"frames": 18, "window": 6, "overlap": 1}))
+    recalled, record = recalled_form(path)
+    assert (recalled.facts["window"], recalled.facts["overlap"]) == ("6", "1")
+    assert recorded(model, recalled).asks_as(record)
+    unasked = recorded(model, form(frames="18"))  # what the page draws by itself can be recalled, too
+    assert (unasked.window, unasked.overlap) == (8, 4)
+    with pytest.raises(ValueError, match="window 'wide': expected a whole number"):
+        form(window="wide").call()
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
