@@ -8,8 +8,9 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from ivmix.generation.arguments import read_strength
+from ivmix.generation.arguments import read_noise_kind, read_strength
 from ivmix.generation.text_to_video import TextToVideo
+from ivmix.generation.windows import read_windows
 from ivmix.models.json_files import read_value
 from ivmix.pairs.pair import Pair
 from ivmix.samplers.base import Sampling, one_of
@@ -18,7 +19,7 @@ from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Guided, planned_nfe
 from ivmix.typed import check, short, whole
 
-BESIDE = ("frames", "strength", "invert")  # options of an arm that are not its sampler's
+BESIDE = ("frames", "window", "overlap", "noise", "strength", "invert")  # options of an arm that are not its sampler's
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,8 @@ class ArmEntry(TypedDict):
 class Arm:
     """One sampler of a comparison: its label and the options that differ from the pair's defaults.
 
-    Beside a sampler's options there may be "frames", the length of its clips; and "strength", whose clips begin from
+    Beside a sampler's options there may be "frames", the length of its clips, and "window", "overlap" and "noise", how
+    the video model has them where they are longer than it knows; and "strength", whose clips begin from
     a benchmark's own of their captions and seeds, inverted under their captions if "invert" is true.
     """
 
@@ -67,8 +69,9 @@ class Arm:
         beside = {name: value for name, value in self.options.items() if name in BESIDE}
         options = {name: value for name, value in self.options.items() if name not in BESIDE}
         try:
-            if "frames" in beside:
-                whole("frames", beside["frames"], 1)
+            frames = whole("frames", beside.get("frames", model.pair.frames), 1)
+            windows = read_windows(model.pair, frames, beside.get("window"), beside.get("overlap"), None)
+            read_noise_kind(beside.get("noise", "white"), False, frames, windows.frames)
             if "strength" in beside:
                 read_strength(beside["strength"])
             elif "invert" in beside:

@@ -88,12 +88,28 @@ def test_a_file_of_anything_else_is_refused_by_what_is_wrong(tmp_path, text):
         ({"sampler": "ddim", "strength": "0.3"}, "strength='0.3'"),
         ({"sampler": "ddim", "invert": True}, "invert says how to begin from a clip"),
         ({"sampler": "ddim", "frames": 2.5}, "frames=2.5"),
+        ({"sampler": "ddim", "window": 17}, "window=17: expected a whole number from 1 to 16"),
+        ({"sampler": "ddim", "frames": 20, "overlap": 8}, "overlap=8: expected a whole number from 0 to 7"),
+        ({"sampler": "ddim", "noise": "pink"}, "noise 'pink': expected one of"),
         ({"sampler": ["ddim"]}, r"sampler \['ddim'\]: expected one of"),
     ],
 )
 def test_options_that_cannot_be_name_their_arm(maker, options, message):
     with pytest.raises(ValueError, match=f"arm 'x': {message}"):
         Arm("x", options).settings(maker.model)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the video model has the clip in windows")
+def test_an_arm_draws_a_long_clip_by_its_windows(maker):
+    options = {"sampler": "ddim", "steps": 1, "frames": 10, "window": 6, "overlap": 2, "noise": "freenoise"}
+    arm = Arm("long", options)
+    drawn = arm.draw(maker.model, CAPTIONS[:1], SEEDS[:1])
+    own = maker.model(CAPTIONS[:1], seed=SEEDS[:1], **options)
+    assert (own.record.window, own.record.overlap, own.record.noise) == (6, 2, "freenoise")
+    assert np.array_equal(drawn.frames, own.frames)
+    told = ("frames", "window", "overlap", "noise")
+    assert {name: arm.settings(maker.model)[name] for name in told} == {name: options[name] for name in told}
 
 
 def test_an_arm_of_a_strength_begins_from_the_degraded_clips_of_its_captions_and_seeds(maker):
