@@ -183,7 +183,8 @@ def blame(pair: Pair, error: NotFiniteError) -> NotFiniteError:
     """The error, or one that names the weights that are to blame."""
     for side in pair.sides:
         for part, network in side.networks.items():
-            if side.name in error.networks and (key := first_not_finite(network)):
+            away = next(network.parameters()).is_meta  # a text encoder, whose words were looked at as it said them
+            if side.name in error.networks and not away and (key := first_not_finite(network)):
                 message = f"the {side.name} model's {part} holds NaN or infinite weights, first in {key}"
                 return NotFiniteError(f"{message}: is the file whole, or {pair.dtype} too narrow for it?",
                                       error.step, error.networks)  # fmt: skip

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path, PurePath
@@ -103,6 +104,18 @@ class Pair:
         for reader in self.readers:
             reader.stays = False
             reader.release()
+
+    @contextmanager
+    def all_in_memory(self) -> Iterator[None]:
+        """Text encoders that left memory are there inside, and leave again."""
+        away = [reader for reader in self.readers if reader.away]
+        try:
+            for reader in away:
+                _ = reader.in_memory
+            yield
+        finally:
+            for reader in away:
+                reader.release()
 
     @cached_property
     def files(self) -> dict[str, Read]:
@@ -321,10 +334,8 @@ def check_text(name: str, network: Predictor, said: Sequence[int]) -> None:
     read = network.config.context_dim
     if sum(said) != read:
         encoders = "its text encoder says" if len(said) == 1 else f"its {len(said)} text encoders say"
-        raise ValueError(
-            f"{name} model: its {network.kind} reads text of {read:,} channels, {encoders} {' + '.join(map(str, said))}: "
-            "they are not of one model, or an encoder is missing"
-        )
+        what = f"its {network.kind} reads text of {read} channels, {encoders} {' + '.join(map(str, said))}"
+        raise ValueError(f"{name} model: {what}: they are not of one model, or an encoder is missing")
 
 
 def fingerprint(pair: Pair, **others: nn.Module) -> str:
@@ -334,13 +345,15 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
     """
     sha, networks = hashlib.sha256(), {"vae": pair.vae, **others}
     for side in pair.sides:
-        networks |= {f"{side.name} {name.lower()}": network for name, network in side.networks.items()}
         sigmas = " ".join(f"{sigma:.6g}" for sigma in side.schedule.sigmas.tolist())
         sha.update(f"{side.name} {side.prediction} {sigmas}".encode())
-    for name, network in networks.items():
-        for key, value in sorted(network.state_dict().items()):
-            sha.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
-            sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    with pair.all_in_memory():
+        for side in pair.sides:
+            networks |= {f"{side.name} {name.lower()}": network for name, network in side.networks.items()}
+        for name, network in networks.items():
+            for key, value in sorted(network.state_dict().items()):
+                sha.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
+                sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:16]
 
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ivmix.models import CLIPText, T5Text, T5Tokenizer, Tokenizer, encode_captions
+from ivmix.models import CLIPText, T5Text, T5Tokenizer, Text, Tokenizer, encode_captions, first_not_finite
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.meta import build
 from ivmix.models.text.prompts import encode
-from ivmix.models.text.text import Text
 
 MOST_SAID = 4096  # prompts; 4 GB of T5's features, less than half of what it takes itself
 
@@ -58,9 +57,14 @@ class Reader:
     said: dict[tuple[Reading, str], Text] = field(default_factory=dict, repr=False)  # of one that leaves, on the CPU
 
     @property
+    def away(self) -> bool:
+        """Whether it is not in memory."""
+        return self.network.device.type == "meta"
+
+    @property
     def in_memory(self) -> TextEncoder:
         """The network, read from its files if it is not there."""
-        if self.network.device.type == "meta":
+        if self.away:
             self.network = self.load(self.device, self.dtype)
         return self.network
 
@@ -76,10 +80,18 @@ class Reader:
             return read(self.in_memory, prompts, how)
         for prompt in dict.fromkeys(prompts):
             if (how, prompt) not in self.said:
-                self.said[how, prompt] = read(self.in_memory, [prompt], how).to("cpu")
+                self.said[how, prompt] = self._sound(read(self.in_memory, [prompt], how).to("cpu"))
         text = Text.cat([self.said[how, prompt] for prompt in prompts]).to(self.device)
         for oldest in list(self.said)[:-MOST_SAID]:
             del self.said[oldest]
+        return text
+
+    def _sound(self, text: Text) -> Text:
+        """The text. ValueError for NaN and infinite values, while the network that is to blame is still there."""
+        if not all(said.isfinite().all() for said in (text.states, text.pooled) if said is not None):
+            key, dtype = first_not_finite(self.network), self.network.config.runs_in(self.dtype)
+            held = f"holds NaN or infinite weights, first in {key}" if key else "says NaN or infinite values"
+            raise ValueError(f"a text encoder {held}: is the file whole, or {dtype} too narrow for it?")
         return text
 
     def release(self) -> None:
@@ -90,6 +102,6 @@ class Reader:
     def move(self, device: torch.device, dtype: torch.dtype) -> None:
         """To a device and a dtype; what it said in another is forgotten."""
         self.device, self.dtype = device, dtype
-        place = "meta" if self.network.device.type == "meta" else device
+        place = "meta" if self.away else device
         self.network.to(place, self.network.config.runs_in(dtype))
         self.said.clear()

@@ -53,10 +53,9 @@ class Side:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """All of the side's, by what they are called; text encoders are read from their files if they are not in
-        memory."""
+        """All of the side's, by what they are called; text encoders that left memory are on meta."""
         names = ("text encoder", "text encoder 2")
-        texts = {name: reader.in_memory for name, reader in zip(names, self.readers, strict=False)}
+        texts = {name: reader.network for name, reader in zip(names, self.readers, strict=False)}
         return {self.unet.kind: self.unet, **texts}
 
     @property

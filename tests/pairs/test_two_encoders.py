@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_pair import MOTION, XL_UNET, write_modules, write_pipeline, write_xl_pipeline
 
 from ivmix import TextToVideo
@@ -98,9 +98,33 @@ def test_two_encoders_that_leave_are_read_one_by_one_and_say_the_same(own: Swaps
     assert torch.equal(model("a (red:1.3) cat", **call).latents, first.latents)
     assert [reader.network.device.type for reader in model.pair.readers] == ["meta", "meta"]
     assert fingerprint(model.pair) == weights
+    assert all(reader.away for reader in model.pair.readers)  # it was read for its weights, and left again
     with torch.no_grad():
         model.pair.video.readers[1].in_memory.text_projection.weight[0, 0] += 1
     assert fingerprint(model.pair) != weights
+
+
+@pytest.mark.slow
+def test_nan_is_blamed_on_who_said_it_and_brings_no_encoder_back(own: Swaps, tmp_path: Path) -> None:
+    """Of one that leaves, while it reads: what comes later is another network's."""
+    call = {"frames": 2, "height": 16, "width": 16, "steps": 2, "sampler": "ddim"}
+    model = TextToVideo.from_pair("animatediff-sdxl", swaps=own)
+    model.release_text_encoders()
+    with torch.no_grad():
+        model.pair.video.unet.conv_in.weight[0, 0] = torch.nan  # type: ignore[operator, index]
+    with pytest.raises(ValueError, match="the video model's UNet holds NaN or infinite weights, first in conv_in"):
+        model("a red cat", **call)
+    assert all(reader.away for reader in model.pair.readers)
+    state = load_file(f"{own.video_model}/text_encoder_2/model.safetensors")
+    state["text_projection.weight"][0, 0] = torch.nan
+    for part in ("unet", "vae", "scheduler", "text_encoder", "tokenizer", "tokenizer_2", "text_encoder_2/config.json"):
+        (tmp_path / part).parent.mkdir(exist_ok=True)
+        (tmp_path / part).symlink_to(Path(str(own.video_model)) / part)
+    save_file(state, tmp_path / "text_encoder_2" / "model.safetensors")
+    model = TextToVideo.from_pair("animatediff-sdxl", swaps=replace(own, video_model=str(tmp_path)))
+    model.release_text_encoders()
+    with pytest.raises(ValueError, match=r"^a text encoder holds NaN or infinite weights, first in text_proj"):
+        model("a red cat", **call)
 
 
 @pytest.mark.slow
@@ -146,7 +170,7 @@ def test_a_model_brings_how_its_text_is_read(own: Swaps, tmp_path: Path) -> None
 def test_a_model_without_its_second_encoder_is_refused_as_it_is_loaded(own: Swaps, tmp_path: Path) -> None:
     for part in ("unet", "text_encoder", "tokenizer", "scheduler", "vae"):
         (tmp_path / part).symlink_to(Path(str(own.video_model)) / part)
-    message = r"^video model: its UNet reads text of 80 channels, its text encoder says 32: they are not of one model, or"
+    message = r"^video model: its UNet reads text of 80 channels, its text encoder says 32: they are not of one"
     with pytest.raises(ValueError, match=message):
         load_pair("animatediff-sdxl", swaps=replace(own, video_model=str(tmp_path)))
 
