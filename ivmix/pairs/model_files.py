@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ivmix.models import UNetConfig, inspect
+from ivmix.models import UNetConfig, VAEConfig, inspect
 from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.hub import Hub, parse
 from ivmix.models.checkpoints.load import read_config
@@ -50,6 +50,19 @@ def scheduler_beside(network: str, hub: Hub) -> dict[str, str]:
     folder = Path(network).absolute()
     inside = folder.name in NETWORKS and (folder.parent / "scheduler" / CONFIG).is_file()
     return {"scheduler": str(folder.parent / "scheduler")} if inside else {}
+
+
+def latent_scale(vae: str, hub: Hub, drop: Sequence[str] = ()) -> float | None:
+    """What a model's own autoencoder scales latents by; None where that is not to be had without its weights."""
+    if vae.startswith("hub:"):
+        try:
+            return read_config(VAEConfig, hub.fetch(str(parse(vae) / "config.json"), "vae").weights).scaling_factor
+        except (FileNotFoundError, ValueError):
+            return None
+    if (config := Path(vae, "config.json")).is_file():
+        return read_config(VAEConfig, config).scaling_factor
+    found = [part.config for part in inspect(vae, drop).parts if part.name == "vae"]
+    return found[0].scaling_factor if found and found[0] is not None else None
 
 
 def nothing_known(model: str, hub: Hub, drop: Sequence[str]) -> str:

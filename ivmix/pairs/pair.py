@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.description import describe, network_of, read_weighted
 from ivmix.pairs.facts import Read
+from ivmix.pairs.model_files import latent_scale
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.reader import Reader
 from ivmix.pairs.side import Side
@@ -289,6 +291,8 @@ def load_pair(
         decoder, scaling_factor=raw.get("vae_scaling"), drop=drop[decoder], device=device,
         dtype=at_least(dtype, vae_dtype),
     )  # fmt: skip
+    if "vae" in raw["image"]:
+        check_scale(raw["image"]["vae"], latent_scale(raw["image"]["vae"], hub, swaps.drop), vae.config.scaling_factor)
     return Pair(
         raw["name"], source, folder, swaps, compile, image, video, vae, vae_dtype, decoder,
         by_source(files.values(), own, folder), Path(raw["judge"]) if "judge" in raw else None, raw["frames"],
@@ -327,6 +331,15 @@ def fitting(found: T, source: Source, text_encoder: str, vocab_size: int) -> T:
     except ValueError as error:
         raise ValueError(f"tokenizer {source} with text encoder {text_encoder}: {error}") from None
     return found
+
+
+def check_scale(own: str, scale: float | None, shared: float) -> None:
+    """Warns of an image model whose own autoencoder is another than the pair's, as far as their scales tell."""
+    if scale is not None and scale != shared:
+        warnings.warn(
+            f"image model: its own autoencoder {own} scales latents by {scale:g}, the pair's by {shared:g}: they seem "
+            "to have no latents in common, and what it says of the video model's is then meaningless", stacklevel=3,
+        )  # fmt: skip
 
 
 def check_text(name: str, network: Predictor, said: Sequence[int]) -> None:

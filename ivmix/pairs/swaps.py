@@ -108,6 +108,8 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
         new[name] |= {part: held[name][part] for part in PARTS if part in held[name]}
         if "text_encoder_2" in held[name]:
             new[name] |= BY_TWO
+        if name == "image" and "vae" in held[name]:
+            new["image"]["vae"] = held[name]["vae"]  # which is not run: its latents are to be the pair's
         if name == "video" and "vae" in held[name]:
             new["vae"] = held[name]["vae"]
             if "text_encoder" in held[name]:  # which tells what kind of model its autoencoder is of

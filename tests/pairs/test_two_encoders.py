@@ -1,6 +1,7 @@
 """Pairs whose networks are told of a prompt by two text encoders, and of a clip's size: SDXL's."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,6 +191,18 @@ def test_a_whole_video_model_brings_how_its_autoencoder_is_run(own: Swaps, tmp_p
         (tmp_path / "part" / part).symlink_to(Path(xl) / part)
     kept = with_swaps(describe("animatediff-sdxl")[0], Swaps(video_model=str(tmp_path / "part")))
     assert {name: kept[name] for name in told} == {"vae_scaling": 0.13025, "vae_dtype": "float32"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:image model .* does not say")
+def test_an_image_model_of_other_latents_is_warned_of(own: Swaps, tmp_path: Path) -> None:
+    write_pipeline(tmp_path / "sd15")
+    message = r"sd15/vae scales latents by 0\.18215, the pair's by 0\.13025: they seem to have no latents in common"
+    with pytest.warns(UserWarning, match=message):
+        load_pair("animatediff-sdxl", swaps=replace(own, image_model=str(tmp_path / "sd15")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_pair("animatediff-sdxl", swaps=own)
 
 
 @pytest.mark.slow
