@@ -7,6 +7,7 @@ import pytest
 
 from ivmix.models import DiTConfig
 from ivmix.models.dit.config import FIXED_ENTRIES, IMAGE, VIDEO, WRITTEN
+from ivmix.models.text.t5_tokenizer import LENGTH
 
 # PixArt-alpha's, as written when its class had another name, with entries of other architectures.
 PUBLIC = DiTConfig().to_dict() | {
@@ -16,6 +17,10 @@ PUBLIC = DiTConfig().to_dict() | {
 }  # fmt: skip
 for entry in ("interpolation_scale", "use_additional_conditions"):
     del PUBLIC[entry]
+
+
+def test_as_much_text_is_counted_as_its_tokenizer_pads_to() -> None:
+    assert DiTConfig().tokens == LENGTH == 120
 
 
 @pytest.mark.parametrize(
