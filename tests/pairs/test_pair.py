@@ -178,12 +178,37 @@ def test_public_schedules_begin_where_their_models_were_trained():
         ("animatediff-paper", "video", 0.00466),
         ("latte", "image", 0.0000404),
         ("latte", "video", 0.0000404),
+        ("animatelcm", "video", 0.00158),
+        ("animatediff-lightning", "video", 0.00158),
         ("animatediff-sdxl", "image", 0.00466),
+        ("animatediff-sdxl", "video", 0.00023),  # by its modules' authors, of three public sources
+        ("hotshot-xl", "image", 0.00466),
+        ("hotshot-xl", "video", 0.00466),
         ("modelscope", "video", 0.00466),
         ("videocrafter2", "video", 0.00466 * 0.7**2),
     ):
         schedule = Schedule.from_config(describe(name)[0][side]["schedule"])
         assert float(schedule.alpha[-1] ** 2) == pytest.approx(alpha_bar, rel=2e-3)
+
+
+def test_what_no_file_of_weights_says_is_as_the_models_were_trained():
+    by_two = {"clip_skip": 2, "text_norm": False, "empty_prompt": "zeros"}
+    said = {
+        "animatediff-sdxl": (by_two, by_two),
+        "hotshot-xl": (by_two, {**by_two, "original_size": [1920, 1080]}),
+        "animatelcm": ({}, {"consistency": True}),
+        "modelscope": ({"latent_size": 64}, {}),
+        "videocrafter2": ({}, {"fps": 24}),
+    }
+    for name in PUBLIC:
+        raw, xl = describe(name)[0], "xl" in name
+        for side, expected in zip(("image", "video"), said.get(name, ({}, {})), strict=True):
+            parts = (*PARTS, "motion", "motion_norm", "lora", "schedule", "prediction")
+            assert {entry: value for entry, value in raw[side].items() if entry not in parts} == expected
+        assert {raw.get("vae_scaling"), raw.get("vae_dtype")} == ({0.13025, "float32"} if xl else {None})
+        assert raw.get("release_text_encoders", False) == (name == "latte")
+    lora = read_weighted(describe("animatelcm")[0]["video"]["lora"])
+    assert lora == ("hub:wangfuyun/AnimateLCM/AnimateLCM_sd15_t2v_lora.safetensors", 0.8)
 
 
 # --- models in place of a pair's own --------------------------------------------------------------------------------
