@@ -216,6 +216,12 @@ def test_what_frames_were_scaled_from_leaves_with_the_modules_that_were_told_so(
 
 
 @pytest.mark.slow
+def test_the_authors_norms_of_modules_for_sdxl_are_over_all_frames(own: Swaps) -> None:
+    pair = load_pair("animatediff-sdxl", swaps=replace(own, motion_norm="authors"))
+    assert pair.video.unet.config.temporal == MOTION  # as diffusers', joint in the modules alone
+
+
+@pytest.mark.slow
 def test_motion_modules_of_another_network_are_refused(own: Swaps, tmp_path: Path) -> None:
     wider = replace(XL_UNET, block_out_channels=(32, 96))
     write_modules(tmp_path / "mm.safetensors", wider)

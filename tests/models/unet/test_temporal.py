@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ivmix.models.unet.temporal import FrameBlock, FrameTransformer, TemporalConv, frame_positions
+from ivmix.models.unet.temporal import (
+    FrameBlock,
+    FrameTransformer,
+    MotionConfig,
+    MotionNorm,
+    TemporalConv,
+    frame_positions,
+    normed,
+)
 
 Make = Callable[..., Tensor]
 CLOSE = 1e-13  # float64 rounding through one attention block of width 8
@@ -56,10 +64,29 @@ def test_group_norm_is_over_all_frames_or_frame_by_frame_as_configured(
     video = normal(2, 5, 4, 2, 3, 4) * torch.arange(1.0, 6.0)[:, None, None, None, None] + 2.0  # b f g (c/g) h w
     axes = (1, 3, 4, 5) if joint_norm else (3, 4, 5)
     mean, variance = video.mean(axes, keepdim=True), video.var(axes, correction=0, keepdim=True)
-    normed = ((video - mean) / (variance + 1e-6).sqrt()).flatten(2, 3).flatten(0, 1)
-    normed = normed * module.norm.weight[:, None, None] + module.norm.bias[:, None, None]
+    expected = ((video - mean) / (variance + 1e-6).sqrt()).flatten(2, 3).flatten(0, 1)
+    expected = expected * module.norm.weight[:, None, None] + module.norm.bias[:, None, None]
     x = video.flatten(2, 3).flatten(0, 1)
-    assert difference(module(x, frames=5) - x, normed) < CLOSE
+    assert difference(module(x, frames=5) - x, expected) < CLOSE
+
+
+@pytest.mark.parametrize(
+    ("modules", "norm", "xl", "joint"),  # in the modules, and in the resnets
+    [
+        (MotionConfig(max_frames=24), "authors", False, (False, True)),  # v1
+        (MotionConfig(mid_block=True), "authors", False, (False, False)),  # v2
+        (MotionConfig(), "authors", False, (False, False)),  # v3
+        (MotionConfig(), "authors", True, (True, False)),  # the beta for SDXL
+        (MotionConfig(max_frames=24), "authors", True, (False, True)),  # Hotshot-XL
+        (MotionConfig(max_frames=24), "diffusers", True, (True, False)),
+        (MotionConfig(joint_norm=False, joint_resnet_norm=True), "diffusers", False, (True, False)),
+    ],
+)
+def test_whose_group_norms_modules_have(
+    modules: MotionConfig, norm: MotionNorm, xl: bool, joint: tuple[bool, bool]
+) -> None:
+    found = normed(modules, norm, xl)
+    assert (found.joint_norm, found.joint_resnet_norm) == joint
 
 
 def test_animatediff_tells_frames_apart_by_their_positions_alone(
