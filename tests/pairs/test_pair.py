@@ -459,6 +459,7 @@ def test_a_model_that_is_none_is_one_clear_error(own, pipeline, modules, swaps, 
         ("hub:owner/name/model.ckpt@main", "gelu", "!"),
         ("/another/text_encoder", "gelu", "!"),
         ("{folder}/text_encoder", "gelu", EOS),  # the tokenizer came with it and knows best
+        ("{folder}/text_encoder_2", "gelu", "!"),  # beside it, but the first encoder's
     ],
 )
 def test_rows_are_padded_as_a_text_encoder_without_a_tokenizer_was_trained(tmp_path, encoder, activation, padding):

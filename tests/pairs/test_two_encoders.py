@@ -218,7 +218,8 @@ def test_what_frames_were_scaled_from_leaves_with_the_modules_that_were_told_so(
 @pytest.mark.slow
 def test_the_authors_norms_of_modules_for_sdxl_are_over_all_frames(own: Swaps) -> None:
     pair = load_pair("animatediff-sdxl", swaps=replace(own, motion_norm="authors"))
-    assert pair.video.unet.config.temporal == MOTION  # as diffusers', joint in the modules alone
+    temporal = pair.video.unet.config.temporal
+    assert (temporal.joint_norm, temporal.joint_resnet_norm) == (True, False)  # as diffusers'
 
 
 @pytest.mark.slow
