@@ -72,6 +72,11 @@ def test_a_clip_may_be_said_to_be_scaled_from_another_size(pair: Pair) -> None:
     assert said is not None
     assert own is not None
     assert not torch.equal(said, own)
+    with torch.no_grad():
+        text = encode(pair.video.tokenizers[1], pair.video.readers[1].in_memory, ["a cat"], 2, norm=False)  # type: ignore[arg-type]
+        told = pair.video.unet.condition(torch.zeros(1, 8, 80), pooled=text.pooled, sizes=(1080, 1920, 0, 0, *SIZE))
+    assert told.embedding is not None
+    torch.testing.assert_close(said, told.embedding)
     with pytest.raises(ValueError, match="sizes=None: expected 6 numbers"):
         pair.video.condition(["a cat"])
 
