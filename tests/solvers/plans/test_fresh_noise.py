@@ -266,7 +266,7 @@ def test_solvers_that_remember_or_draw_are_refused(plan):
         (lambda: restart(plain(GRID[:-1].flip(0)), []), "legs: expected a plan whose outer steps lead down"),
         (lambda: jumps(few_step(GRID)), "legs: expected one step down for each outer step"),
         (lambda: jumps(plain(GRID[:-1].flip(0))), "legs: expected one step down for each outer step"),
-        (lambda: jumps([plain(GRID)[0], plain(GRID)[2]]), "legs: expected one step down for each outer step, each from"),
+        (lambda: jumps([plain(GRID)[0], plain(GRID)[2]]), "legs: expected one step down for each outer step"),
         (lambda: jumps(IVMixed().legs(GRID)), "legs: expected one step down for each outer step"),
         *((lambda plan=plan: plan(GRID[:-1].flip(0)), "rising") for plan in (ancestral, churned, few_step)),
     ],
