@@ -154,8 +154,11 @@ class FrameTransformer(OverFrames):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         h, w = x.shape[-2:]
-        y = group_norm(self.norm, x, frames if self.joint_norm else 1)
-        tokens = rearrange(y, "(b f) c h w -> (b h w) f c", f=frames)
+        if self.joint_norm:  # statistics over all frames; what the norm leaves is copied once, into tokens
+            y = self.norm(rearrange(x, "(b f) c h w -> b c f h w", f=frames))
+            tokens = rearrange(y, "b c f h w -> (b h w) f c")
+        else:
+            tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=frames)
         tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens)))
         return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=h, w=w)
 
