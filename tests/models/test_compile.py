@@ -34,7 +34,9 @@ from ivmix.models import (
     VAEConfig,
     perturbed,
 )
-from ivmix.models.compile import SHAPES, Graphs, Recorder, choose, compile_network, traced
+from ivmix.models.compile import choose, compile_network
+from ivmix.models.graphs import SHAPES, Graphs, Recorder
+from ivmix.models.in_blocks import InBlocks
 from ivmix.models.meta import build
 from ivmix.sprites.averaging.unet import AveragingUNet, AveragingUNetConfig
 
@@ -92,43 +94,72 @@ def no_grad() -> Iterator[None]:
 
 
 def on(device: str) -> Any:
-    """As much of a network as picking looks at."""
-    return SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device(device))]))
+    """A network that says it is there."""
+    network = nn.Module()
+    network.parameters = lambda: iter([SimpleNamespace(device=torch.device(device))])  # type: ignore[method-assign, assignment, return-value]
+    return network
 
 
 @pytest.mark.parametrize(
-    ("mode", "device", "triton", "path"),
+    ("mode", "device", "triton", "path", "recorded", "compiled"),
     [
-        ("auto", "cuda:0", False, "cuda graphs"),
-        ("auto", "cuda:0", True, "cuda graphs"),
-        ("auto", "cpu", True, "eager"),
-        ("auto", "mps", True, "eager"),
-        ("inductor", "cuda:0", True, "inductor"),
-        ("inductor", "cpu", False, "inductor"),
-        ("off", "cuda:0", True, "eager"),
-        ("off", "cpu", False, "eager"),
+        ("auto", "cuda:0", False, "cuda graphs", True, False),
+        ("auto", "cuda:0", True, "cuda graphs", True, False),
+        ("auto", "cpu", True, "eager", False, False),
+        ("auto", "mps", True, "eager", False, False),
+        ("graphs", "cuda:0", False, "cuda graphs", True, False),
+        ("cudagraphs", "cuda:0", False, "cudagraphs", False, True),
+        ("inductor", "cuda:0", True, "inductor", True, True),
+        ("inductor", "cpu", False, "inductor", False, True),
+        ("off", "cuda:0", True, "eager", False, False),
+        ("off", "cpu", False, "eager", False, False),
     ],
 )
 def test_the_path_is_the_one_the_documentation_promises(
-    mode: Any, device: str, triton: bool, path: str, monkeypatch: pytest.MonkeyPatch
+    mode: Any, device: str, triton: bool, path: str, recorded: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if triton else None)
-    monkeypatch.setattr("ivmix.models.compile.traced", lambda network: network)
-    picked = compile_network(on(device), mode)
+    """Compiled blocks on a GPU are recorded, but by the backend that has graphs of its own."""
+    monkeypatch.setattr("ivmix.models.triton.find_spec", lambda name: None)
+    monkeypatch.setattr("ivmix.models.compile.missing", lambda: not triton)
+    network, recorder = on(device), Recorder()
+    picked = compile_network(network, mode, recorder)
     assert picked.path == path
     assert picked.reason
-    assert isinstance(picked.forward, Graphs) == (path == "cuda graphs")
+    forward: Any = picked.forward
+    assert isinstance(forward, Graphs) == recorded
+    if recorded:
+        assert forward.record is recorder
+        forward = forward.forward
+    assert isinstance(forward, InBlocks) == compiled
+    assert compiled or forward is network
+
+
+def test_another_network_is_called_in_the_same_way_from_the_same_memory() -> None:
+    one = compile_network(on("cuda:0"))
+    view = on("cuda:0")
+    other = one.of(view)
+    assert (other.path, other.reason) == (one.path, one.reason)
+    assert isinstance(other.forward, Graphs)
+    assert isinstance(one.forward, Graphs)
+    assert other.forward.network is view
+    assert other.forward.record is one.forward.record
 
 
 def test_inductor_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "C++ compiler" in choose("inductor", "cpu")[1]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("ivmix.models.triton.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"mode='inductor'.*not installed.*pip install triton.*mode='auto'"):
         compile_network(on("cuda:0"), "inductor")
 
 
+@pytest.mark.parametrize("mode", ["graphs", "cudagraphs"])
+def test_graphs_that_are_asked_for_need_a_gpu(mode: Any, network: UNet) -> None:
+    with pytest.raises(ValueError, match=f"mode='{mode}' needs an NVIDIA GPU, the network is on cpu: take mode='auto'"):
+        compile_network(network, mode)
+
+
 def test_an_unknown_mode_is_refused(network: UNet) -> None:
-    with pytest.raises(ValueError, match="mode='fast': expected 'auto', 'inductor' or 'off'"):
+    with pytest.raises(ValueError, match="mode='fast': expected 'auto', 'graphs', 'cudagraphs', 'inductor' or 'off'"):
         compile_network(network, "fast")  # type: ignore[arg-type]
 
 
@@ -155,7 +186,7 @@ from ivmix.models import UNet, UNetConfig
 
 network = UNet(UNetConfig(block_out_channels=(8,), attention_levels=(True,), norm_num_groups=4, cross_attention_dim=8))
 
-class OnTheGPU:
+class OnTheGPU(torch.nn.Module):
     def parameters(self):
         yield type("Parameter", (), {"device": torch.device("cuda")})
 
@@ -166,7 +197,7 @@ def record(function, device):
     output = function()
     return output, lambda: output.copy_(function())
 
-picked.forward.network, picked.forward.record = network, record
+picked = c.Compiled(c.Graphs(network, record), *c.choose("auto", "cuda"), picked.recorder)
 with torch.no_grad():
     for seed in range(4):
         torch.manual_seed(seed)
@@ -474,18 +505,7 @@ def test_a_call_that_leaves_its_device_would_be_seen() -> None:
         torch.zeros((), device="meta").item()
 
 
-# --- torch.compile: no graph breaks, one compilation a shape --------------------------------------------------------
-
-
-class Counter:
-    """A backend of torch.compile that runs what it is given as it is, and counts."""
-
-    def __init__(self) -> None:
-        self.compiled = 0
-
-    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
-        self.compiled += 1
-        return graph.forward
+# --- torch.compile: no graph breaks ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -535,44 +555,6 @@ def test_networks_compile_whole_and_compute_the_same(
     compiled = torch.compile(function, fullgraph=True, backend=backend, dynamic=False)
     for args, kwargs in calls:
         assert difference(compiled(*args, **kwargs), function(*args, **kwargs)) <= CLOSE
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("fresh", "no_grad")
-def test_torch_compile_compiles_a_shape_once_whatever_the_latents_the_time_and_the_prompt(
-    network: UNet, arguments: Callable[..., Arguments], difference: Callable[[Tensor, Tensor], float]
-) -> None:
-    counter = Counter()
-    forward = traced(network, backend=counter)
-    for expected, shape in enumerate([{}, {"f": 2}], start=1):
-        for seed in range(4):
-            given = arguments(seed, **shape)
-            assert difference(forward(*given), network(*given)) <= CLOSE
-            assert counter.compiled == expected
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("fresh", "no_grad")
-def test_more_shapes_than_torch_compile_takes_run_eagerly(
-    network: UNet, arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch,
-    difference: Callable[[Tensor, Tensor], float],
-) -> None:  # fmt: skip
-    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 1)
-    counter = Counter()
-    forward = traced(network, backend=counter)
-    for f in (1, 2, 3, 2):
-        given = arguments(f=f)
-        assert difference(forward(*given), network(*given)) <= CLOSE
-    assert counter.compiled == 1
-
-
-def test_torch_compile_is_left_alone_by_autograd(
-    network: UNet, arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: None)
-    z, t, condition = arguments()
-    y = traced(network)(z.requires_grad_(), t, condition)
-    assert y.requires_grad
 
 
 # --- on CUDA --------------------------------------------------------------------------------------------------------
