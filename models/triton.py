@@ -8,8 +8,9 @@ from importlib.util import find_spec
 
 # What torch 2.11 to 2.13 import of it wherever they find it.
 WANTED = (
-    ("triton", "__version__"), ("triton", "Config"), ("triton.language", "dtype"), ("triton.compiler", "CompiledKernel"),
-    ("triton.runtime.jit", "JITFunction"), ("triton.runtime.autotuner", "OutOfResources"),
+    ("triton", "__version__"), ("triton", "Config"), ("triton.language", "dtype"),
+    ("triton.compiler", "CompiledKernel"), ("triton.runtime.jit", "JITFunction"),
+    ("triton.runtime.autotuner", "OutOfResources"),
 )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from ivmix.models import (
     perturbed,
 )
 from ivmix.models.compile import choose, compile_network
-from ivmix.models.graphs import SHAPES, Graphs, Recorder
+from ivmix.models.graphs import SHAPES, Graphs, Recorder, Weights
 from ivmix.models.in_blocks import InBlocks
 from ivmix.models.meta import build
 from ivmix.sprites.averaging.unet import AveragingUNet, AveragingUNetConfig
@@ -335,6 +335,50 @@ def test_weights_changed_in_place_are_read_and_weights_that_moved_are_recorded_a
     network.conv_out = randomised(nn.Conv2d(8, 4, 3, padding=1), seed=7)
     check()
     assert tape.recorded == 4
+    deep = network.mid_block.attentions[0].transformer_blocks[0].attn1  # type: ignore[union-attr]
+    deep.to_q.weight = nn.Parameter(deep.to_q.weight * 2, requires_grad=False)  # as a LoRA is merged
+    check()
+    assert tape.recorded == 5
+    deep.to_q = Twice(deep.to_q)  # as a LoRA is put beside a layer
+    check()
+    assert tape.recorded == 6
+    deep.to_q.inner.weight.data = deep.to_q.inner.weight * 3
+    check()
+    assert tape.recorded == 7
+    deep.to_q.bias = nn.Parameter(torch.ones(16, dtype=torch.float64), requires_grad=False)
+    check()
+    assert tape.recorded == 8
+    table = network.mid_block.motion_modules[0].transformer_blocks[0].pos_embed  # type: ignore[union-attr]
+    table.pe = table.pe * 2
+    check()
+    assert tape.recorded == 9
+    network.to(torch.float32).to(torch.float64)
+    check()
+    assert tape.recorded == 10
+
+
+class Twice(nn.Module):
+    """A layer in the place of one that it holds."""
+
+    bias: Tensor
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.bias = nn.Parameter(torch.zeros(16, dtype=torch.float64), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.inner(x) + self.bias
+
+
+def test_weights_are_found_where_a_walk_finds_them(network: UNet) -> None:
+    def walk() -> list[int]:
+        return sorted(t.data_ptr() for t in (*network.parameters(), *network.buffers()))
+
+    weights = Weights(network)
+    assert sorted(weights.addresses()) == walk()
+    network.mid_block.resnets[1] = nn.Linear(3, 3)
+    assert sorted(weights.addresses()) == walk()
 
 
 def test_autograd_and_autocast_run_eagerly(
