@@ -94,7 +94,7 @@ def test_every_way_to_call_networks_has_a_name_and_is_read_from_a_record(tmp_pat
     assert main(["sample", PROMPT, "-o", str(tmp_path / "a.webp"), *QUICK]) == 0
     written = json.loads(record.read_text())
     for mode in get_args(Mode):
-        assert parse(["sample", PROMPT, "--compile", mode]).compile == mode
+        assert parse(["sample", PROMPT, "-o", "a.webp", "--compile", mode]).compile == mode
         record.write_text(json.dumps(written | {"compile": mode}))
         assert read_record(record).compile == mode
 
