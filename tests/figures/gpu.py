@@ -1,12 +1,12 @@
 """What a card makes of ivmix at full size: AnimateDiff's UNet at 512x512x16 in half precision, on random weights.
 
-    python tests/figures/gpu.py [--only exactness,passes] [--peers FOLDER] [--json notebooks/data/gpu.json]
+    python tests/figures/gpu.py [--only exactness,passes] [--peers FOLDER] [--json FILE]
     python tests/figures/gpu.py --device cpu --small           # every line of it, in a minute, without a GPU
-    python tests/figures/gpu.py --table notebooks/data/gpu.json   # the tables of an earlier run
+    python tests/figures/gpu.py --table FILE                     # the tables of an earlier run
 
 Needs torch, einops, safetensors and tokenizers alone; diffusers, for the pass beside its own, may be missing, or lie in
 --peers, a folder of wheels or of unpacked packages, with what it needs. Prints a table a section, in Markdown, and
-writes the numbers behind them as JSON after each. A section that fails says why in its place and stops no other; the
+writes the numbers behind them as JSON after each (`gpu.json` in the notebooks' data holds those of the README). A section that fails says why in its place and stops no other; the
 exit status is then 1. Ratios are of calls in turn, within a round: median, least and most.
 
 sections:
@@ -31,8 +31,9 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-import numpy_missing
+import numpy_missing  # before what imports ivmix
 from card import Card, attention_backends, compared, paired
+from forward import peer
 from random_weights import filled
 from traffic import forward_traffic
 
@@ -166,10 +167,12 @@ def samplers(bench: Bench) -> list[Row]:
 def passes(bench: Bench) -> list[Row]:
     """a guided evaluation beside diffusers', eager and by graphs, on the same weights, in turn"""
     try:
-        from forward import peer  # ours as they hold it
-        theirs, call = peer(bench.unet)
-    except ImportError as error:
-        return [{"pass": "skipped", "why": f"no diffusers: {error}; --peers FOLDER adds one"}]
+        import diffusers
+
+        diffusers.UNetMotionModel  # noqa: B018 - what it needs is imported here
+    except Exception as error:  # an ImportError, or what diffusers makes of one
+        return [{"pass": "skipped", "why": f"no diffusers ({short(error)}): --peers FOLDER adds one"}]
+    theirs, call = peer(bench.unet)
     z, t, condition = bench.told()
     context, graphs = bench.context(), bench.called()
     sides: dict[str, Callable[[], Tensor]] = {

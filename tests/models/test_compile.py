@@ -1,4 +1,4 @@
-"""Compiling: what is picked, graphs' bookkeeping on a stand-in for CUDA, no graph breaks, one compilation a shape.
+"""Compiling: what is picked, graphs' bookkeeping on a stand-in for CUDA, no graph breaks.
 
 A `Tape` stands in for a CUDA graph: it keeps the recorded function, and a replay computes it again from the memory it
 was recorded with, into the output it was recorded with. Whatever reads a graph's memory wrongly reads a tape's wrongly.
@@ -38,6 +38,7 @@ from ivmix.models.compile import choose, compile_network
 from ivmix.models.graphs import SHAPES, Graphs, Recorder, Weights
 from ivmix.models.in_blocks import InBlocks
 from ivmix.models.meta import build
+from ivmix.models.triton import missing
 from ivmix.sprites.averaging.unet import AveragingUNet, AveragingUNetConfig
 
 Make = Callable[..., Tensor]
@@ -627,6 +628,42 @@ def test_replays_on_cuda_equal_eager_calls_through_changes_of_shape_prompt_and_w
             assert len(picked.forward.programs) == len(shapes)
             assert None not in picked.forward.programs.values()
             network.conv_in.weight.data = network.conv_in.weight * 2
+
+
+@cuda
+@pytest.mark.usefixtures("no_grad")
+@pytest.mark.parametrize("mode", ["graphs", "cudagraphs", "inductor"])
+def test_every_mode_on_cuda_equals_eager_calls(
+    mode: Any, network: UNet, arguments: Callable[..., Arguments], difference: Callable[[Tensor, Tensor], float]
+) -> None:
+    if mode == "inductor" and missing():
+        pytest.skip("needs Triton")
+    picked = compile_network(network.to("cuda", torch.float32), mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        held = {(seed, f): picked(*arguments(seed, f=f)) for seed in range(5) for f in (3, 2)}
+    for (seed, f), y in held.items():
+        assert difference(y, network(*arguments(seed, f=f))) <= 1e-4
+
+
+@cuda
+@pytest.mark.usefixtures("no_grad")
+def test_networks_that_share_memory_on_cuda_keep_their_results(
+    network: UNet, arguments: Callable[..., Arguments], difference: Callable[[Tensor, Tensor], float]
+) -> None:
+    """Image and video in turn, as a pair's; recorded in either order, each overwrites what the other computed with."""
+    recorder = Recorder()
+    video = compile_network(network.to("cuda", torch.float32), recorder=recorder)
+    view = perturbed(network, ["mid_block"])
+    other = video.of(view)
+    held = []
+    for seed in range(6):
+        z, t, condition = arguments(seed, h=16)
+        seen = replace(condition, network=view)
+        held.append((video(z, t, condition), other(z, t, seen), network(z, t, condition), view(z, t, seen)))
+    for a, b, expected, of_view in held:
+        assert difference(a, expected) <= 1e-5
+        assert difference(b, of_view) <= 1e-5
 
 
 @cuda
