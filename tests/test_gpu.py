@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+
+from ivmix.models.compile import Compiled
+from ivmix.models.graphs import Graphs, Recorder
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "figures" / "gpu.py"
@@ -169,6 +172,32 @@ def test_time_and_memory_are_the_devices_own(card: Any) -> None:
     assert card.about()["device"] == "a card"
     assert card.about()["memory GiB"] == 128
     assert card.seconds(lambda: None) < 1
+
+
+@pytest.mark.slow
+def test_every_section_runs_on_a_card_and_by_graphs(gpu: Any, card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU taken for a card, a function computed again for a graph."""
+
+    def record(function: Callable[[], torch.Tensor], device: torch.device) -> Any:
+        output = function().fill_(torch.nan)
+        return output, lambda: output.copy_(function())
+
+    def by_graphs(network: Any, mode: str) -> Compiled:
+        forward = network if mode == "off" else Graphs(network, record)
+        return Compiled(forward, "eager" if mode == "off" else "cuda graphs", "", Recorder())
+
+    monkeypatch.setattr(gpu.Card, "cuda", True)
+    monkeypatch.setattr(gpu, "compile_network", by_graphs)
+    report = gpu.run(gpu.Bench(gpu.Card(torch.device("cpu")), gpu.SMALL, torch.float32), list(gpu.SECTIONS), None)
+    assert not [found["error"] for found in report["sections"].values() if "error" in found]
+    rows = {name: found["rows"] for name, found in report["sections"].items()}
+    assert [(row["by"], row["same bits"]) for row in rows["exactness"]] == [("cuda graphs", True)] * 3
+    assert rows["passes"][-1]["pass"] == "ivmix, cuda graphs"
+    assert [row["way"] for row in rows["compiling"]] == ["eager", "graphs", "cudagraphs"]
+    assert all(row["difference"] == 0 for row in rows["compiling"])
+    measured = [*rows["samplers"], *rows["decoding"], *rows["compiling"]]
+    assert all((row["peak GiB"], row["beyond GiB"]) == (5, 2) for row in measured)
+    assert rows["roofline"][0]["of the roofline"] > rows["roofline"][0]["share of the matrix rate"] > 0
 
 
 def test_a_card_calls_networks_in_every_way_it_has(gpu: Any, card: Any, monkeypatch: pytest.MonkeyPatch) -> None:

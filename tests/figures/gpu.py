@@ -1,13 +1,14 @@
 """What a card makes of ivmix at full size: AnimateDiff's UNet at 512x512x16 in half precision, on random weights.
 
     python tests/figures/gpu.py [--only exactness,passes] [--peers FOLDER] [--json FILE]
-    python tests/figures/gpu.py --device cpu --small           # every line of it, in a minute, without a GPU
-    python tests/figures/gpu.py --table FILE                     # the tables of an earlier run
+    python tests/figures/gpu.py --device cpu --small    # every line of it, in a minute, without a GPU
+    python tests/figures/gpu.py --table FILE              # the tables of an earlier run
 
 Needs torch, einops, safetensors and tokenizers alone; diffusers, for the pass beside its own, may be missing, or lie in
 --peers, a folder of wheels or of unpacked packages, with what it needs. Prints a table a section, in Markdown, and
-writes the numbers behind them as JSON after each (`gpu.json` in the notebooks' data holds those of the README). A section that fails says why in its place and stops no other; the
-exit status is then 1. Ratios are of calls in turn, within a round: median, least and most.
+writes the numbers behind them as JSON after each: `gpu.json` among the notebooks' data holds the README's. A section
+that fails says why in its place and stops no other; the exit status is then 1. Ratios are of calls in turn, within a
+round: median, least and most.
 
 sections:
 {sections}
