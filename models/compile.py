@@ -48,11 +48,11 @@ def compile_network(network: nn.Module, mode: Mode = "auto", recorder: Recorder 
     `torch.compile` with the backend of that name, on a GPU, without Triton. "inductor": `torch.compile`; kernels of its
     own, on a GPU Triton's, launched there by captured graphs again. "off": eager.
 
-    What is compiled are the blocks of which a network has many (`Predictor.repeated`), each shape of block once: the
-    first call of every shape of latents waits for seconds rather than minutes. A shape not seen before is recorded
-    (compiled) anew. Calls under autograd or autocast run eagerly, so sample under `torch.no_grad()`. Arguments may be
-    tensors, dataclasses and tuples of them, such as `Condition`, and hashable values. From one thread and one CUDA
-    stream at a time. Networks that are never called at once may share a `recorder`, and with it the memory of graphs.
+    What is compiled are the blocks of which a network has many (`Predictor.repeated`), each shape of block once. A
+    shape of latents not seen before is recorded (compiled) anew, while its first calls wait. Calls under autograd or
+    autocast run eagerly, so sample under `torch.no_grad()`. Arguments may be tensors, dataclasses and tuples of them,
+    such as `Condition`, and hashable values. From one thread and one CUDA stream at a time. Networks that are never
+    called at once may share a `recorder`, and with it the memory of graphs.
 
     Raises ValueError for an unknown mode, one that the network's device cannot have, and "inductor" on a GPU without
     Triton.

@@ -6,7 +6,7 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 
-# What torch 2.11 to 2.13 import of it wherever they find it.
+# What torch (2.13) imports of it wherever it finds it.
 WANTED = (
     ("triton", "__version__"), ("triton", "Config"), ("triton.language", "dtype"),
     ("triton.compiler", "CompiledKernel"), ("triton.runtime.jit", "JITFunction"),
