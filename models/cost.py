@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from ivmix.models.dit.blocks import FrameBlock, PatchBlock, ToPatches
 from ivmix.models.layers import OverFrames, SpatialTransformer
 from ivmix.models.meta import build
 from ivmix.models.predictor import Predictor, PredictorConfig
+from ivmix.models.triton import fault
 from ivmix.models.unet.temporal import FrameTransformer, TemporalConv
 
 # With f frames of hw pixels: the first, second and fourth grow as f·hw, pixel scores as f·(hw)², frame scores as f²·hw;
@@ -62,13 +62,16 @@ def forward_cost(
     >>> two.flops["convolutions"] / one.flops["convolutions"]
     2.0
     """
+    kernels = Kernels()
+    from torch.utils.flop_counter import FlopCounterMode  # which looks for Triton
+
     network = build(config.network, config).to(dtype)
     with torch.device("meta"):
         context = torch.empty(rows, tokens or config.tokens, config.context_dim, dtype=dtype)
         z = torch.empty(rows, config.in_channels, frames, height, width, dtype=dtype)
     condition = network.condition(context, **network.told(rows))
     t = torch.tensor(500.0)
-    with Kernels(), FlopCounterMode(display=False) as counter, Alive() as alive:
+    with kernels, FlopCounterMode(display=False) as counter, Alive() as alive:
         network(z, t, condition, temporal=temporal)
     parameters = set(network.parameters())
     if not temporal:
@@ -107,6 +110,10 @@ def _by_kind(network: Predictor, counts: Mapping[str, Mapping[Any, int]]) -> dic
 
 class Kernels(TorchFunctionMode):
     """What devices run as one kernel is one on meta too, where attention's scores would be tensors, and norms many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        fault()  # computing on meta looks for Triton
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:

@@ -39,6 +39,7 @@ class Predictor(nn.Module):
     """Noise predictor of latent diffusion: z (b c f h w) at training time t, told a condition -> the same shape."""
 
     kind = "network"  # in words
+    repeated: tuple[type[nn.Module], ...] = ()  # blocks that it has many of: what is compiled, where anything is
     config: Any  # a PredictorConfig
     # (text features (b l d), and what else the family is told) -> what is constant over the steps of a run
     condition: Callable[..., Condition]

@@ -23,9 +23,10 @@ def add_model(command: argparse.ArgumentParser, in_full: bool = False) -> None:
     group.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16", "float64"),
                        help="of the networks; the state is at least float32 (default: auto, on an accelerator what the "
                             "pair says, float16 for public ones, and float32 on the CPU)")  # fmt: skip
-    group.add_argument("--compile", choices=("off", "auto", "inductor"),
-                       help="auto: CUDA graphs on a GPU, which need no Triton; inductor: torch.compile "
-                            f"(default: {MODEL['compile']})")  # fmt: skip
+    group.add_argument("--compile", choices=("off", "auto", "graphs", "cudagraphs", "inductor"),
+                       help="auto: graphs on a GPU, which are captured CUDA graphs and need no Triton, off elsewhere; "
+                            "cudagraphs, inductor: torch.compile of the networks' blocks by that backend, the second "
+                            f"with Triton on a GPU (default: {MODEL['compile']})")  # fmt: skip
     group = command.add_argument_group(
         "models in place of the pair's own",
         "A SOURCE is a folder as diffusers writes it, a single file in any layout that `ivmix inspect` knows, or "

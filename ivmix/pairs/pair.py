@@ -35,7 +35,8 @@ from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.checkpoints.lora import part_for
 from ivmix.models.checkpoints.sources import Source, locate
-from ivmix.models.compile import Compiled, Mode
+from ivmix.models.compile import Compiled, Mode, choose
+from ivmix.models.graphs import Recorder
 from ivmix.models.predictor import Predictor
 from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
@@ -137,13 +138,15 @@ class Pair:
         if isinstance(device, torch.dtype) or str(device) in map(dtype_name, DTYPES):
             device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
+        choose(self.compile, place.type)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
         self.vae.to(place, at_least(kind, self.vae_dtype))
         for side in self.sides:
             side.unet.to(place, kind)  # one that both share is there at the second time
         for reader in self.readers:
             reader.move(place, kind)
-        compiled = cache(partial(compile_network, mode=self.compile))  # graphs hold the old weights
+        recorder = Recorder()  # graphs hold the old weights
+        compiled = cache(partial(compile_network, mode=self.compile, recorder=recorder))
         image, video = (replace(side, call=compiled(side.unet)) for side in self.sides)
         return replace(self, image=image, video=video)
 
@@ -187,6 +190,7 @@ def load_pair(
     device = find_device(device)
     if compile not in get_args(Mode):
         raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")
+    choose(compile, device.type)  # what cannot be is said before anything is loaded
     own, folder, source = describe(name_or_folder)
     dtype = find_dtype(dtype, device, own.get("dtype"))
     check_there(swaps)
@@ -262,9 +266,11 @@ def load_pair(
             raise ValueError(f"{name} model: {error}") from None
         return reads, words(part, entry[part], encoder, config)
 
+    recorder = Recorder()
+
     @cache
     def compiled(network: Predictor) -> Compiled:
-        return compile_network(network, compile)
+        return compile_network(network, compile, recorder)
 
     def side(name: str) -> Side:
         entry, video = raw[name], raw["video"]

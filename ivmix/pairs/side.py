@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, perturbed
 from ivmix.models.checkpoints.load import TextEncoder
-from ivmix.models.compile import Compiled, called
+from ivmix.models.compile import Compiled
 from ivmix.models.predictor import Predictor
 from ivmix.models.text.text import joined, without_empty
 from ivmix.pairs.facts import RunAs
@@ -131,8 +131,7 @@ class Side:
         """The network seen differently (`perturbed`), told its own conditions and called in the same way."""
         if (skip, identity) not in self._views:
             view = perturbed(self.unet, skip, identity)
-            call = called(view, self.call.path, self.call.reason)
-            self._views[skip, identity] = partial(_told, call, view)
+            self._views[skip, identity] = partial(_told, self.call.of(view), view)
         return self._views[skip, identity]
 
     def size_seen(self, height: int, width: int) -> tuple[int, int]:

@@ -60,6 +60,7 @@ class DiT(Predictor):
     """
 
     kind = "transformer"
+    repeated = (PatchBlock, FrameBlock)
     config: DiTConfig
 
     def __init__(self, config: DiTConfig) -> None:

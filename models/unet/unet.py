@@ -9,11 +9,19 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.condition import Condition
-from ivmix.models.layers import SpatialTransformer, TimestepEmbedding, group_norm, sinusoid, to_device
+from ivmix.models.layers import (
+    CrossAttentionBlock,
+    Resnet,
+    SpatialTransformer,
+    TimestepEmbedding,
+    group_norm,
+    sinusoid,
+    to_device,
+)
 from ivmix.models.predictor import Predictor
 from ivmix.models.unet.blocks import DownBlock, MidBlock, PassInputs, UpBlock
 from ivmix.models.unet.config import SIZES, UNetConfig
-from ivmix.models.unet.temporal import FrameTransformer, MotionConfig, SpaceTimeConfig
+from ivmix.models.unet.temporal import FrameTransformer, MotionConfig, SpaceTimeConfig, TemporalConv
 
 
 class UNet(Predictor):
@@ -24,6 +32,7 @@ class UNet(Predictor):
     """
 
     kind = "UNet"
+    repeated = (Resnet, CrossAttentionBlock, FrameTransformer, TemporalConv)
     config: UNetConfig
 
     def __init__(self, config: UNetConfig) -> None:

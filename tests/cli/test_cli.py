@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from ivmix.cli import main
+from ivmix.cli import main, parse
+from ivmix.generation.record import read_record
 from ivmix.media import read_video
+from ivmix.models.compile import Mode
 from ivmix.pairs.description import EMBEDDED, PUBLIC
 
 PROMPT = "a red circle moving left"
@@ -84,6 +87,16 @@ def test_a_record_remembers_models_put_in_the_place_of_the_pairs_own(tmp_path, c
     record = json.loads(Path(f"{again}.json").read_text())
     assert (record["swaps"], record["compile"]) == ({"video_model": models[1], "clip_skip": 2}, "auto")
     assert first.read_bytes() == again.read_bytes() != plain.read_bytes()
+
+
+def test_every_way_to_call_networks_has_a_name_and_is_read_from_a_record(tmp_path):
+    record = tmp_path / "a.webp.json"
+    assert main(["sample", PROMPT, "-o", str(tmp_path / "a.webp"), *QUICK]) == 0
+    written = json.loads(record.read_text())
+    for mode in get_args(Mode):
+        assert parse(["sample", PROMPT, "-o", "a.webp", "--compile", mode]).compile == mode
+        record.write_text(json.dumps(written | {"compile": mode}))
+        assert read_record(record).compile == mode
 
 
 def test_compare_writes_a_video_a_sheet_and_the_figures(tmp_path, tmp_path_factory, capsys):

@@ -2,16 +2,15 @@
 
     python tests/figures/compiled.py [--pair sprites] [--device cpu] [--dtype float32] [--rounds 30]
 
-The network is a pair's, or without `--pair` one level of Stable Diffusion's kind with motion modules: what has more,
-Inductor compiles on a CPU for many minutes. On CUDA: eager, CUDA graphs, and Inductor where Triton is installed. On the
-CPU: eager twice, which shows the noise of the measurement, and Inductor. "first calls" is what a shape costs before its
-calls are as fast as they get (the first two calls, beyond what eager ones take). The ratio is eager time over the
-path's in the same round, median and quartiles over the rounds: above 1 is faster. "calls to earn it back" is the first
-divided by what a call saves.
+The network is a pair's, or without `--pair` one level of Stable Diffusion's kind with motion modules. On CUDA: eager,
+CUDA graphs, torch's of blocks, and Inductor where Triton is installed. On the CPU: eager twice, which shows the noise
+of the measurement, and Inductor; `--whole` adds Inductor of the whole network, which for more than one level takes many
+minutes there. "first calls" is what a shape costs before its calls are as fast as they get (the first three calls,
+beyond what eager ones take). The ratio is eager time over the path's in the same round, median and quartiles over the
+rounds: above 1 is faster. "calls to earn it back" is the first divided by what a call saves.
 """
 
 import argparse
-import importlib.util
 import time
 from collections.abc import Callable
 from statistics import median, quantiles
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from ivmix.models import Condition, MotionConfig, UNet, UNetConfig
 from ivmix.models.compile import compile_network
+from ivmix.models.triton import missing
 from ivmix.pairs.pair import load_pair
 
 ONE_LEVEL = UNetConfig(
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
 
     network, z, condition = case(options.pair, options.device, getattr(torch, options.dtype))
@@ -63,14 +64,16 @@ def main() -> None:
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
-    paths = {"eager": network, "eager again": compile_network(network, "off")}
+    paths: dict[str, Callable[..., Tensor]] = {"eager": network, "eager again": compile_network(network, "off")}
     if z.is_cuda:
-        paths["auto"] = compile_network(network)
-    if not z.is_cuda or importlib.util.find_spec("triton"):
+        paths |= {"graphs": compile_network(network, "graphs"), "cudagraphs": compile_network(network, "cudagraphs")}
+    if not (z.is_cuda and missing()):
         paths["inductor"] = compile_network(network, "inductor")
+    if options.whole:
+        paths["inductor, whole"] = torch.compile(network, dynamic=False)
     with torch.no_grad():
         warm = min(seconds(network, step) for step in range(5))
-        first = {name: sum(seconds(forward, step) for step in range(2)) - 2 * warm for name, forward in paths.items()}
+        first = {name: sum(seconds(forward, step) for step in range(3)) - 3 * warm for name, forward in paths.items()}
         times: dict[str, list[float]] = {name: [] for name in paths}
         for step in range(options.rounds):
             for name, forward in paths.items():

@@ -69,6 +69,21 @@ def test_folders_named_twice_are_loaded_once(copy):
     assert pair.image.text_encoder is pair.video.text_encoder
 
 
+def test_graphs_of_a_pair_are_in_one_memory_and_no_others():
+    pair, other = load_pair("sprites"), load_pair("sprites")
+    assert pair.image.call.recorder is pair.video.call.recorder is not other.video.call.recorder
+    before, pair = pair.video.call.recorder, pair.to(torch.float64)
+    assert pair.image.call.recorder is pair.video.call.recorder is not before
+
+
+def test_a_way_to_call_networks_that_a_device_has_not_is_refused_before_anything_is_loaded(tmp_path):
+    (tmp_path / "pair.json").write_text((SPRITES / "pair.json").read_text())
+    with pytest.raises(ValueError, match="mode='graphs' needs an NVIDIA GPU, the network is on cpu"):
+        load_pair(tmp_path, "cpu", compile="graphs")
+    with pytest.raises(ValueError, match="compile 'fast': expected one of auto, graphs, cudagraphs, inductor, off"):
+        load_pair("sprites", compile="fast")
+
+
 def test_dtype_is_the_callers_and_nothing_needs_gradients():
     pair = load_pair("sprites", dtype=torch.float64)
     assert pair.dtype == torch.float64
