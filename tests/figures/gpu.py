@@ -42,7 +42,7 @@ from ivmix.models import VAE, Condition, MotionConfig, UNet, UNetConfig, VAEConf
 from ivmix.models.compile import Compiled, Mode, compile_network
 from ivmix.models.meta import build
 from ivmix.models.triton import missing
-from ivmix.models.unet.cost import forward_cost
+from ivmix.models.cost import forward_cost
 from ivmix.pairs.description import describe
 from ivmix.samplers.reading import sampling
 from ivmix.solvers import Guided, Network, Schedule, initial_noise, integrate, normal_noise

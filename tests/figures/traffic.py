@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from ivmix.models.meta import build
 from ivmix.models.predictor import PredictorConfig
-from ivmix.models.unet.cost import Kernels
+from ivmix.models.cost import Kernels
 
 NOTHING = ("empty", "lift_fresh", "detach")
 

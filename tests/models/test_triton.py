@@ -33,7 +33,7 @@ RUN = """
 import torch
 from ivmix.models import UNet, UNetConfig
 from ivmix.models.compile import Graphs, InBlocks, choose
-from ivmix.models.unet.cost import forward_cost
+from ivmix.models.cost import forward_cost
 
 network = UNet(UNetConfig(block_out_channels=(8,), attention_levels=(True,), norm_num_groups=4, cross_attention_dim=8))
 
