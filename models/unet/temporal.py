@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config
-from ivmix.models.layers import Attention, FeedForward, OverFrames, group_norm
+from ivmix.models.layers import Attention, FeedForward, OverFrames
 
 TABLE = ".pos_embed.pe"  # how the key of a position table ends
 MotionNorm = Literal["authors", "diffusers"]

@@ -40,9 +40,9 @@ from traffic import forward_traffic
 
 from ivmix.models import VAE, Condition, MotionConfig, UNet, UNetConfig, VAEConfig
 from ivmix.models.compile import Compiled, Mode, compile_network
+from ivmix.models.cost import forward_cost
 from ivmix.models.meta import build
 from ivmix.models.triton import missing
-from ivmix.models.cost import forward_cost
 from ivmix.pairs.description import describe
 from ivmix.samplers.reading import sampling
 from ivmix.solvers import Guided, Network, Schedule, initial_noise, integrate, normal_noise

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ivmix.models.cost import Kernels
 from ivmix.models.meta import build
 from ivmix.models.predictor import PredictorConfig
-from ivmix.models.cost import Kernels
 
 NOTHING = ("empty", "lift_fresh", "detach")
 
