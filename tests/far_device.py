@@ -3,13 +3,14 @@
 Its tensors are computed by the CPU, and it is torch's accelerator. As MPS, it has no float64: TypeError; as any, it
 takes no tensor of another device but 0-d ones, which go along as numbers. What is read are lists of `ivmix`'s words;
 what is printed, the exit status of each, what it said, and how often the device was waited for, line by line, as its
-numbers were read or others copied to it. FAR_MEMORY is what it holds in bytes, FAR_LACKS, such as bfloat16, what else
+numbers were read or others copied to it; and the most bytes that were there at a time. FAR_MEMORY is what it holds in bytes, FAR_LACKS, such as bfloat16, what else
 it does not know.
 """
 
 import json
 import os
 import sys
+import weakref
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -18,7 +19,9 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
+from torch.utils import swap_tensors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ivmix.cli import main
@@ -74,6 +77,7 @@ class FarAway(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.waits = Counter()
+        self.storages, self.now, self.most = set(), 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, tensors, far = dict(kwargs or {}), [], []
@@ -89,6 +93,7 @@ class FarAway(TorchDispatchMode):
         given = kwargs.get("device")
         there = bool(far) if given is None else torch.device(given).type == "far"
         copied = func is aten.copy_.default and len(far) == 1
+        there = there and not (copied and type(args[0]) is not Far)
         if copied or (far and not there) or (there and given and len(far) < len(tensors)):
             self.waits[self.place()] += 1
         elif far and func is aten._local_scalar_dense.default:
@@ -107,7 +112,19 @@ class FarAway(TorchDispatchMode):
     def wrap(self, near):
         if near.dtype in LACKS:
             raise TypeError(f"the far device has no {near.dtype}")
+        self.hold(near.untyped_storage())
         return Far(near)
+
+    def hold(self, storage):
+        if id(storage) not in self.storages:
+            self.storages.add(id(storage))
+            weakref.finalize(storage, self.release, id(storage), storage.nbytes())
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+
+    def release(self, key, size):
+        self.storages.discard(key)
+        self.now -= size
 
     def place(self):
         frame = sys._getframe()
@@ -130,6 +147,10 @@ class Constants(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in (torch.tensor, torch.as_tensor) and (device := kwargs.pop("device", None)) is not None:
             return func(*args, **kwargs).to(device)
+        if func == Tensor.data.__set__ and type(args[1]) is not type(args[0].data):
+            param = isinstance(args[0], Parameter)
+            swap_tensors(args[0], Parameter(args[1], args[0].requires_grad) if param else args[1].detach())
+            return None  # what torch does by itself where the device is CUDA
         if func is Tensor.new_tensor and isinstance(args[0], Far):
             return torch.tensor(args[1], dtype=args[0].dtype).to(args[0].device)
         return func(*args, **kwargs)
@@ -138,7 +159,7 @@ class Constants(TorchFunctionMode):
 def run(typed):
     with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()), Constants(), FarAway() as mode:
         status = main(typed)
-    return {"status": status, "said": said.getvalue(), "waits": mode.waits}
+    return {"status": status, "said": said.getvalue(), "waits": mode.waits, "most": mode.most}
 
 
 if __name__ == "__main__":
