@@ -2,13 +2,14 @@
 
 Its tensors are computed by the CPU, and it is torch's accelerator. As MPS, it has no float64: TypeError; as any, it
 takes no tensor of another device but 0-d ones, which go along as numbers. What is read are lists of `ivmix`'s words;
-what is printed, the exit status of each, what it said, and how often the device was waited for, line by line, as its
-numbers were read or others copied to it; and the most bytes that were there at a time. FAR_MEMORY is what it holds in bytes, FAR_LACKS, such as bfloat16, what else
-it does not know.
+what is printed, the exit status of each, what it said, how often the device was waited for, line by line, as its
+numbers were read or others copied to it, how many bytes came there, and the most that were there at a time. FAR_MEMORY
+is what it holds in bytes, FAR_LACKS, such as bfloat16, what else it does not know.
 """
 
 import json
 import os
+import subprocess
 import sys
 import weakref
 from collections import Counter
@@ -17,6 +18,7 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -76,7 +78,7 @@ class Far(Tensor):
 class FarAway(TorchDispatchMode):
     def __init__(self):
         super().__init__()
-        self.waits = Counter()
+        self.waits, self.came = Counter(), Counter()
         self.storages, self.now, self.most = set(), 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -96,6 +98,8 @@ class FarAway(TorchDispatchMode):
         there = there and not (copied and type(args[0]) is not Far)
         if copied or (far and not there) or (there and given and len(far) < len(tensors)):
             self.waits[self.place()] += 1
+            if there:
+                self.came[self.place()] += sum(tensor.nbytes for tensor in tensors if type(tensor) is not Far)
         elif far and func is aten._local_scalar_dense.default:
             self.waits[self.place()] += 1
             there = False
@@ -159,7 +163,20 @@ class Constants(TorchFunctionMode):
 def run(typed):
     with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()), Constants(), FarAway() as mode:
         status = main(typed)
-    return {"status": status, "said": said.getvalue(), "waits": mode.waits, "most": mode.most}
+    return {"status": status, "said": said.getvalue(), "waits": mode.waits, "came": mode.came, "most": mode.most}
+
+
+def beside_far(place: Path, commands: list[list[str]], **environment: str) -> list[dict]:
+    """What became of commands beside a far device, in the folder `place`."""
+    if not hasattr(pytest.importorskip("torch.utils.backend_registration"), "_setup_privateuseone_for_python_backend"):
+        pytest.skip("this torch takes no device from Python")
+    (place / "commands.json").write_text(json.dumps(commands))
+    done = subprocess.run(
+        [sys.executable, __file__, "commands.json"], cwd=place,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
 """Devices that nobody named, and one without float64, which MPS does not have either."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from far_device import beside_far
 
 from ivmix.devices import find_device, find_dtype
 from ivmix.generation.memory import Load, activations, weights
@@ -30,19 +27,6 @@ COMMANDS = {
     "double": [*SAMPLE, "double.gif", "--dtype", "float64"],
     "five": ["sample", RED, BLUE, RED, BLUE, RED, *SMALL, "-o", "five.gif", "--steps", "1", "--quiet"],
 }
-
-
-def beside_far(place: Path, commands: list[list[str]], **environment: str) -> list[dict]:
-    """What became of commands beside a far device, in the folder `place`."""
-    if not hasattr(pytest.importorskip("torch.utils.backend_registration"), "_setup_privateuseone_for_python_backend"):
-        pytest.skip("this torch takes no device from Python")
-    (place / "commands.json").write_text(json.dumps(commands))
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("far_device.py"), "commands.json"], cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -135,8 +135,9 @@ def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = Non
     named = named_model(options, kept)
     swaps = Swaps.from_dict({**kept.get("swaps", {}), **given_swaps(options)})
     model = TextToVideo.from_pair(
-        named["pair"], named["device"], named["dtype"], swaps, named["compile"], kept.get("commits", {}), options.offload
-    )
+        named["pair"], named["device"], named["dtype"], swaps, named["compile"], kept.get("commits", {}),
+        options.offload,
+    )  # fmt: skip
     for side in model.pair.sides:
         if any(source != "pair" for source in side.source.values()):
             say(side.announcement)

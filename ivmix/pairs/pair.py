@@ -233,7 +233,7 @@ def load_pair(
         """With these LoRAs, added on the device, whose roundings they have."""
         if shelf is None:
             return with_loras(network, [lora(text) for text in added])
-        return shelf.rest(with_loras(shelf.bring(network), [lora(text) for text in added]))
+        return shelf.rest(with_loras(shelf.bring(network), [lora(text) for text in added]) if added else network)
 
     stays = not raw.get("release_text_encoders", False)
 
