@@ -133,7 +133,8 @@ def test_a_device_that_only_offloaded_weights_fit_is_told_so_and_draws_then(plac
     assert [end["status"] for end in ends] == [2, 0], ends
     assert "GB in all: try " in ends[0]["said"]
     assert ", offload, float16\n" in ends[0]["said"]
-    assert alone <= ends[1]["most"] < all_there
+    pixels = 4 * 2 * 3 * 128 * 128  # counted as if the last frames were not among those that wait
+    assert alone - pixels <= ends[1]["most"] < all_there
 
 
 def test_what_cannot_be_offloaded_is_one_line():
