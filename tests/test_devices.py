@@ -65,6 +65,16 @@ def test_an_evaluation_measures_what_a_device_without_float64_drew(tmp_path):
     assert end["status"] == 0, end["said"]
 
 
+@pytest.mark.slow
+def test_a_process_of_torchruns_draws_on_its_own_device_of_the_kind_that_a_record_names(tmp_path):
+    (there,) = beside_far(tmp_path, [[*SAMPLE, "a.gif", "--steps", "1"]], LOCAL_RANK="3")
+    again = ["sample", "--from", "a.gif.json", "-o", "b.gif"]
+    here = [*SAMPLE, "c.gif", "--steps", "1", "--device", "cpu"]
+    again, here = beside_far(tmp_path, [again, here], LOCAL_RANK="1")
+    assert ["on far:0 in" in end["said"] for end in (there, again, here)] == [True, True, False]
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
 def test_nothing_waits_for_the_device_from_step_to_step(far):
     two, four = (far[1][name]["waits"] for name in ("two", "four"))
     assert two == four

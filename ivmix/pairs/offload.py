@@ -22,13 +22,9 @@ N = TypeVar("N", bound=nn.Module)
 @dataclass(eq=False)
 class Offload:
     """Of the networks that `rest`, only the one last brought is on the device. ValueError for a device without memory
-    of its own.
-
-    `moved` counts the bytes that went there since it was loaded.
-    """
+    of its own."""
 
     device: torch.device
-    moved: int = 0
     at_work: nn.Module | None = field(default=None, repr=False)
     there: dict[Tensor, Tensor] = field(default_factory=dict, repr=False)  # what is on the device -> its copy at rest
 
@@ -55,7 +51,6 @@ class Offload:
                 if tensor not in self.there and tensor.device.type == "cpu":
                     self.there[tensor] = tensor.detach()
                     tensor.data = tensor.to(self.device, non_blocking=True)
-                    self.moved += tensor.nbytes
             self.at_work = network
         return network
 
