@@ -5,6 +5,7 @@ that pinned memory is fetched without waiting, and what its allocator keeps besi
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,9 +125,8 @@ def test_weights_that_both_sides_share_stay_from_leg_to_leg(place):
 @pytest.mark.slow
 def test_a_device_that_only_offloaded_weights_fit_is_told_so_and_draws_then(place):
     pair, load = load_pair("sprites", "cpu"), Load(1, 2, 128, 128)
-    all_there = needs(pair, load)
-    pair.__dict__["offload"] = Offload(torch.device("meta"))  # counted as if
-    alone = needs(pair, load)
+    by_turns = replace(pair, offload=Offload(torch.device("meta")))  # counted as if
+    all_there, alone = needs(pair, load), needs(by_turns, load)
     typed = ["sample", RED, "--frames", "2", "--size", "128x128", "--sampler", "composite", "--steps", "1", "-o"]
     both = [[*typed, "a.gif"], [*typed, "b.gif", "--offload"]]
     ends = beside_far(place, both, FAR_MEMORY=str((all_there + alone) // 2))
@@ -135,6 +135,8 @@ def test_a_device_that_only_offloaded_weights_fit_is_told_so_and_draws_then(plac
     assert ", offload, float16\n" in ends[0]["said"]
     pixels = 4 * 2 * 3 * 128 * 128  # counted as if the last frames were not among those that wait
     assert alone - pixels <= ends[1]["most"] < all_there
+    (end,) = beside_far(place, [both[0]], FAR_MEMORY=str((weights(pair) + weights(by_turns)) // 2))
+    assert end["said"].endswith("GB in all; try float16, offload\n")
 
 
 def test_what_cannot_be_offloaded_is_one_line():
