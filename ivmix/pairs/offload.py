@@ -45,12 +45,12 @@ class Offload:
     def bring(self, network: N) -> N:
         """`network`, its weights on the device, and of others only what it shares with them."""
         if network is not self.at_work:
-            own = dict.fromkeys(tensors_of(network))
+            self.at_work, own = None, dict.fromkeys(tensors_of(network))  # nothing is, if memory ends on the way
             self._keep(own)
             for tensor in own:
                 if tensor not in self.there and tensor.device.type == "cpu":
-                    self.there[tensor] = tensor.detach()
-                    tensor.data = tensor.to(self.device, non_blocking=True)
+                    come = tensor.to(self.device, non_blocking=True)
+                    self.there[tensor], tensor.data = tensor.detach(), come
             self.at_work = network
         return network
 

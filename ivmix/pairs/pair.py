@@ -175,7 +175,8 @@ def load_pair(
     (`ivmix.devices`). `compile` is how UNets are called (`compile_network`). `commits` are those to read of
     repositories that are named without one, as a record has them (`Record.commits`); what cannot be had is the newest.
     With `offload` only the network at work is on the device, the others rest in CPU memory: results are the same to the
-    bit, and the price is what moves (`ivmix.generation.traffic`).
+    bit, and the price is what moves (`ivmix.generation.traffic`). What asks a side (`Side.network`) has it brought;
+    who calls a network by itself finds it where it rests.
 
     An image model that is the video model's spatial half is that half: one set of weights, seen without its temporal
     layers.

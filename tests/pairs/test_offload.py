@@ -30,6 +30,10 @@ LATTE = ["--pair", "latte", "--image-model", "pixart", "--video-model", "latte"]
 RUNS = {  # the words of a command, and the same as a call
     "composite": ([RED, "--steps", "2"], {"sampler": "composite", "steps": 2}),
     "zigzag": ([RED, "--steps", "4"], {"sampler": "zigzag", "steps": 4}),
+    "inverted": (
+        [RED, "--steps", "4", "--init", "composite.gif", "--source-prompt", BLUE],
+        {"sampler": "zigzag", "steps": 4, "video": "composite.gif", "source_prompt": BLUE},
+    ),
     "stg": ([RED, "--steps", "2"], {"sampler": "stg", "steps": 2}),
     "freeinit": ([RED, "--steps", "2", "--iterations", "2"], {"sampler": "freeinit", "steps": 2, "iterations": 2}),
     "shared": (["a cat", *SHARED, "--steps", "4"], {"sampler": "zigzag", "steps": 4}),
@@ -104,7 +108,8 @@ def test_no_two_networks_are_there_at_a_time(name, place, ends):
 def test_as_many_bytes_move_as_the_plan_says_before_the_run(name, place, ends):
     came = sum(size for line, size in ends[name][1]["came"].items() if line.startswith("offload.py"))
     words, call = RUNS[name]
-    job = make_job(pair_of(name, place), words[0], **SIZES, **call)
+    given = {"video": place / str(call["video"])} if "video" in call else {}
+    job = make_job(pair_of(name, place), words[0], **SIZES, **{**call, **given})
     assert came == moved(turns(job))
     assert f"offload: {came / 1e9:,.2g} GB of weights go to far:0 for every batch, at PCIe" in ends[name][1]["said"]
 
