@@ -2,23 +2,28 @@
 
 Its tensors are computed by the CPU, and it is torch's accelerator. As MPS, it has no float64: TypeError; as any, it
 takes no tensor of another device but 0-d ones, which go along as numbers. What is read are lists of `ivmix`'s words;
-what is printed, the exit status of each, what it said, and how often the device was waited for, line by line, as its
-numbers were read or others copied to it. FAR_MEMORY is what it holds in bytes, FAR_LACKS, such as bfloat16, what else
-it does not know.
+what is printed, the exit status of each, what it said, how often the device was waited for, line by line, as its
+numbers were read or others copied to it, how many bytes came there, and the most that were there at a time. FAR_MEMORY
+is what it holds in bytes, FAR_LACKS, such as bfloat16, what else it does not know.
 """
 
 import json
 import os
+import subprocess
 import sys
+import weakref
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
+from torch.utils import swap_tensors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ivmix.cli import main
@@ -73,7 +78,8 @@ class Far(Tensor):
 class FarAway(TorchDispatchMode):
     def __init__(self):
         super().__init__()
-        self.waits = Counter()
+        self.waits, self.came = Counter(), Counter()
+        self.storages, self.now, self.most = set(), 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, tensors, far = dict(kwargs or {}), [], []
@@ -89,8 +95,11 @@ class FarAway(TorchDispatchMode):
         given = kwargs.get("device")
         there = bool(far) if given is None else torch.device(given).type == "far"
         copied = func is aten.copy_.default and len(far) == 1
+        there = there and not (copied and type(args[0]) is not Far)
         if copied or (far and not there) or (there and given and len(far) < len(tensors)):
             self.waits[self.place()] += 1
+            if there:
+                self.came[self.place()] += sum(tensor.nbytes for tensor in tensors if type(tensor) is not Far)
         elif far and func is aten._local_scalar_dense.default:
             self.waits[self.place()] += 1
             there = False
@@ -107,7 +116,19 @@ class FarAway(TorchDispatchMode):
     def wrap(self, near):
         if near.dtype in LACKS:
             raise TypeError(f"the far device has no {near.dtype}")
+        self.hold(near.untyped_storage())
         return Far(near)
+
+    def hold(self, storage):
+        if id(storage) not in self.storages:
+            self.storages.add(id(storage))
+            weakref.finalize(storage, self.release, id(storage), storage.nbytes())
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+
+    def release(self, key, size):
+        self.storages.discard(key)
+        self.now -= size
 
     def place(self):
         frame = sys._getframe()
@@ -130,6 +151,10 @@ class Constants(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in (torch.tensor, torch.as_tensor) and (device := kwargs.pop("device", None)) is not None:
             return func(*args, **kwargs).to(device)
+        if func == Tensor.data.__set__ and type(args[1]) is not type(args[0].data):
+            param = isinstance(args[0], Parameter)
+            swap_tensors(args[0], Parameter(args[1], args[0].requires_grad) if param else args[1].detach())
+            return None  # what torch does by itself where the device is CUDA
         if func is Tensor.new_tensor and isinstance(args[0], Far):
             return torch.tensor(args[1], dtype=args[0].dtype).to(args[0].device)
         return func(*args, **kwargs)
@@ -138,7 +163,20 @@ class Constants(TorchFunctionMode):
 def run(typed):
     with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()), Constants(), FarAway() as mode:
         status = main(typed)
-    return {"status": status, "said": said.getvalue(), "waits": mode.waits}
+    return {"status": status, "said": said.getvalue(), "waits": mode.waits, "came": mode.came, "most": mode.most}
+
+
+def beside_far(place: Path, commands: list[list[str]], **environment: str) -> list[dict]:
+    """What became of commands beside a far device, in the folder `place`."""
+    if not hasattr(pytest.importorskip("torch.utils.backend_registration"), "_setup_privateuseone_for_python_backend"):
+        pytest.skip("this torch takes no device from Python")
+    (place / "commands.json").write_text(json.dumps(commands))
+    done = subprocess.run(
+        [sys.executable, __file__, "commands.json"], cwd=place,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import small_t5
 import torch
 from safetensors.torch import save_file
 
@@ -11,6 +12,8 @@ from ivmix.models import (
     VAE,
     CLIPText,
     CLIPTextConfig,
+    DiT,
+    DiTConfig,
     MotionConfig,
     Tokenizer,
     UNet,
@@ -38,6 +41,13 @@ XL_UNET = UNetConfig(
     block_out_channels=(32, 64), attention_levels=(False, True), layers_per_block=1, cross_attention_dim=32 + 48,
     num_attention_heads=4, norm_num_groups=8, transformer_depth=(1, 2), text_time=TextTimeConfig(20, 8),
 )  # fmt: skip
+
+DIT = DiTConfig(  # as many layers as the pair's defaults name
+    num_layers=15, num_attention_heads=2, attention_head_dim=8, caption_channels=small_t5.TEXT.d_model, sample_size=8
+)
+VIDEO_DIT = replace(DIT, temporal=4)
+DIT_SCHEDULER = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02,
+                 "num_train_timesteps": 1000}  # fmt: skip
 
 
 def write_pipeline(folder: Path, seed: int = 0) -> None:
@@ -77,3 +87,13 @@ def write_adapter(folder: Path) -> None:
     write_modules(folder / "diffusion_pytorch_model.safetensors")
     raw = {"_class_name": "MotionAdapter", "motion_num_attention_heads": 4, "motion_norm_num_groups": 8}
     (folder / "config.json").write_text(json.dumps(raw))
+
+
+def write_transformers(folder: Path, config: DiTConfig, seed: int) -> None:
+    """A pipeline of PixArt's or Latte's kind, its text encoder T5."""
+    torch.manual_seed(seed)
+    save_folder(DiT(config), folder / "transformer")
+    save_folder(VAE(VAE_CONFIG), folder / "vae")
+    small_t5.write_text(folder)
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(DIT_SCHEDULER))

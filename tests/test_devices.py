@@ -1,14 +1,11 @@
 """Devices that nobody named, and one without float64, which MPS does not have either."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from far_device import beside_far
 
 from ivmix.devices import find_device, find_dtype
 from ivmix.generation.memory import Load, activations, weights
@@ -30,19 +27,6 @@ COMMANDS = {
     "double": [*SAMPLE, "double.gif", "--dtype", "float64"],
     "five": ["sample", RED, BLUE, RED, BLUE, RED, *SMALL, "-o", "five.gif", "--steps", "1", "--quiet"],
 }
-
-
-def beside_far(place: Path, commands: list[list[str]], **environment: str) -> list[dict]:
-    """What became of commands beside a far device, in the folder `place`."""
-    if not hasattr(pytest.importorskip("torch.utils.backend_registration"), "_setup_privateuseone_for_python_backend"):
-        pytest.skip("this torch takes no device from Python")
-    (place / "commands.json").write_text(json.dumps(commands))
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("far_device.py"), "commands.json"], cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +63,16 @@ def test_an_evaluation_measures_what_a_device_without_float64_drew(tmp_path):
     typed = ["evaluate", "-o", "run", "--clips", "3", "--seeds", "1", "--references", "4", "--arms", "arms.json"]
     (end,) = beside_far(tmp_path, [typed], LOCAL_RANK="3")  # under torchrun, of more processes than devices
     assert end["status"] == 0, end["said"]
+
+
+@pytest.mark.slow
+def test_a_process_of_torchruns_draws_on_its_own_device_of_the_kind_that_a_record_names(tmp_path):
+    (there,) = beside_far(tmp_path, [[*SAMPLE, "a.gif", "--steps", "1"]], LOCAL_RANK="3")
+    again = ["sample", "--from", "a.gif.json", "-o", "b.gif"]
+    here = [*SAMPLE, "c.gif", "--steps", "1", "--device", "cpu"]
+    again, here = beside_far(tmp_path, [again, here], LOCAL_RANK="1")
+    assert ["on far:0 in" in end["said"] for end in (there, again, here)] == [True, True, False]
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
 
 
 def test_nothing_waits_for_the_device_from_step_to_step(far):

@@ -285,3 +285,13 @@ def test_what_public_pairs_need_is_what_is_counted_from_their_key_lists():
     assert len(public) > 2
     for name, row in public.items():
         assert tuple(row[3:5]) == needs(name), name
+
+
+@pytest.mark.slow
+def test_the_page_of_memory_is_what_is_counted(monkeypatch):
+    """Of two pairs, one whose models share their weights and one whose do not; the script writes all."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "figures")
+    counted, page = runpy.run_path(str(ROOT / "tests" / "figures" / "memory_table.py")), PAGES["notebooks/memory.md"]
+    for name in ("animatediff-lightning", "modelscope"):
+        for line in (*counted["lines"](name), counted["priced"](name)):
+            assert line in page.splitlines(), line

@@ -27,6 +27,8 @@ def add_model(command: argparse.ArgumentParser, in_full: bool = False) -> None:
                        help="auto: graphs on a GPU, which are captured CUDA graphs and need no Triton, off elsewhere; "
                             "cudagraphs, inductor: torch.compile of the networks' blocks by that backend, the second "
                             f"with Triton on a GPU (default: {MODEL['compile']})")  # fmt: skip
+    group.add_argument("--offload", action="store_true", help="networks rest in CPU memory and come to the device in "
+                       "turn: less memory, the same picture, and time for what moves, which is said")  # fmt: skip
     group = command.add_argument_group(
         "models in place of the pair's own",
         "A SOURCE is a folder as diffusers writes it, a single file in any layout that `ivmix inspect` knows, or "
@@ -134,8 +136,9 @@ def load_model(options: argparse.Namespace, kept: Mapping[str, Any] | None = Non
     named = named_model(options, kept)
     swaps = Swaps.from_dict({**kept.get("swaps", {}), **given_swaps(options)})
     model = TextToVideo.from_pair(
-        named["pair"], named["device"], named["dtype"], swaps, named["compile"], kept.get("commits", {})
-    )
+        named["pair"], named["device"], named["dtype"], swaps, named["compile"], kept.get("commits", {}),
+        options.offload,
+    )  # fmt: skip
     for side in model.pair.sides:
         if any(source != "pair" for source in side.source.values()):
             say(side.announcement)

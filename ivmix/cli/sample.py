@@ -17,6 +17,7 @@ from ivmix.cli.options import (
     parse_size,
     say,
 )
+from ivmix.cli.workers import local_device
 
 if TYPE_CHECKING:
     from ivmix.generation.record import Record
@@ -38,6 +39,7 @@ EXAMPLES = """examples:
   ivmix sample 'a red circle moving left' --init soft.mp4 --strength 0.3 -o crisp.mp4
   ivmix sample 'a red circle moving left' --seeds 0:8 -o clip.mp4    clip-000.mp4 … clip-007.mp4
   ivmix sample --prompts prompts.csv -o clips.mp4 --resume           after a kill: only what is missing
+  torchrun --nproc-per-node 4 -m ivmix sample --prompts prompts.csv -o clips.mp4    the same clips, shared by four
 """
 
 
@@ -105,6 +107,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from ivmix.evaluation.workers import meet, ranks
     from ivmix.generation.replay import Kept, recall, warn_of_changes
     from ivmix.generation.result import check_outputs, numbered
     from ivmix.media import check_fps, check_writable
@@ -122,6 +125,7 @@ def run(options: argparse.Namespace) -> None:
     if options.preview is not None:
         check_preview(options, [*paths, call.get("video")])
 
+    options.device = local_device(options.device, kept.model.get("device"))
     model = load_kept(options, kept)
     jobs = list(zip(requests, paths, strict=True))
     wanted = []
@@ -141,7 +145,12 @@ def run(options: argparse.Namespace) -> None:
                 check_outputs(path, not options.no_clobber)
         if not options.quiet and there:
             say(f"{len(there)} of {len(paths)} clips are there already")
-    draw(jobs, there, model, call, options, kept)
+    with ranks() as (rank, world):
+        meet()  # before the first is written: whoever looks later would find it there
+        options.quiet = options.quiet or rank > 0
+        draw(jobs, there, model, call, options, kept, (rank, world))
+    if world > 1 and not options.quiet:
+        say(f"{len(jobs)} clips are there, shared by {world} processes")
 
 
 def check_preview(options: argparse.Namespace, used: Sequence[str | None]) -> None:
@@ -209,10 +218,12 @@ def read_call(options: argparse.Namespace, kept: "Kept", paths: Sequence[str]) -
 
 def draw(
     jobs: Sequence[tuple["Request", str]], there: Collection[str], model: "TextToVideo", call: dict[str, Any],
-    options: argparse.Namespace, kept: "Kept",
+    options: argparse.Namespace, kept: "Kept", worker: tuple[int, int],
 ) -> None:  # fmt: skip
     """Draws and writes the clips, a batch at a time: of the size given, a record's, or what the device holds. Batches
-    are cut as if none was `there`, so that a run that goes on draws what it would have drawn."""
+    are cut as if none was `there`, so that a run that goes on draws what it would have drawn; every `worker` (its place
+    from 0, how many there are) has its share of them."""
+    from ivmix.evaluation.workers import agreed
     from ivmix.generation.latent_rgb import map_path
     from ivmix.generation.preview import Preview
     from ivmix.generation.result import record_path
@@ -225,20 +236,22 @@ def draw(
         size = kept.record.batch_sizes[0]
         place = kept.record.batch_places[0] if len(jobs) == len(kept.requests) == 1 else None
     planned = model.record(**arguments([r for r, _ in jobs], model), **call, batch_size=size, place=place)
-    size = planned.batch_sizes[0]
+    size = agreed(planned.batch_sizes[0])
     if not options.quiet:
         say(f"on {planned.device} in {planned.dtype}" + (f", {size} clips at a time" if size > 1 else ""))
     if not options.quiet and place is not None and size > 1:
         say(f"the record's clip was one of {size}: as many run, so that it is the same (--batch-size 1: it alone)")
-    preview = None if options.preview is None else Preview(model.pair, options.preview)
+    rank, world = worker
+    preview = None if options.preview is None or rank > 0 else Preview(model.pair, options.preview)
     if preview is not None and not options.quiet:
         stored = map_path(model.pair.vae_file)
         how = stored if stored.is_file() else "a decoded piece of each clip (`ivmix preview-map` fits a map instead)"
         say(f"previews in {options.preview}, coloured by {how}")
-    texts = [text for request, path in jobs if path not in there for text in request.texts]
+    starts = range(0, len(jobs), size)[rank::world]
+    mine = {start: jobs[start : start + size] for start in starts}
+    texts = [text for batch in mine.values() for request, path in batch if path not in there for text in request.texts]
     model.read_ahead(texts, bool(call.get("raw_prompts")))
-    for start in range(0, len(jobs), size):
-        batch = jobs[start : start + size]
+    for start, batch in mine.items():
         if all(path in there for _, path in batch):
             continue
         if not options.quiet and len(jobs) > len(batch):

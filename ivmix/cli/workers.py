@@ -1,15 +1,16 @@
-"""Several processes on one evaluation, as the command line and torchrun have them."""
+"""Several processes on one command, as the command line and torchrun have them."""
 
 import os
 
 from ivmix.cli.options import MODEL
 
 
-def local_device(name: str | None) -> str | None:
-    """The device of this process: that of the option, or under torchrun its own of those on this machine."""
+def local_device(name: str | None, recorded: str | None = None) -> str | None:
+    """The device of this process: that of the option, or under torchrun its own of those on this machine, of the kind
+    of the option's or the `recorded` one."""
     if "LOCAL_RANK" not in os.environ:
         return name
-    return own_device(name or MODEL["device"], int(os.environ["LOCAL_RANK"]))
+    return own_device(name or (recorded or MODEL["device"]).partition(":")[0], int(os.environ["LOCAL_RANK"]))
 
 
 def own_device(name: str, rank: int) -> str:

@@ -1,4 +1,4 @@
-"""Several processes on one evaluation: torchrun's, or shares that are told apart by hand."""
+"""Several processes on one run: torchrun's, or shares that are told apart by hand."""
 
 import os
 import time
@@ -31,6 +31,15 @@ def meet() -> None:
     while not done.is_completed():  # in Python, where a signal is heard
         time.sleep(0.05)
     done.wait()
+
+
+def agreed(value: int) -> int:
+    """The first rank's."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def turn(share: tuple[int, int] | None, rank: int, world: int) -> tuple[int, int]:

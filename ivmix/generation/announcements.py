@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ivmix.generation.job import Job
+from ivmix.generation.traffic import LINK, moved, turns
 from ivmix.samplers.few_steps import LCM
 from ivmix.solvers.checks import within
 from ivmix.solvers.methods.ivmixed import inside
@@ -11,6 +12,7 @@ from ivmix.solvers.plans.legs import progress
 
 def announcements(job: Job) -> Iterator[str]:
     """Where a run that is to mix does not, or a model has no part in it, or is not what it is taken for."""
+    yield from of_offload(job)
     yield from cut_into_windows(job)
     if "video" in job.sampling.models and job.pair.video.unet.config.temporal is None:
         yield "the video model has no temporal layers: its frames know nothing of each other"
@@ -52,6 +54,16 @@ def cut_into_windows(job: Job) -> Iterator[str]:
                 f"the {model} model has the clip in windows of {f} frames of {factor * height}x{factor * width}: each "
                 f"evaluation calls it {windows} times, for {times:.3g} times the latents that there are"
             )
+
+
+def of_offload(job: Job) -> Iterator[str]:
+    """What a run pays for weights that come and go."""
+    if job.pair.offload is not None:
+        bytes = moved(turns(job))
+        yield (
+            f"offload: {bytes / 1e9:,.2g} GB of weights go to {job.pair.device} for every batch, at PCIe 3.0's "
+            f"{LINK / 1e9:g} GB/s in {bytes / LINK:,.2g} s"
+        )
 
 
 def of_distillation(job: Job) -> Iterator[str]:

@@ -140,8 +140,8 @@ def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
     side, record = job.pair.sides[k], job.record
     negatives = (record.image_negative_prompts, record.negative_prompts)[k]
     network = side.network(job.schedules[k], record.image_frames, job.windows.of(side.name))
-    told = record.raw_prompts, (record.height, record.width)
-    negative, positive = (side.condition(pick(texts, batch), *told) for texts in (negatives, prompts))
+    texts = [side.read(pick(own, batch), record.raw_prompts) for own in (negatives, prompts)]  # all, then the network
+    negative, positive = (side.told(text, (record.height, record.width)) for text in texts)
     return Guided(network(negative), network(positive))
 
 
@@ -149,12 +149,13 @@ def encode(job: Job, clip: np.ndarray) -> Tensor:
     """Frames (b f h w c) uint8 -> latents (b c f h w)."""
     pair = job.pair
     pixels = torch.from_numpy(clip).to(pair.device).permute(0, 4, 1, 2, 3).to(pair.vae.dtype) / 127.5 - 1
-    return pair.vae.encode(pixels, frames_per_batch=at_once(job), tile=job.record.vae_tile)
+    return pair.autoencoder.encode(pixels, frames_per_batch=at_once(job), tile=job.record.vae_tile)
 
 
 def decode(job: Job, z: Tensor) -> np.ndarray:
     """Latents (b c f h w) -> frames (b f h w c) uint8."""
-    video = job.pair.vae.decode(z.to(job.pair.vae.dtype), frames_per_batch=at_once(job), tile=job.record.vae_tile)
+    vae = job.pair.autoencoder
+    video = vae.decode(z.to(vae.dtype), frames_per_batch=at_once(job), tile=job.record.vae_tile)
     return to_frames(video.float())
 
 

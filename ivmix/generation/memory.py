@@ -2,7 +2,8 @@
 
 Counted are weights, and the tensors of the dearest moment: in a network's forward pass, or in the decoder's while the
 frames decoded before wait. What kernels take for themselves and an allocator's rounding come on top, so that what is
-refused would not have fitted; what is not refused may still not fit.
+refused would not have fitted; what is not refused may still not fit. Of networks that are offloaded only the one at
+work is there, so that each moment has weights of its own.
 """
 
 import math
@@ -22,6 +23,7 @@ from ivmix.models.cost import Alive, Kernels, forward_cost
 from ivmix.models.meta import build
 from ivmix.models.predictor import PredictorConfig
 from ivmix.models.vae import Decoder
+from ivmix.pairs.offload import Offload, has_own_memory, size_of, tensors_of
 from ivmix.pairs.pair import Pair
 from ivmix.solvers import Windows
 
@@ -74,34 +76,60 @@ def choose_batch(pair: Pair, load: Load) -> int:
 
 def check_fits(pair: Pair, load: Load) -> None:
     """Raises ValueError, before anything is allocated, for what needs more memory than the pair's device has in all."""
-    there, held, most = device_memory(pair.device), weights(pair), weights(pair) + reading(pair)
-    if there is None or max(most, held + upper_bound(pair, load)) <= there:
+    there, most = device_memory(pair.device), before(pair)
+    if there is None or max(most, weights(pair) + upper_bound(pair, load)) <= there:
         return
     has = f"and {pair.device} has {there / 1e9:,.1f} GB in all"
     narrower = ["float16"] * (pair.dtype.itemsize > 2)
+    by_turns = offloaded(pair)
     if most > there:
-        remedy = "; try float16" if narrower else ""
+        ways = narrower + ["offload"] * (by_turns is not None and before(by_turns) < most)
+        remedy = f"; try {', '.join(ways)}" if ways else ""
         raise ValueError(f"the weights of pair {pair.name!r} need {most / 1e9:,.1f} GB, {has}{remedy}")
-    needed = activations(pair, load)
-    if needed + held <= there:
+    needed = needs(pair, load)
+    if needed <= there:
         return
     ways = ["fewer frames", "a smaller size", *["a smaller batch_size"] * (load.clips > 1)]
     parts = {"vae_tile": replace(load, vae_tile=1), "image_frames": replace(load, image_frames=1)}
     if load.windows.frames is None and "video" in load.models:
         parts["window"] = replace(load, windows=replace(load.windows, frames=Windows(1, 0)))
-    ways += [f"a smaller {name}" for name, part in parts.items() if activations(pair, part) < needed]
+    ways += [f"a smaller {name}" for name, part in parts.items() if needs(pair, part) < needed]
+    ways += ["offload"] * (by_turns is not None and needs(by_turns, load) < needed)
     raise ValueError(
         f"{load.clips} x {load.frames} frames of {load.height}x{load.width} need at least "
-        f"{(needed + held) / 1e9:,.1f} GB, weights included, {has}: try {', '.join(ways + narrower)}"
+        f"{needed / 1e9:,.1f} GB, weights included, {has}: try {', '.join(ways + narrower)}"
     )
 
 
-def weights(pair: Pair) -> int:
-    """Bytes of a pair's networks that stay in memory, what two of them share counted once."""
-    networks: list[nn.Module] = [pair.vae, *(side.unet for side in pair.sides)]
-    networks += [reader.network for reader in pair.readers if reader.stays]
-    tensors = {tensor for network in networks for tensor in (*network.parameters(), *network.buffers())}
-    return sum(tensor.nbytes for tensor in tensors)
+def offloaded(pair: Pair) -> Pair | None:
+    """The pair as if its weights were offloaded, to count with; None where they are, or it would spare nothing."""
+    if pair.offload is not None or pair.compile != "off" or not has_own_memory(pair.device):
+        return None
+    return replace(pair, offload=Offload(pair.device))
+
+
+def needs(pair: Pair, load: Load) -> int:
+    """Bytes of the dearest moment of a run, with the weights that are there. Takes a second or two for a size not asked
+    for before."""
+    return max(weights(pair, at) + tensors for at, tensors in moments(pair, load).items())
+
+
+def weights(pair: Pair, at: str | None = None) -> int:
+    """Bytes of a pair's networks that stay on its device, what two of them share counted once.
+
+    Where they are offloaded, of the one `at` work, "image", "video" or "vae"; of the largest, where none is named.
+    """
+    networks: dict[str, nn.Module] = {"vae": pair.vae, **{side.name: side.unet for side in pair.sides}}
+    networks |= {f"text encoder {k}": reader.network for k, reader in enumerate(pair.readers) if reader.stays}
+    if pair.offload is None:
+        return size_of(tensors_of(*networks.values()))
+    return max(size_of(tensors_of(network)) for name, network in networks.items() if at in (None, name))
+
+
+def before(pair: Pair) -> int:
+    """Bytes of weights alone, where they are the most: those that stay, and a text encoder that leaves before a run."""
+    held, passing = weights(pair), reading(pair)
+    return held + passing if pair.offload is None else max(held, passing)
 
 
 def reading(pair: Pair) -> int:
@@ -110,11 +138,15 @@ def reading(pair: Pair) -> int:
 
 
 def activations(pair: Pair, load: Load) -> int:
-    """Bytes of the dearest moment of a run, beside weights: the module says what is counted. Takes a second or two for
-    a size not asked for before."""
+    """Bytes of the dearest moment of a run, beside weights: the module says what is counted."""
+    return max(moments(pair, load).values())
+
+
+def moments(pair: Pair, load: Load) -> dict[str, int]:
+    """Bytes beside weights while the image model, the video model and the autoencoder ("vae") are at work."""
     channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width)
     latents = load.clips * channels * load.frames * h * w
-    networks = []
+    found = {}
     for side in pair.sides:
         if side.name not in load.models:
             continue
@@ -125,13 +157,13 @@ def activations(pair: Pair, load: Load) -> int:
         if (frames, height, width) != (load.frames, h, w):
             waiting += 2 * latents * (itemsize + max(itemsize, 4))  # what windows are copied from, and summed in
         per_clip = network_activations(side.unet.config, at_once, *side.size_seen(height, width), temporal, pair.dtype)
-        networks.append(load.clips * per_clip + waiting)
+        found[side.name] = 4 * latents + load.clips * per_clip + waiting  # the state is in float32
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
     decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
     vae, kind = pair.vae.config, pair.vae.dtype
     decoder = decoder_activations(vae, decoded, min(h, tile), min(w, tile), kind)
     pixels = load.clips * load.frames * load.height * load.width * vae.out_channels * kind.itemsize
-    return 4 * latents + max(*networks, decoder + pixels)  # the state is in float32
+    return found | {"vae": 4 * latents + decoder + pixels}
 
 
 @lru_cache(maxsize=16)

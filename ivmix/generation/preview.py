@@ -38,7 +38,7 @@ def painter(pair: Pair) -> Callable[[Tensor], Frames]:
     """
     if (stored := stored_map(pair)) is not None:
         return partial(preview, colours=stored)
-    return lambda latents: np.concatenate([preview(z, fitted_to_piece(pair.vae, z)) for z in latents.split(1)])
+    return lambda latents: np.concatenate([preview(z, fitted_to_piece(pair.autoencoder, z)) for z in latents.split(1)])
 
 
 @torch.no_grad()

@@ -113,10 +113,11 @@ class Record:
         return f"its solver {solver} has no name" if "(" in solver else None
 
     def asks_as(self, other: "Record") -> bool:
-        """Whether both ask for the same, whatever it cost and whatever ran beside it."""
+        """Whether both ask for the same, whatever it cost, whatever ran beside it, and whichever device of a kind."""
         cost: dict[str, Any] = {"nfe": {}, "forwards": {}, "seconds": 0.0}
         cost |= {"batch_sizes": [], "batch_places": []}
-        return replace(self, **cost) == replace(other, **cost)
+        mine, theirs = (replace(r, **cost, device=r.device.partition(":")[0]) for r in (self, other))
+        return mine == theirs
 
 
 def read_record(path: Path) -> Record:

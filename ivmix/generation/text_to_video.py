@@ -81,10 +81,11 @@ class TextToVideo:
         swaps: Swaps = Swaps(),  # noqa: B008 - immutable
         compile: Mode = "off",
         commits: Mapping[str, str] = MappingProxyType({}),
+        offload: bool = False,
     ) -> "TextToVideo":
         """Loads a pair by name, or any folder with a pair.json; see `ivmix.pairs.pair.load_pair`."""
         try:
-            return cls(load_pair(name_or_folder, device, dtype, swaps, compile, commits))
+            return cls(load_pair(name_or_folder, device, dtype, swaps, compile, commits, offload))
         except (MemoryError, RuntimeError) as error:
             error.add_note(f"loading pair {str(name_or_folder)!r}")
             raise
@@ -93,7 +94,7 @@ class TextToVideo:
         self, device: torch.device | torch.dtype | str | None = None, dtype: torch.dtype | str | None = None
     ) -> "TextToVideo":
         """Moves every network, in place, and returns this model; a dtype may stand first. ValueError for a device that
-        cannot be had."""
+        cannot be had, and where weights are offloaded."""
         self.pair = self.pair.to(device, dtype)
         return self
 

@@ -43,6 +43,7 @@ from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.description import describe, network_of, read_weighted
 from ivmix.pairs.facts import Read
 from ivmix.pairs.model_files import latent_scale
+from ivmix.pairs.offload import Offload
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.reader import Reader
 from ivmix.pairs.side import Side
@@ -75,10 +76,11 @@ class Pair:
     width: int
     fps: int
     defaults: dict[str, Any]
+    offload: Offload | None = None  # what brings networks to the device, where they are not always there
 
     @property
     def device(self) -> torch.device:
-        return self.vae.post_quant_conv.weight.device
+        return self.vae.post_quant_conv.weight.device if self.offload is None else self.offload.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -92,6 +94,11 @@ class Pair:
     def readers(self) -> list[Reader]:
         """What reads prompts, once if both sides share it."""
         return list(dict.fromkeys(reader for side in self.sides for reader in side.readers))
+
+    @property
+    def autoencoder(self) -> VAE:
+        """The VAE, on the device."""
+        return self.vae if self.offload is None else self.offload.bring(self.vae)
 
     def read_ahead(self, texts: Mapping[str, Sequence[str]], raw: bool = False) -> None:
         """Has text encoders that do not stay in memory read all these texts, by side, and leave: one at a time."""
@@ -134,7 +141,10 @@ class Pair:
         self, device: torch.device | torch.dtype | str | None = None, dtype: torch.dtype | str | None = None
     ) -> "Pair":
         """The pair with every network moved, in place; a dtype may stand first. ValueError for a device that cannot be
-        had."""
+        had, and of a pair with offload."""
+        if self.offload is not None:
+            raise ValueError(f"to: pair {self.name!r} was loaded with offload for {self.device} in "
+                             f"{dtype_name(self.dtype)}: load it anew for another")  # fmt: skip
         if isinstance(device, torch.dtype) or str(device) in map(dtype_name, DTYPES):
             device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
@@ -175,12 +185,16 @@ def load_pair(
     swaps: Swaps = Swaps(),  # noqa: B008 - immutable
     compile: Mode = "off",
     commits: Mapping[str, str] = MappingProxyType({}),
+    offload: bool = False,
 ) -> Pair:
     """Loads every network of a pair; what is named twice is loaded once. Raises ValueError or FileNotFoundError.
 
     `device` "auto" is the accelerator, where there is one, `dtype` "auto" there the pair's own, on the CPU float32
     (`ivmix.devices`). `compile` is how UNets are called (`compile_network`). `commits` are those to read of
     repositories that are named without one, as a record has them (`Record.commits`); what cannot be had is the newest.
+    With `offload` only the network at work is on the device, the others rest in CPU memory: results are the same to the
+    bit, and the price is what moves (`ivmix.generation.traffic`). What asks a side (`Side.network`) has it brought;
+    who calls a network by itself finds it where it rests.
 
     An image model that is the video model's spatial half is that half: one set of weights, seen without its temporal
     layers.
@@ -191,6 +205,10 @@ def load_pair(
     if compile not in get_args(Mode):
         raise ValueError(f"compile {compile!r}: expected one of {', '.join(get_args(Mode))}")
     choose(compile, device.type)  # what cannot be is said before anything is loaded
+    if offload and compile != "off":
+        raise ValueError(f"compile={compile!r} with offload: graphs and compiled code need weights that stay where "
+                         "they are, expected \"off\"")  # fmt: skip
+    shelf = Offload(device) if offload else None
     own, folder, source = describe(name_or_folder)
     dtype = find_dtype(dtype, device, own.get("dtype"))
     check_there(swaps)
@@ -229,7 +247,13 @@ def load_pair(
     def predictor(
         part: str, source: str, motion: str | None, norm: MotionNorm | None, added: tuple[str, ...]
     ) -> Predictor:
-        return with_loras(plain[part](source, motion, norm), [lora(text) for text in added])
+        return merged(plain[part](source, motion, norm), added)
+
+    def merged(network: N, added: tuple[str, ...]) -> N:
+        """With these LoRAs, added on the device, whose roundings they have."""
+        if shelf is None:
+            return with_loras(network, [lora(text) for text in added])
+        return shelf.rest(with_loras(shelf.bring(network), [lora(text) for text in added]) if added else network)
 
     stays = not raw.get("release_text_encoders", False)
 
@@ -248,7 +272,7 @@ def load_pair(
         def load(place: torch.device, kind: torch.dtype) -> TextEncoder:
             return with_loras(read_text_encoder(part, source, place, kind), loras)
 
-        return Reader(with_loras(plain_text_encoder(part, source), loras), load, device, dtype, stays)
+        return Reader(merged(plain_text_encoder(part, source), added), load, device, dtype, stays, shelf)
 
     @cache
     def words(part: str, source: str, encoder: str, config: CLIPTextConfig | T5Config) -> Tokenizer | T5Tokenizer:
@@ -287,7 +311,7 @@ def load_pair(
             name, network, readers, tokenizers, Schedule.from_config(entry["schedule"]), entry["prediction"],
             entry["from"], entry.get("fps"), entry.get("clip_skip", 1), entry.get("latent_size"), compiled(network),
             entry.get("consistency", False), entry.get("text_norm", True), entry.get("empty_prompt", "text"),
-            tuple(entry["original_size"]) if "original_size" in entry else None,
+            tuple(entry["original_size"]) if "original_size" in entry else None, shelf,
         )  # fmt: skip
 
     image, video = side("image"), side("video")
@@ -299,10 +323,12 @@ def load_pair(
     )  # fmt: skip
     if "vae" in raw["image"]:
         check_scale(raw["image"]["vae"], latent_scale(raw["image"]["vae"], hub, swaps.drop), vae.config.scaling_factor)
+    if shelf is not None:
+        shelf.rest(vae)
     return Pair(
         raw["name"], source, folder, swaps, compile, image, video, vae, vae_dtype, decoder,
         by_source(files.values(), own, folder), Path(raw["judge"]) if "judge" in raw else None, raw["frames"],
-        raw["height"], raw["width"], raw["fps"], raw["defaults"],
+        raw["height"], raw["width"], raw["fps"], raw["defaults"], shelf,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from ivmix.models import CLIPText, T5Text, T5Tokenizer, Text, Tokenizer, encode_
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.meta import build
 from ivmix.models.text.prompts import encode
+from ivmix.pairs.offload import Offload
 
 MOST_SAID = 4096  # prompts; 4 GB of T5's features, less than half of what it takes itself
 
@@ -54,6 +55,7 @@ class Reader:
     device: torch.device
     dtype: torch.dtype
     stays: bool = True
+    offload: Offload | None = None  # what brings it to the device, where it stays in CPU memory
     said: dict[tuple[Reading, str], Text] = field(default_factory=dict, repr=False)  # of one that leaves, on the CPU
 
     @property
@@ -69,6 +71,16 @@ class Reader:
         return self.network
 
     @property
+    def at_work(self) -> TextEncoder:
+        """The network on its device: alone there, where weights are offloaded."""
+        if self.offload is None:
+            return self.in_memory
+        if not self.stays:
+            self.offload.leave()
+            return self.in_memory
+        return self.offload.bring(self.in_memory)
+
+    @property
     def bytes(self) -> int:
         """What it takes of memory while it is there."""
         return sum(tensor.nbytes for tensor in (*self.network.parameters(), *self.network.buffers()))
@@ -77,10 +89,10 @@ class Reader:
         """Raises ValueError as `encode` and `encode_captions` do."""
         read = READ[type(self.network)]
         if self.stays:
-            return read(self.in_memory, prompts, how)
+            return read(self.at_work, prompts, how)
         for prompt in dict.fromkeys(prompts):
             if (how, prompt) not in self.said:
-                self.said[how, prompt] = self._sound(read(self.in_memory, [prompt], how).to("cpu"))
+                self.said[how, prompt] = self._sound(read(self.at_work, [prompt], how).to("cpu"))
         text = Text.cat([self.said[how, prompt] for prompt in prompts]).to(self.device)
         for oldest in list(self.said)[:-MOST_SAID]:
             del self.said[oldest]

@@ -12,8 +12,9 @@ from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, pertur
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.compile import Compiled
 from ivmix.models.predictor import Predictor
-from ivmix.models.text.text import joined, without_empty
+from ivmix.models.text.text import Text, joined, without_empty
 from ivmix.pairs.facts import RunAs
+from ivmix.pairs.offload import Offload
 from ivmix.pairs.reader import Reader, Reading
 from ivmix.pairs.trained_as import Prediction, in_words
 from ivmix.solvers import Boundary, Network, Schedule, Windows, enlarged, windowed
@@ -39,6 +40,7 @@ class Side:
     text_norm: bool = True  # whether text states go through the encoder's final norm
     empty_prompt: Literal["text", "zeros"] = "text"  # what is told of an empty prompt
     original_size: tuple[int, int] | None = None  # height and width that a clip is said to be scaled from
+    offload: Offload | None = None  # what brings the network to the device, where it is not always there
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
@@ -89,9 +91,17 @@ class Side:
         A network that is told pooled text is told the `size` of the clip too, height and width in pixels: that it is
         whole, and was no larger unless the side has an original size. Negative prompts are told the same.
         """
+        return self.told(self.read(prompts, raw), size)
+
+    def read(self, prompts: Sequence[str], raw: bool = False) -> Text:
+        """What the side's text encoders make of the prompts."""
         text = joined([reader.read(prompts, how) for reader, how in self.readings(raw)])
-        if self.empty_prompt == "zeros":
-            text = without_empty(text, prompts)
+        return without_empty(text, prompts) if self.empty_prompt == "zeros" else text
+
+    def told(self, text: Text, size: tuple[int, int] | None = None) -> Condition:
+        """The condition of what was read, of a clip of that size."""
+        if self.offload is not None:
+            self.offload.bring(self.unet)
         text = text.to(dtype=self.unet.dtype)
         self.unet.check_context(text.states)  # first of all: another family is told other things beside it
         beside: dict[str, Any] = {} if text.mask is None else {"mask": text.mask}
@@ -115,6 +125,8 @@ class Side:
 
         def adapted(call: Callable[..., Tensor]) -> Forward:
             forward: Forward = partial(call, temporal=self.name == "video")
+            if self.offload is not None:
+                forward = self.offload.brought(self.unet, forward)
             if self.latent_size is not None:
                 forward = enlarged(forward, self.latent_size)
             if self.name == "image" and image_frames is not None:

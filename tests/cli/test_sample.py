@@ -237,6 +237,59 @@ def test_a_killed_run_of_several_clips_goes_on_where_it_stopped(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in there} == there
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ivmix"]
+ALONE = [sys.executable, "-m", "ivmix"]
+
+
+def shared(place: Path, launched: list[str], *more: str) -> tuple[dict[str, object], str]:
+    """What a folder holds once five clips were drawn there, two at a time, records without their seconds; what was
+    said."""
+    place.mkdir(exist_ok=True)
+    (place / "p.txt").write_text("\n".join([RED, BLUE, RED, BLUE, RED]))
+    words = ["sample", "--prompts", "p.txt", "-o", "out.webp", *QUICK, "--batch-size", "2", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launched, *words], cwd=place, env=environment, check=True, capture_output=True, text=True)
+    made: dict[str, object] = {path.name: path.read_bytes() for path in place.glob("out-*.webp")}
+    records = {path.name: json.loads(path.read_text()) | {"seconds": 0} for path in place.glob("out-*.json")}
+    return made | records, done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_does_to_the_byte_and_only_one_shows_it(tmp_path):
+    alone, _ = shared(tmp_path / "alone", ALONE)
+    both, said = shared(tmp_path / "both", TORCHRUN, "--no-clobber")
+    assert len(alone) == 10
+    assert both == alone
+    assert (said.count("on cpu in float32, 2 clips at a time"), said.count("makes it again")) == (1, 3)
+    assert "5 clips are there, shared by 2 processes" in said
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_was_killed(tmp_path):
+    alone, _ = shared(tmp_path / "alone", ALONE)
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "p.txt").write_text("\n".join([RED, BLUE] * 200))
+    words = ["sample", "--prompts", "p.txt", "-o", "out.webp", *QUICK, "--batch-size", "2", "--resume", "--quiet"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*TORCHRUN, *words], cwd=tmp_path / "both", env=environment, stderr=subprocess.DEVNULL
+    ) as process:
+        while not (tmp_path / "both" / "out-003.webp.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+        os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    assert process.returncode != 0
+    there = sorted(path.stat().st_mtime_ns for path in (tmp_path / "both").glob("out-00[0-3].webp"))
+    for path in (tmp_path / "both").iterdir():
+        if path.name != "p.txt" and not path.name.startswith(tuple(f"out-00{k}." for k in range(5))):
+            assert path.suffix == ".json" or len(read_clip(path).frames) == 2  # nothing is half-written
+            path.unlink()
+    both, _ = shared(tmp_path / "both", TORCHRUN, "--resume")
+    assert both == alone
+    assert sorted(path.stat().st_mtime_ns for path in (tmp_path / "both").glob("out-00[0-3].webp")) == there
+
+
 # --- from a video ---------------------------------------------------------------------------------------------------
 
 

@@ -30,9 +30,19 @@ def test_ratios_are_within_a_round_and_the_table_shows_their_median_and_range():
     )
     assert slow_minute[1].ratios(slow_minute[0]) == [2.0, 1.9, 2.1]
     assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in table(slow_minute).splitlines()[2:]] == [
-        ["plain", "0+3", "1.00", "1.00", ""],
-        ["both", "4+4", "2.10", "2.00", "1.90 - 2.10"],
+        ["plain", "0+3", "1.00", "3600", "1.00", ""],
+        ["both", "4+4", "2.10", "1714", "2.00", "1.90 - 2.10"],
     ]
+
+
+def test_a_batch_is_timed_whole_and_shown_by_the_clip():
+    model = TextToVideo.from_pair("sprites")
+    two = bench(model, "a red circle moving left", FEW, rounds=1, frames=1, height=16, width=16, batch_size=2)
+    assert [(timing.nfe, timing.clips) for timing in two] == [({"video": 3}, 2), ({"image": 4, "video": 4}, 2)]
+    of_two = Timing(FEW[0], {"video": 3}, (4.0,), 2)
+    assert [cell.strip() for cell in table([of_two]).splitlines()[2].split("|")[3:5]] == ["2.00", "1800"]
+    with pytest.raises(ValueError, match="batch_size=0: expected"):
+        bench(model, "a red circle moving left", FEW, batch_size=0)
 
 
 def test_a_call_that_cannot_be_is_one_line_before_any_is_timed(capsys):

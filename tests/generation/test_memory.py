@@ -14,17 +14,21 @@ from torch import nn
 from ivmix.generation.memory import (
     Load,
     activations,
+    before,
     channels_at_once,
     check_fits,
     choose_batch,
     decoder_activations,
     decoder_channels,
     device_memory,
+    moments,
+    needs,
     upper_bound,
     weights,
 )
 from ivmix.models import DiTConfig, MotionConfig, SpaceTimeConfig, UNetConfig, VAEConfig
 from ivmix.models.cost import forward_cost
+from ivmix.pairs.offload import Offload
 from ivmix.pairs.pair import load_pair
 
 
@@ -69,6 +73,16 @@ def test_weights_that_two_models_share_count_once(pair):
     one = sum(p.nbytes for n in (pair.vae, pair.video.unet, pair.video.text_encoder) for p in n.state_dict().values())
     assert weights(replace(pair, image=pair.video)) == one
     assert weights(pair) > one
+
+
+def test_of_offloaded_weights_those_at_work_count_alone(pair):
+    by_turns, load = replace(pair, offload=Offload(torch.device("meta"))), Load(1, 8, 64, 64)
+    networks = {"image": pair.image.unet, "video": pair.video.unet, "vae": pair.vae}
+    own = {name: sum(t.nbytes for t in network.state_dict().values()) for name, network in networks.items()}
+    assert {name: weights(by_turns, name) for name in own} == own
+    assert needs(by_turns, load) == max(own[name] + tensors for name, tensors in moments(pair, load).items())
+    assert needs(pair, load) == weights(pair) + activations(pair, load)
+    assert before(by_turns) == weights(by_turns) == max(own.values()) < before(pair) == weights(pair)
 
 
 def test_frames_in_parts_bound_what_the_image_model_takes_and_nothing_else(pair):
@@ -128,6 +142,7 @@ PEAK = """
 import re, torch
 from pathlib import Path
 from ivmix.generation.memory import decoder_activations
+from ivmix.pairs.offload import Offload
 from ivmix.pairs.pair import load_pair
 torch.set_num_threads(1)
 vae = load_pair("sprites", "cpu").vae

@@ -43,6 +43,8 @@ def test_what_a_clip_cost_does_not_make_it_another(record):
 
     assert record.asks_as(replace(record, nfe={"video": 9}, seconds=3.0))
     assert not record.asks_as(replace(record, seeds=[3, 8]))
+    there = [replace(record, device=name) for name in ("cuda:0", "cuda:1", "cpu")]  # as torchrun's processes have them
+    assert [there[0].asks_as(other) for other in there] == [True, True, False]
 
 
 CHANGES = [

@@ -1,46 +1,29 @@
 """Pairs with transformers, from small random pipelines: every sampler, and models of other families beside them."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from small_pair import VAE_CONFIG, write_modules, write_pipeline
+from small_pair import DIT, VIDEO_DIT, write_modules, write_pipeline, write_transformers
 from small_t5 import TEXT, write_text
 
 from ivmix import TextToVideo
-from ivmix.models import VAE, DiT, DiTConfig, save_folder
 from ivmix.pairs.pair import load_pair
 from ivmix.pairs.swaps import Swaps
 from ivmix.samplers.samplers import SAMPLERS
 
 pytestmark = pytest.mark.slow
 
-IMAGE = DiTConfig(  # as many layers as the pair's defaults name
-    num_layers=15, num_attention_heads=2, attention_head_dim=8, caption_channels=TEXT.d_model, sample_size=8
-)
-VIDEO = replace(IMAGE, temporal=4)
-SCHEDULER = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02,
-             "num_train_timesteps": 1000}  # fmt: skip
 CALL = {"frames": 3, "height": 16, "width": 16, "steps": 3}
-
-
-def write(folder: Path, config: DiTConfig, seed: int) -> None:
-    torch.manual_seed(seed)
-    save_folder(DiT(config), folder / "transformer")
-    save_folder(VAE(VAE_CONFIG), folder / "vae")
-    write_text(folder)
-    (folder / "scheduler").mkdir()
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pipelines of Latte and of PixArt, and of Stable Diffusion with motion modules."""
     root = tmp_path_factory.mktemp("pipelines")
-    write(root / "latte", VIDEO, 0)
-    write(root / "pixart", IMAGE, 1)
+    write_transformers(root / "latte", VIDEO_DIT, 0)
+    write_transformers(root / "pixart", DIT, 1)
     write_pipeline(root / "sd")
     write_modules(root / "mm.safetensors")
     return root
@@ -60,7 +43,7 @@ def test_every_sampler_draws_with_transformers(sampler: str, own: Swaps) -> None
 
 def test_a_pair_of_transformers_is_run_as_its_files_say(own: Swaps) -> None:
     pair = load_pair("latte", swaps=own)
-    assert (pair.image.unet.config, pair.video.unet.config) == (IMAGE, VIDEO)
+    assert (pair.image.unet.config, pair.video.unet.config) == (DIT, VIDEO_DIT)
     for side in pair.sides:
         run_as = side.run_as
         assert (run_as["prediction"], run_as["schedule"]["beta_end"], run_as["motion_norm"]) == ("epsilon", 0.02, None)
@@ -103,7 +86,7 @@ def test_what_does_not_go_together_is_one_clear_error(root: Path, tmp_path: Path
     latte, modules = str(root / "latte"), str(root / "mm.safetensors")
     with pytest.raises(ValueError, match=r"^video model: motion beside a transformer: only a UNet has a use for it$"):
         load_pair("animatediff", swaps=Swaps(video_model=latte, image_model=latte, motion=modules))
-    write(tmp_path / "narrow", replace(IMAGE, caption_channels=12), 2)
+    write_transformers(tmp_path / "narrow", replace(DIT, caption_channels=12), 2)
     with pytest.raises(ValueError, match=r"^image model: its transformer reads text of 12 channels, its .* says 32: "):
         load_pair("latte", swaps=Swaps(str(tmp_path / "narrow"), latte))
     for part in ("text_encoder", "tokenizer"):
