@@ -230,7 +230,7 @@ def draw(
         say(f"on {planned.device} in {planned.dtype}" + (f", {size} clips at a time" if size > 1 else ""))
     if not options.quiet and place is not None and size > 1:
         say(f"the record's clip was one of {size}: as many run, so that it is the same (--batch-size 1: it alone)")
-    preview = None if options.preview is None else Preview(model.pair, options.preview)
+    preview = None if options.preview is None else Preview(model.pair, options.preview, home=call["sampling"].home)
     if preview is not None and not options.quiet:
         stored = map_path(model.pair.vae_file)
         how = stored if stored.is_file() else "a decoded piece of each clip (`ivmix preview-map` fits a map instead)"

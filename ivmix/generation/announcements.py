@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ivmix.generation.job import Job
+from ivmix.pairs.bridge import source_of_atoms
 from ivmix.samplers.few_steps import LCM
 from ivmix.solvers.checks import within
 from ivmix.solvers.methods.ivmixed import inside
@@ -15,6 +16,7 @@ def announcements(job: Job) -> Iterator[str]:
     if "video" in job.sampling.models and job.pair.video.unet.config.temporal is None:
         yield "the video model has no temporal layers: its frames know nothing of each other"
     yield from of_distillation(job)
+    yield from of_crossing(job)
     name, n = job.sampling.name, job.sampling.steps
     levels = {leg.step: leg.source for leg in job.legs if leg.label == "step"}
     if name == "zigzag" and all(leg.label == "step" for leg in job.legs):
@@ -31,7 +33,7 @@ def announcements(job: Job) -> Iterator[str]:
         return
     if name == "w2sd":  # whose image model is asked where a step ends
         levels = {leg.step: leg.target for leg in job.legs if leg.label == "step" and leg.target > 0}
-    low, high = job.pair.image.network().reach
+    low, high = source_of_atoms(job.pair, job.sampling, job.pair.image.network()).reach
     outside = sum(not within(level, low, high) for level in levels.values())
     if outside and name in ("zigzag", "composite", "mixture", "w2sd", "autoguidance", "blend"):
         yield (
@@ -52,6 +54,13 @@ def cut_into_windows(job: Job) -> Iterator[str]:
                 f"the {model} model has the clip in windows of {f} frames of {factor * height}x{factor * width}: each "
                 f"evaluation calls it {windows} times, for {times:.3g} times the latents that there are"
             )
+
+
+def of_crossing(job: Job) -> Iterator[str]:
+    """What a bridge costs, which no evaluation counts."""
+    bridge = job.pair.bridge
+    if bridge is not None and {*job.sampling.models} == {"image", "video"}:
+        yield f"the image model has latents of its own: each evaluation with it also takes {bridge.crossing}"
 
 
 def of_distillation(job: Job) -> Iterator[str]:

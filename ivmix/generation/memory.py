@@ -100,6 +100,7 @@ def weights(pair: Pair) -> int:
     """Bytes of a pair's networks that stay in memory, what two of them share counted once."""
     networks: list[nn.Module] = [pair.vae, *(side.unet for side in pair.sides)]
     networks += [reader.network for reader in pair.readers if reader.stays]
+    networks += [] if pair.bridge is None else pair.bridge.networks.values()
     tensors = {tensor for network in networks for tensor in (*network.parameters(), *network.buffers())}
     return sum(tensor.nbytes for tensor in tensors)
 
@@ -112,12 +113,14 @@ def reading(pair: Pair) -> int:
 def activations(pair: Pair, load: Load) -> int:
     """Bytes of the dearest moment of a run, beside weights: the module says what is counted. Takes a second or two for
     a size not asked for before."""
-    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width)
-    latents = load.clips * channels * load.frames * h * w
+    home = "video" if "video" in load.models else "image"
     networks = []
     for side in pair.sides:
         if side.name not in load.models:
             continue
+        k = pair.bridge.scale if pair.bridge is not None and side.name != home else 1
+        channels, _, h, w = pair.latent_shape(load.frames, k * load.height, k * load.width, side.name)
+        latents = load.clips * channels * load.frames * h * w
         temporal, itemsize = side.name == "video", pair.dtype.itemsize
         frames, height, width = load.windows.largest(side.name, load.frames, h, w)
         at_once = frames if temporal or load.image_frames is None else min(load.image_frames, frames)
@@ -126,11 +129,22 @@ def activations(pair: Pair, load: Load) -> int:
             waiting += 2 * latents * (itemsize + max(itemsize, 4))  # what windows are copied from, and summed in
         per_clip = network_activations(side.unet.config, at_once, *side.size_seen(height, width), temporal, pair.dtype)
         networks.append(load.clips * per_clip + waiting)
+    crosses = pair.bridge is not None and len(load.models) > 1
+    decoders = [decoding(pair, load, model) for model in (("image", "video") if crosses else (home,))]
+    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width, home)
+    return 4 * load.clips * channels * load.frames * h * w + max(*networks, *decoders)  # the state is in float32
+
+
+def decoding(pair: Pair, load: Load, model: str) -> int:
+    """Bytes that the decoder of a model's latents takes, with the frames decoded before; on a bridge, at its scale."""
+    vae = pair.vae_of(model)
+    k = pair.bridge.scale if pair.bridge is not None and model == "image" and "video" in load.models else 1
+    _, _, h, w = pair.latent_shape(load.frames, k * load.height, k * load.width, model)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
     decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
-    decoder = decoder_activations(pair.vae.config, decoded, min(h, tile), min(w, tile), pair.dtype)
-    pixels = load.clips * load.frames * load.height * load.width * pair.vae.config.out_channels * pair.dtype.itemsize
-    return 4 * latents + max(*networks, decoder + pixels)  # the state is in float32
+    decoder = decoder_activations(vae.config, decoded, min(h, tile), min(w, tile), pair.dtype)
+    pixels = load.clips * load.frames * k**2 * load.height * load.width * vae.config.out_channels
+    return decoder + pixels * pair.dtype.itemsize
 
 
 @lru_cache(maxsize=16)
@@ -154,12 +168,15 @@ def decoder_activations(config: VAEConfig, frames: int, height: int, width: int,
 
 def upper_bound(pair: Pair, load: Load) -> int:
     """More than `activations`, from the widths of the networks alone: what is below needs no closer look."""
-    factor, frames = pair.vae.config.factor, load.clips * load.frames
-    h, w = load.height // factor, load.width // factor
-    networks = 2 * frames * max(math.prod(s.size_seen(h, w)) * channels_at_once(s.unet.config) for s in pair.sides)
+    k, frames = 1 if pair.bridge is None else pair.bridge.scale, load.clips * load.frames
+    area, vaes = k**2 * load.height * load.width, [pair.vae_of(side.name).config for side in pair.sides]
+    networks = 2 * frames * max(
+        math.prod(side.size_seen(k * load.height // vae.factor, k * load.width // vae.factor))
+        * channels_at_once(side.unet.config) for side, vae in zip(pair.sides, vaes, strict=True)
+    )
     at_once = min(frames_at_once(load.height, load.width), frames)
-    decoder = at_once * load.height * load.width * decoder_channels(pair.vae.config)
-    pixels = frames * load.height * load.width * pair.vae.config.out_channels
+    decoder = at_once * area * max(map(decoder_channels, vaes))
+    pixels = frames * area * max(vae.out_channels for vae in vaes)
     return (networks + decoder + pixels) * max(pair.dtype.itemsize, 4)
 
 

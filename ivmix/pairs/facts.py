@@ -21,4 +21,5 @@ class Read(TypedDict):
 RunAs = TypedDict("RunAs", {
     "prediction": str, "schedule": dict[str, Any], "from": dict[str, str], "clip_skip": int, "fps": float | None,
     "latent_size": int | None, "motion_norm": str | None, "consistency": NotRequired[bool],
+    "bridge": NotRequired[dict[str, Any]],
 })  # fmt: skip

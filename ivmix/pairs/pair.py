@@ -38,8 +38,10 @@ from ivmix.models.compile import Compiled, Mode
 from ivmix.models.predictor import Predictor
 from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
+from ivmix.pairs import bridge
+from ivmix.pairs.bridge import PairBridge
 from ivmix.pairs.description import describe, network_of, read_weighted
-from ivmix.pairs.facts import Read
+from ivmix.pairs.facts import Read, RunAs
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.reader import Reader
 from ivmix.pairs.side import Side
@@ -71,6 +73,7 @@ class Pair:
     width: int
     fps: int
     defaults: dict[str, Any]
+    bridge: PairBridge | None = None  # where the image model has latents of its own
 
     @property
     def device(self) -> torch.device:
@@ -83,6 +86,18 @@ class Pair:
     @property
     def sides(self) -> tuple[Side, Side]:
         return self.image, self.video
+
+    def vae_of(self, model: str) -> VAE:
+        """The autoencoder of the latents that the image or the video model knows."""
+        return self.vae if self.bridge is None or model == "video" else self.bridge.vae
+
+    @property
+    def run_as(self) -> dict[str, RunAs]:
+        """What its models are taken for (`Side.run_as`), by side."""
+        told = {side.name: side.run_as for side in self.sides}
+        if self.bridge is not None:
+            told["image"]["bridge"] = self.bridge.run_as
+        return told
 
     @property
     def readers(self) -> list[Reader]:
@@ -123,7 +138,8 @@ class Pair:
             device, dtype = None, device if isinstance(device, torch.dtype) else str(device)
         place = self.device if device is None else find_device(device)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
-        for network in (self.vae, *(side.unet for side in self.sides)):  # one that both share is there already
+        over = () if self.bridge is None else self.bridge.networks.values()
+        for network in (self.vae, *(side.unet for side in self.sides), *over):  # one that both share is there already
             network.to(place, kind)
         for reader in self.readers:
             reader.move(place, kind)
@@ -131,18 +147,21 @@ class Pair:
         image, video = (replace(side, call=compiled(side.unet)) for side in self.sides)
         return replace(self, image=image, video=video)
 
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(c, f, h, w) of one sample. Raises ValueError for sizes the networks cannot take."""
-        factor = self.vae.config.factor
+    def latent_shape(self, frames: int, height: int, width: int, model: str = "video") -> tuple[int, int, int, int]:
+        """(c, f, h, w) of one sample, in the latents of a model. Raises ValueError for sizes the networks cannot
+        take."""
+        config = self.vae_of(model).config
         self.check_size("height", height)
         self.check_size("width", width)
         if frames < 1:
             raise ValueError(f"frames={frames}: expected 1 or more for pair {self.name!r}")
-        return self.vae.config.latent_channels, frames, height // factor, width // factor
+        return config.latent_channels, frames, height // config.factor, width // config.factor
 
     def check_size(self, name: str, pixels: int) -> None:
         """ValueError for a height or width that the networks cannot take."""
-        multiple = self.vae.config.factor * math.lcm(*(side.unet.config.multiple for side in self.sides))
+        sides = self.sides if self.bridge is None else (self.video,)
+        multiple = self.vae.config.factor * math.lcm(*(side.unet.config.multiple for side in sides))
+        multiple = math.lcm(multiple, bridge.multiple(self))
         if pixels < 1 or pixels % multiple:
             raise ValueError(
                 f"{name}={pixels}: expected a positive multiple of {multiple} pixels for pair {self.name!r}"
@@ -259,10 +278,11 @@ def load_pair(
     image, video = side("image"), side("video")
     decoder = files["vae", raw["vae"]]
     vae = load_vae(decoder, drop=drop[decoder], device=device, dtype=dtype)
+    across = None if "bridge" not in raw else bridge.load(raw, files, drop, device, dtype)
     return Pair(
         raw["name"], source, folder, swaps, compile, image, video, vae, decoder, by_source(files.values(), own, folder),
         Path(raw["judge"]) if "judge" in raw else None, raw["frames"], raw["height"], raw["width"], raw["fps"],
-        raw["defaults"],
+        raw["defaults"], across,
     )  # fmt: skip
 
 
@@ -304,6 +324,9 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
     Schedules to six digits: their last ones are the processor's.
     """
     sha, networks = hashlib.sha256(), {"vae": pair.vae, **others}
+    if pair.bridge is not None:
+        networks |= pair.bridge.networks
+        sha.update(str(pair.bridge.run_as).encode())
     for side in pair.sides:
         networks |= {f"{side.name} unet": side.unet, f"{side.name} text encoder": side.text_encoder}
         sigmas = " ".join(f"{sigma:.6g}" for sigma in side.schedule.sigmas.tolist())

@@ -26,10 +26,15 @@ def half_loss(pair: Path, device: torch.device) -> Loss:
 
     Single frames of half the size, half of them crisp, half degraded.
     """
+    return drawing_loss(HALF, 16, device)
+
+
+def drawing_loss(size: int, n: int, device: torch.device) -> Loss:
+    """Of an autoencoder by itself, on n frames a step drawn at `size`: see `half_loss`."""
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(network, VAE)
-        images = pictures(*some_frames(generator, device), HALF)
+        images = pictures(*some_frames(generator, device, n), size)
         mean, logvar = network.moments(images)
         noise = torch.randn(mean.shape, generator=generator).to(device)
         error = network.decode_images(mean + (0.5 * logvar).exp() * noise) - images
