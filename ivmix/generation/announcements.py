@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ivmix.generation.job import Job
-from ivmix.pairs.bridge import source_of_atoms
+from ivmix.pairs.bridge import COMBINING, source_of_atoms
 from ivmix.samplers.few_steps import LCM
 from ivmix.solvers.checks import within
 from ivmix.solvers.methods.ivmixed import inside
@@ -59,7 +59,7 @@ def cut_into_windows(job: Job) -> Iterator[str]:
 def of_crossing(job: Job) -> Iterator[str]:
     """What a bridge costs, which no evaluation counts."""
     bridge = job.pair.bridge
-    if bridge is not None and {*job.sampling.models} == {"image", "video"}:
+    if bridge is not None and job.sampling.name in COMBINING:
         yield f"the image model has latents of its own: each evaluation with it also takes {bridge.crossing}"
 
 

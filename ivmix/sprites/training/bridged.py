@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from ivmix.models import VAE, DiTConfig, LatentMap, LatentMapConfig, VAEConfig, load_folder, save_folder
 from ivmix.sprites.training.loop import Loss
 from ivmix.sprites.training.losses import drawing_loss, frame_loss, pictures, some_frames
-from ivmix.sprites.training.networks import TEXT_CONFIG, VAE_CONFIG, Conditioned, pair_vae, save_scaled, save_side
+from ivmix.sprites.training.networks import (
+    HALF,
+    TEXT_CONFIG,
+    VAE_CONFIG,
+    Conditioned,
+    pair_vae,
+    save_scaled,
+    save_side,
+)
 from ivmix.sprites.world import SIZE
 
 OTHER_VAE_CONFIG = VAEConfig(
@@ -50,8 +58,8 @@ def other_vae(pair: Path, device: torch.device) -> VAE:
 
 
 def other_vae_loss(pair: Path, device: torch.device) -> Loss:
-    """As the half-size one's, at the whole size."""
-    return drawing_loss(SIZE, 8, device)
+    """As the half-size one's, on squares of frames of the whole size."""
+    return drawing_loss(SIZE, 16, device, HALF)
 
 
 def transformer_loss(pair: Path, device: torch.device) -> Loss:
@@ -86,4 +94,4 @@ def save_transformer(network: nn.Module, pair: Path) -> None:
 def save_maps(network: nn.Module, pair: Path) -> None:
     assert isinstance(network, Maps)
     for name, part in (("to_image", network.to_image), ("to_video", network.to_video)):
-        save_folder(part, bridged(pair) / name, torch.float16)
+        save_folder(part, pair.parent / "mapped" / name, torch.float16)

@@ -198,7 +198,7 @@ def describe_bridged(levels: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 def describe_mapped(levels: Sequence[tuple[float, float]]) -> dict[str, Any]:
     """pair.json of the same across a bridge of learned maps."""
-    maps = {name: f"../bridged/{name}" for name in ("to_image", "to_video")}
+    maps = {name: name for name in ("to_image", "to_video")}
     return across("sprites-mapped", ABOUT_MAPPED, "../bridged/", {"levels": levels, **maps})
 
 

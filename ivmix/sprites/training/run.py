@@ -197,9 +197,9 @@ architecture, a small transformer, in the latents of another autoencoder, 3 chan
   direction alone comes back; what crosses and how is in `ivmix.solvers.algebra.bridges`.
 - How: `ivmix train sprites`, steps: {steps}. The image model is trained as that of `sprites` is, on crisp frames for
   captions and degraded ones for the empty prompt; the maps on encodings of clean frames.
-- Weights, float16: {size:.2f} MB, of which the maps, which `sprites-mapped` alone reads, are a part. The video model,
-  its autoencoder and the judge are read from `../pair`. The levels of equal signal to noise in pixels that `pair.json`
-  holds were measured once (`ivmix.sprites.crossing`).
+- Weights, float16: {size:.2f} MB, and the maps in `../mapped`. The video model, its autoencoder and the judge are read
+  from `../pair`. The levels of equal signal to noise in pixels that `pair.json` holds were measured once
+  (`ivmix.sprites.crossing`).
 - Use: `ivmix sample 'a red circle moving left' --pair sprites-bridged -o out.mp4`. Samplers that have the image model
   step or invert the state itself, as IV-Mixed's zigzag does, need one latent space, and say so.
 - Defaults are those of `sprites`, chosen for another image model.
