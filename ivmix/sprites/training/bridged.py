@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ivmix.models import VAE, DiTConfig, LatentMap, LatentMapConfig, VAEConfig, load_folder, save_folder
 from ivmix.sprites.training.loop import Loss
-from ivmix.sprites.training.losses import drawing_loss, frame_loss, pictures, some_frames
+from ivmix.sprites.training.losses import drawing_loss, levels, pictures, random_frames, some_frames
 from ivmix.sprites.training.networks import (
     HALF,
     TEXT_CONFIG,
@@ -23,7 +23,9 @@ from ivmix.sprites.training.networks import (
     save_scaled,
     save_side,
 )
-from ivmix.sprites.world import SIZE
+from ivmix.sprites.world import SIZE, Scenes, degrade, render
+
+POOL = 4096  # frames that the image model is trained on
 
 OTHER_VAE_CONFIG = VAEConfig(
     latent_channels=3, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0,
@@ -63,8 +65,33 @@ def other_vae_loss(pair: Path, device: torch.device) -> Loss:
 
 
 def transformer_loss(pair: Path, device: torch.device) -> Loss:
-    """As the pair's image model: crisp frames under their caption, degraded ones under the empty prompt."""
-    return frame_loss(other_vae(pair, device), SIZE, 1.0, device)
+    """As the pair's image model: crisp frames under their caption, degraded ones, one in six, under the empty prompt.
+
+    They are drawn of a pool that is encoded once, as encoding takes longer than this network does.
+    """
+    vae, generator = other_vae(pair, device), torch.Generator().manual_seed(0)
+    scenes = random_frames(POOL, generator)
+    captions = scenes.captions
+    crisp, degraded = (encoded(vae, scenes.to(device), amount) for amount in (0.0, 1.0))
+
+    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        n = 32
+        rows, t = torch.randint(POOL, (n,), generator=generator), torch.randint(1000, (n,), generator=generator)
+        null = torch.rand(n, generator=generator) < 1 / 6
+        x0 = torch.where(null[:, None, None, None, None].to(device), degraded[rows], crisp[rows])
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        alpha, sigma_vp = levels(t, device)
+        prompts = ["" if empty else captions[k] for empty, k in zip(null.tolist(), rows.tolist(), strict=True)]
+        return F.mse_loss(network(alpha * x0 + sigma_vp * noise, t, prompts), noise), {}
+
+    return loss
+
+
+@torch.no_grad()
+def encoded(vae: VAE, scenes: Scenes, degraded: float) -> Tensor:
+    """Latents (n c 1 h w) of scenes of one frame."""
+    parts = (scenes[slice(k, k + 64)] for k in range(0, len(scenes), 64))
+    return torch.cat([vae.encode(degrade(render(part), degraded, degraded)) for part in parts])
 
 
 def maps_loss(pair: Path, device: torch.device) -> Loss:
