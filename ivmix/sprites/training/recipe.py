@@ -105,7 +105,7 @@ STAGES = (
         lambda _: VAE(OTHER_VAE_CONFIG), other_vae_loss, save_other_vae,
     ),
     Stage(
-        "transformer", ("other-vae",), Settings(steps=3000),
+        "transformer", ("other-vae",), Settings(steps=6000),
         lambda _: Conditioned(TRANSFORMER_CONFIG), transformer_loss, save_transformer,
     ),
     Stage("maps", ("vae", "other-vae"), Settings(steps=1500), lambda _: Maps(), maps_loss, save_maps),
