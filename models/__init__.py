@@ -10,6 +10,7 @@ from ivmix.models.compile import compile_network
 from ivmix.models.condition import Condition
 from ivmix.models.dit.config import DiTConfig
 from ivmix.models.dit.dit import DiT
+from ivmix.models.latent_map import LatentMap, LatentMapConfig
 from ivmix.models.measuring.i3d import I3D, I3DConfig
 from ivmix.models.measuring.umt import UMT, UMTConfig
 from ivmix.models.measuring.vit import VideoMAE, ViTConfig
@@ -37,6 +38,8 @@ __all__ = [
     "DiTConfig",
     "I3DConfig",
     "Inspection",
+    "LatentMap",
+    "LatentMapConfig",
     "LoRA",
     "MotionConfig",
     "SpaceTimeConfig",

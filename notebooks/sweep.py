@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAIRS = {"crisp": "sprites-crisp"}  # those that measure another pair than the embedded one
+# Those that measure another pair than the embedded one.
+PAIRS = {"crisp": "sprites-crisp", "bridged": "sprites-bridged", "mapped": "sprites-mapped"}
 
 
 def sweep(name: str, clips: int) -> None:

@@ -24,13 +24,14 @@ denoisers; solvers step denoisers from level to level; plans are lists of legs; 
 from ivmix.solvers.algebra.adaptive_guidance import AdaptiveDenoiser, AdaptiveGuidance, Weighed
 from ivmix.solvers.algebra.affine import Affine, Atom, Model, Output, Weight, as_affine
 from ivmix.solvers.algebra.boundary import Boundary
+from ivmix.solvers.algebra.bridges import Across, Bridge, Bridged, Levels, bridged
 from ivmix.solvers.algebra.denoiser import Denoiser, Noise, Recalling, level
 from ivmix.solvers.algebra.field import Composite, Field
 from ivmix.solvers.algebra.filters import Filter, GaussianLowPass, LowPass, PowerComplement
 from ivmix.solvers.algebra.guidance import Guidable, Guidance, GuidanceRamp, Guided
 from ivmix.solvers.algebra.mixing import HERE, Mix
 from ivmix.solvers.algebra.network import Network, enlarged, framewise, join_conditions, repeat_rows, seen
-from ivmix.solvers.algebra.noise import RecordedNoise, initial_noise, normal_noise, rescheduled_noise
+from ivmix.solvers.algebra.noise import RecordedNoise, bridge_noise, initial_noise, normal_noise, rescheduled_noise
 from ivmix.solvers.algebra.rescale import Rescaled
 from ivmix.solvers.algebra.windows import Windows, cut_condition, windowed
 from ivmix.solvers.methods.apg import APG
@@ -100,6 +101,7 @@ __all__ = [
     "MAMBOG",
     "RK4",
     "TCFG",
+    "Across",
     "AdamsBashforth2",
     "AdamsBashforth3",
     "AdamsBashforth4",
@@ -109,6 +111,8 @@ __all__ = [
     "Atom",
     "BogackiShampine32",
     "Boundary",
+    "Bridge",
+    "Bridged",
     "CFGZeroStar",
     "Coarse",
     "Composite",
@@ -134,6 +138,7 @@ __all__ = [
     "HigherOrder",
     "IVMixed",
     "Leg",
+    "Levels",
     "LowPass",
     "Midpoint",
     "Mix",
@@ -171,6 +176,8 @@ __all__ = [
     "as_affine",
     "autoguidance",
     "bivdiff",
+    "bridge_noise",
+    "bridged",
     "cfgpp",
     "check_grid",
     "churned",

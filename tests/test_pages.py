@@ -144,6 +144,10 @@ def test_the_page_of_methods_compared_is_what_its_script_writes():
     assert PAGES["notebooks/compared.md"] == script("compared").page(), "run python notebooks/compared.py"
 
 
+def test_the_page_of_bridges_is_what_its_script_writes():
+    assert PAGES["notebooks/bridges.md"] == script("bridges").page(), "run python notebooks/bridges.py"
+
+
 @pytest.mark.slow
 def test_methods_were_compared_in_the_most_steps_that_their_budgets_allow():
     """What `ivmix evaluate --catalogue` would draw today, so that a change of defaults asks for new measurements."""
@@ -249,6 +253,8 @@ def test_the_tables_of_windows_are_the_stored_measurements():
         ("sprites", "windows.json"),
         ("sprites", "catalogue.json"),
         ("sprites-crisp", "crisp.json"),
+        ("sprites-bridged", "bridged.json"),
+        ("sprites-mapped", "mapped.json"),
     ],
 )
 def test_stored_measurements_are_of_the_weights_that_ship(pair, data):

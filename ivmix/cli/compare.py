@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     import json
     import sys
 
-    from ivmix.evaluation.arms import ARMS, Arm, named_arms
+    from ivmix.evaluation.arms import ARMS, Arm, applicable, named_arms
     from ivmix.evaluation.comparison import columns, compare, summary, table
     from ivmix.evaluation.legend import legend
     from ivmix.generation.arguments import read_prompts
@@ -49,8 +49,9 @@ def run(options: argparse.Namespace) -> None:
     output = Path(options.output)
     check_writable(options.output, (".mp4", ".gif", ".webp"))
     [prompt] = read_prompts(options.prompt)
-    arms: Sequence[Arm] = ARMS if options.samplers is None else named_arms(options.samplers.split(","))
+    named = None if options.samplers is None else named_arms(options.samplers.split(","))
     model = load_model(options)
+    arms: Sequence[Arm] = applicable(model.pair, ARMS) if named is None else named
     if options.steps is not None:
         arms = [Arm(arm.label, {**arm.options, "steps": options.steps}) for arm in arms]
     scores = scorer(model.pair)

@@ -242,7 +242,8 @@ def draw(
     if not options.quiet and place is not None and size > 1:
         say(f"the record's clip was one of {size}: as many run, so that it is the same (--batch-size 1: it alone)")
     rank, world = worker
-    preview = None if options.preview is None or rank > 0 else Preview(model.pair, options.preview)
+    shown = options.preview is not None and rank == 0
+    preview = Preview(model.pair, options.preview, home=call["sampling"].home) if shown else None
     if preview is not None and not options.quiet:
         stored = map_path(model.pair.vae_file)
         how = stored if stored.is_file() else "a decoded piece of each clip (`ivmix preview-map` fits a map instead)"

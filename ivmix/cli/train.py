@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "-o", "--output", required=True, metavar="FOLDER",
         help="of the run; the pair is in FOLDER/pair, its control in FOLDER/crisp, a student of its video model in "
-        "FOLDER/student",
+        "FOLDER/student, an image model of other latents in FOLDER/bridged",
     )  # fmt: skip
     command.add_argument(
         "--device", default="cpu", help="cpu, cuda, auto, … (default: %(default)s, as the embedded pair was trained)"

@@ -12,6 +12,7 @@ from ivmix.generation.arguments import read_noise_kind, read_strength
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.generation.windows import read_windows
 from ivmix.models.json_files import read_value
+from ivmix.pairs.bridge import COMBINING, plan, source_of_atoms
 from ivmix.pairs.pair import Pair
 from ivmix.samplers.base import Sampling, one_of
 from ivmix.samplers.reading import sampling
@@ -105,6 +106,16 @@ ARMS = (
 )
 
 
+def applicable(pair: Pair, arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Those of `arms` that a pair's latents allow: all; across a bridge, either model alone and what combines both."""
+    if pair.bridge is None:
+        return tuple(arms)
+    def there(name: str) -> bool:
+        return len(SAMPLERS[name].models) == 1 or name in COMBINING
+
+    return tuple(arm for arm in arms if there(arm.options["sampler"]))
+
+
 def named_arms(names: Sequence[str]) -> tuple[Arm, ...]:
     """An arm of each sampler, at the pair's defaults: that of `ARMS` where there is one. ValueError for none such, or
     one named twice.
@@ -123,12 +134,13 @@ def named_arms(names: Sequence[str]) -> tuple[Arm, ...]:
 def core_arms(pair: Pair) -> tuple[Arm, ...]:
     """The families, the video model alone also as dear as IV-Mixed in the paper and here, the composite at 20 steps."""
     video, image, down, up, ode, late = ARMS
-    cost = evaluations(pair, sampling(pair.defaults, {"sampler": "zigzag"}))
+    zigzags = applicable(pair, (down, up))
+    cost = [evaluations(pair, sampling(pair.defaults, {"sampler": "zigzag"})) for _ in zigzags[:1]]
     return (
         video,
         Arm("video model alone, 50 steps", {"sampler": "ddim", "steps": 50}),
-        Arm("video model alone at IV-Mixed's cost", {"sampler": "ddim", "steps": cost}),
-        image, down, up, ode,
+        *(Arm("video model alone at IV-Mixed's cost", {"sampler": "ddim", "steps": steps}) for steps in cost),
+        image, *zigzags, ode,
         Arm("composite ODE, 20 steps", {"sampler": "composite", "steps": 20}),
         late,
     )  # fmt: skip
@@ -138,7 +150,7 @@ def full_arms(pair: Pair) -> tuple[Arm, ...]:
     """The core and what takes hours: every pattern of the paper's motivation figure, longer runs,
     intervals, and other training-free methods."""
     patterns = ("RR-II", "RR-VV", "R-I", "R-V", "II-II", "VV-VV", "I-I", "V-V")
-    return (
+    return applicable(pair, (
         *core_arms(pair),
         *(Arm(f"zigzag {pattern}", {"sampler": "zigzag", "pattern": pattern}) for pattern in patterns),
         Arm("IV-Mixed, 50 steps", {"sampler": "zigzag", "steps": 50}),
@@ -149,15 +161,16 @@ def full_arms(pair: Pair) -> tuple[Arm, ...]:
         Arm("IV-Mixed in the late half", {"sampler": "zigzag", "interval": "0.5:1"}),
         Arm("FreeInit", {"sampler": "freeinit"}),
         Arm("Z-Sampling", {"sampler": "zsampling"}),
-    )
+    ))  # fmt: skip
 
 
 def evaluations(pair: Pair, sampler: Sampling) -> int:
     """Evaluations of all networks together that a run of the pair's plans."""
     own = sampler.schedules(pair.image.schedule, pair.video.schedule)
-    networks = (side.network(schedule) for side, schedule in zip(pair.sides, own, strict=True))
+    networks = (source_of_atoms(pair, sampler, side.network(schedule))
+                for side, schedule in zip(pair.sides, own, strict=True))  # fmt: skip
     image, video = (Guided(network("prompt"), network("")) for network in networks)  # two: one alone may cancel
-    fields, legs = sampler.plan(image, video, sampler.grid(own[sampler.lead == "video"]))
+    fields, legs = plan(sampler, image, video, sampler.grid(own[sampler.lead == "video"]))
     return sum(planned_nfe(legs, fields).values())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ivmix.generation.job import Job
 from ivmix.generation.traffic import LINK, moved, turns
+from ivmix.pairs.bridge import COMBINING, source_of_atoms
 from ivmix.samplers.few_steps import LCM
 from ivmix.solvers.checks import within
 from ivmix.solvers.methods.ivmixed import inside
@@ -17,6 +18,7 @@ def announcements(job: Job) -> Iterator[str]:
     if "video" in job.sampling.models and job.pair.video.unet.config.temporal is None:
         yield "the video model has no temporal layers: its frames know nothing of each other"
     yield from of_distillation(job)
+    yield from of_crossing(job)
     name, n = job.sampling.name, job.sampling.steps
     levels = {leg.step: leg.source for leg in job.legs if leg.label == "step"}
     if name == "zigzag" and all(leg.label == "step" for leg in job.legs):
@@ -33,7 +35,7 @@ def announcements(job: Job) -> Iterator[str]:
         return
     if name == "w2sd":  # whose image model is asked where a step ends
         levels = {leg.step: leg.target for leg in job.legs if leg.label == "step" and leg.target > 0}
-    low, high = job.pair.image.network().reach
+    low, high = source_of_atoms(job.pair, job.sampling, job.pair.image.network()).reach
     outside = sum(not within(level, low, high) for level in levels.values())
     if outside and name in ("zigzag", "composite", "mixture", "w2sd", "autoguidance", "blend"):
         yield (
@@ -64,6 +66,13 @@ def of_offload(job: Job) -> Iterator[str]:
             f"offload: {bytes / 1e9:,.2g} GB of weights go to {job.pair.device} for every batch, at PCIe 3.0's "
             f"{LINK / 1e9:g} GB/s in {bytes / LINK:,.2g} s"
         )
+
+
+def of_crossing(job: Job) -> Iterator[str]:
+    """What a bridge costs, which no evaluation counts."""
+    bridge = job.pair.bridge
+    if bridge is not None and job.sampling.name in COMBINING:
+        yield f"the image model has latents of its own: each evaluation with it also takes {bridge.crossing}"
 
 
 def of_distillation(job: Job) -> Iterator[str]:

@@ -16,12 +16,14 @@ from ivmix.generation.memory import frames_at_once
 from ivmix.generation.result import Result
 from ivmix.media import to_frames
 from ivmix.models import first_not_finite
+from ivmix.pairs.bridge import plan, source_of_atoms
 from ivmix.pairs.pair import Pair
 from ivmix.progress import progress_bar
 from ivmix.solvers import (
     Guided,
     NotFiniteError,
     Run,
+    bridge_noise,
     initial_noise,
     integrate,
     noised,
@@ -99,8 +101,8 @@ def sample(job: Job, batch: Batch, follow: Callback) -> tuple[Run, Tensor]:
     """Plays the legs of a batch: the run, and its last state as latents z (b c f h w)."""
     record, schedule, seeds = job.record, job.schedules[job.lead], pick(job.record.seeds, batch)
     image, video = (guided(job, k, batch, record.prompts) for k in (0, 1))
-    fields, _ = job.sampling.plan(image, video, job.sigmas)
-    shape = job.pair.latent_shape(record.frames, record.height, record.width)
+    fields, _ = plan(job.sampling, image, video, job.sigmas, crossing_noise(job, seeds))
+    shape = job.pair.latent_shape(record.frames, record.height, record.width, job.sampling.home)
     z = first_noise(job, seeds, shape) if job.noise is None else job.noise[list(batch.clips)]
     x, up = begin(job, batch, z.to(job.pair.device, torch.promote_types(job.pair.dtype, torch.float32)), follow)
     if up is not None and up.cancelled:
@@ -119,6 +121,15 @@ def first_noise(job: Job, seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
     if job.record.noise == "white" or windows is None:
         return initial_noise(seeds, shape)
     return rescheduled_noise(seeds, shape, windows.length, windows.stride)
+
+
+def crossing_noise(job: Job, seeds: Sequence[int]) -> Tensor | None:
+    """Unit normals (b c f h w) that hide what crosses to the image model's latents, where a bridge leads there."""
+    record, bridge = job.record, job.pair.bridge
+    if bridge is None:
+        return None
+    size = record.height * bridge.scale, record.width * bridge.scale
+    return bridge_noise(seeds, job.pair.latent_shape(record.frames, *size, "image"))
 
 
 def begin(job: Job, batch: Batch, z: Tensor, follow: Callback) -> tuple[Tensor, Run | None]:
@@ -142,19 +153,22 @@ def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
     network = side.network(job.schedules[k], record.image_frames, job.windows.of(side.name))
     texts = [side.read(pick(own, batch), record.raw_prompts) for own in (negatives, prompts)]  # all, then the network
     negative, positive = (side.told(text, (record.height, record.width)) for text in texts)
-    return Guided(network(negative), network(positive))
+    bridge = None if job.pair.bridge is None else job.pair.bridge.between(job.pair.vae, at_once(job), record.vae_tile)
+    atoms = source_of_atoms(job.pair, job.sampling, network, bridge)
+    return Guided(atoms(negative), atoms(positive))
 
 
 def encode(job: Job, clip: np.ndarray) -> Tensor:
     """Frames (b f h w c) uint8 -> latents (b c f h w)."""
     pair = job.pair
-    pixels = torch.from_numpy(clip).to(pair.device).permute(0, 4, 1, 2, 3).to(pair.vae.dtype) / 127.5 - 1
-    return pair.autoencoder.encode(pixels, frames_per_batch=at_once(job), tile=job.record.vae_tile)
+    vae = job.pair.autoencoder(job.sampling.home)
+    pixels = torch.from_numpy(clip).to(job.pair.device).permute(0, 4, 1, 2, 3).to(vae.dtype) / 127.5 - 1
+    return vae.encode(pixels, frames_per_batch=at_once(job), tile=job.record.vae_tile)
 
 
 def decode(job: Job, z: Tensor) -> np.ndarray:
     """Latents (b c f h w) -> frames (b f h w c) uint8."""
-    vae = job.pair.autoencoder
+    vae = job.pair.autoencoder(job.sampling.home)
     video = vae.decode(z.to(vae.dtype), frames_per_batch=at_once(job), tile=job.record.vae_tile)
     return to_frames(video.float())
 

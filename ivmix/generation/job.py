@@ -31,6 +31,7 @@ from ivmix.generation.record import Input, NoiseKind, Record
 from ivmix.generation.windows import RunWindows, read_windows
 from ivmix.media.files import StrPath
 from ivmix.models.text.prompts import read_prompts as read_words
+from ivmix.pairs.bridge import plan, source_of_atoms
 from ivmix.pairs.pair import Pair
 from ivmix.samplers.reading import sampling as read_sampling
 from ivmix.samplers.samplers import Sampling
@@ -101,7 +102,7 @@ def make_job(
     if isinstance(video, np.ndarray):
         own = check_video(video, count, frames, height, width)
     frames, height, width = read_sizes(own, frames, height, width)
-    shape = pair.latent_shape(frames, height, width)
+    shape = pair.latent_shape(frames, height, width, sampling.home)
     given, notes = (None, []) if latents is None else read_noise(latents, (count, *shape))
     windows = read_windows(pair, frames, window, overlap, space_window)
     if "video" not in sampling.models:
@@ -145,7 +146,7 @@ def make_job(
         torch=torch.__version__,
         pair=pair.source,
         swaps=pair.swaps.to_dict(),
-        models={side.name: side.run_as for side in pair.sides},
+        models=pair.run_as,
         files=pair.files,
         compile=pair.compile,
         prompts=prompts,
@@ -222,9 +223,10 @@ def planned(pair: Pair, sampling: Sampling, schedules: tuple[Schedule, Schedule]
             f"SNR: expected spacing 'leading', which begins below, or {lead.name}_prediction 'v' (Swaps; "
             f"--{lead.name}-prediction) for a model that was trained so"
         )
-    unread = [side.network(own)(None) for side, own in zip(pair.sides, schedules, strict=True)]
+    unread = [source_of_atoms(pair, sampling, side.network(own))(None)
+              for side, own in zip(pair.sides, schedules, strict=True)]  # fmt: skip
     image, video = (Guided(atom, atom) for atom in unread)  # no prompt read yet: the legs know none
-    _, legs = sampling.plan(image, video, sigmas)
+    _, legs = plan(sampling, image, video, sigmas)
     return sigmas, legs
 
 

@@ -102,8 +102,9 @@ def check_fits(pair: Pair, load: Load) -> None:
 
 
 def offloaded(pair: Pair) -> Pair | None:
-    """The pair as if its weights were offloaded, to count with; None where they are, or it would spare nothing."""
-    if pair.offload is not None or pair.compile != "off" or not has_own_memory(pair.device):
+    """The pair as if its weights were offloaded, to count with; None where they are, or cannot be, or it would spare
+    nothing."""
+    if pair.offload is not None or pair.bridge is not None or pair.compile != "off" or not has_own_memory(pair.device):
         return None
     return replace(pair, offload=Offload(pair.device))
 
@@ -121,6 +122,7 @@ def weights(pair: Pair, at: str | None = None) -> int:
     """
     networks: dict[str, nn.Module] = {"vae": pair.vae, **{side.name: side.unet for side in pair.sides}}
     networks |= {f"text encoder {k}": reader.network for k, reader in enumerate(pair.readers) if reader.stays}
+    networks |= {} if pair.bridge is None else pair.bridge.networks
     if pair.offload is None:
         return size_of(tensors_of(*networks.values()))
     return max(size_of(tensors_of(network)) for name, network in networks.items() if at in (None, name))
@@ -143,13 +145,18 @@ def activations(pair: Pair, load: Load) -> int:
 
 
 def moments(pair: Pair, load: Load) -> dict[str, int]:
-    """Bytes beside weights while the image model, the video model and the autoencoder ("vae") are at work."""
-    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width)
-    latents = load.clips * channels * load.frames * h * w
+    """Bytes beside weights while the image model, the video model and the autoencoder ("vae") are at work; on a bridge,
+    the autoencoder that takes more."""
+    home = "video" if "video" in load.models else "image"
+    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width, home)
+    state = 4 * load.clips * channels * load.frames * h * w  # in float32
     found = {}
     for side in pair.sides:
         if side.name not in load.models:
             continue
+        k = pair.bridge.scale if pair.bridge is not None and side.name != home else 1
+        channels, _, h, w = pair.latent_shape(load.frames, k * load.height, k * load.width, side.name)
+        latents = load.clips * channels * load.frames * h * w
         temporal, itemsize = side.name == "video", pair.dtype.itemsize
         frames, height, width = load.windows.largest(side.name, load.frames, h, w)
         at_once = frames if temporal or load.image_frames is None else min(load.image_frames, frames)
@@ -157,13 +164,22 @@ def moments(pair: Pair, load: Load) -> dict[str, int]:
         if (frames, height, width) != (load.frames, h, w):
             waiting += 2 * latents * (itemsize + max(itemsize, 4))  # what windows are copied from, and summed in
         per_clip = network_activations(side.unet.config, at_once, *side.size_seen(height, width), temporal, pair.dtype)
-        found[side.name] = 4 * latents + load.clips * per_clip + waiting  # the state is in float32
+        found[side.name] = state + load.clips * per_clip + waiting
+    crosses = pair.bridge is not None and len(load.models) > 1
+    decoders = [decoding(pair, load, model) for model in (("image", "video") if crosses else (home,))]
+    return found | {"vae": state + max(decoders)}
+
+
+def decoding(pair: Pair, load: Load, model: str) -> int:
+    """Bytes that the decoder of a model's latents takes, with the frames decoded before; on a bridge, at its scale."""
+    vae = pair.vae_of(model)
+    k = pair.bridge.scale if pair.bridge is not None and model == "image" and "video" in load.models else 1
+    _, _, h, w = pair.latent_shape(load.frames, k * load.height, k * load.width, model)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
     decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
-    vae, kind = pair.vae.config, pair.vae.dtype
-    decoder = decoder_activations(vae, decoded, min(h, tile), min(w, tile), kind)
-    pixels = load.clips * load.frames * load.height * load.width * vae.out_channels * kind.itemsize
-    return found | {"vae": 4 * latents + decoder + pixels}
+    decoder = decoder_activations(vae.config, decoded, min(h, tile), min(w, tile), vae.dtype)
+    pixels = load.clips * load.frames * k**2 * load.height * load.width * vae.config.out_channels
+    return decoder + pixels * vae.dtype.itemsize
 
 
 @lru_cache(maxsize=16)
@@ -187,12 +203,15 @@ def decoder_activations(config: VAEConfig, frames: int, height: int, width: int,
 
 def upper_bound(pair: Pair, load: Load) -> int:
     """More than `activations`, from the widths of the networks alone: what is below needs no closer look."""
-    factor, frames = pair.vae.config.factor, load.clips * load.frames
-    h, w = load.height // factor, load.width // factor
-    networks = 2 * frames * max(math.prod(s.size_seen(h, w)) * channels_at_once(s.unet.config) for s in pair.sides)
+    k, frames = 1 if pair.bridge is None else pair.bridge.scale, load.clips * load.frames
+    area, vaes = k**2 * load.height * load.width, [pair.vae_of(side.name).config for side in pair.sides]
+    networks = 2 * frames * max(
+        math.prod(side.size_seen(k * load.height // vae.factor, k * load.width // vae.factor))
+        * channels_at_once(side.unet.config) for side, vae in zip(pair.sides, vaes, strict=True)
+    )
     at_once = min(frames_at_once(load.height, load.width), frames)
-    decoder = at_once * load.height * load.width * decoder_channels(pair.vae.config)
-    pixels = frames * load.height * load.width * pair.vae.config.out_channels
+    decoder = at_once * area * max(map(decoder_channels, vaes))
+    pixels = frames * area * max(vae.out_channels for vae in vaes)
     return (networks + decoder + pixels) * max(pair.dtype.itemsize, 4)
 
 

@@ -25,8 +25,8 @@ def stored_map(pair: Pair) -> LatentRGB | None:
     return read_map(path, pair.vae.config.latent_channels) if path.is_file() else None
 
 
-def painter(pair: Pair) -> Callable[[Tensor], Frames]:
-    """What shows latents (b c f h w) of a pair as uint8 frames (b f h w c) of the latents' size.
+def painter(pair: Pair, home: str = "video") -> Callable[[Tensor], Frames]:
+    """What shows latents (b c f h w) of a pair's `home` model as uint8 frames (b f h w c) of the latents' size.
 
     By the map beside its autoencoder, without a decode. Where there is none, every clip by one that is fitted each time
     to a decoded piece of it, at most 32x32 latents of its middle frame: two hundredths of the arithmetic of a guided
@@ -36,9 +36,12 @@ def painter(pair: Pair) -> Callable[[Tensor], Frames]:
     0.82 (`ddim`) and 0.69 (`image`, whose frames have little in common); a map of 192 others 0.78, 0.58 and 0.75: it
     shows red as brown.
     """
-    if (stored := stored_map(pair)) is not None:
+    vae = pair.vae_of(home)
+    if vae is pair.vae and (stored := stored_map(pair)) is not None:
         return partial(preview, colours=stored)
-    return lambda latents: np.concatenate([preview(z, fitted_to_piece(pair.autoencoder, z)) for z in latents.split(1)])
+    return lambda latents: np.concatenate(
+        [preview(z, fitted_to_piece(pair.autoencoder(home), z)) for z in latents.split(1)]
+    )
 
 
 @torch.no_grad()
@@ -55,7 +58,8 @@ class Preview:
 
     .png is a sheet, a row of frames a clip; .gif, .webp and .mp4 play, several clips side by side. The file is replaced
     whole, so that a viewer which reads it again never sees half of one. `clips`: the first so many of a batch
-    (default: all). A file that can no longer be written ends the previews with a warning, not the run.
+    (default: all). `home`: whose latents the run is in (`Sampling.home`), where a pair's models have their own. A file
+    that can no longer be written ends the previews with a warning, not the run.
 
     Raises ValueError or OSError for a path that will not do, and ValueError for a broken map: see `painter`.
 
@@ -64,9 +68,9 @@ class Preview:
     >>> model("a red circle moving left", callback=Preview(model.pair, "preview.png"))          # doctest: +SKIP
     """
 
-    def __init__(self, pair: Pair, path: StrPath, clips: int | None = None) -> None:
+    def __init__(self, pair: Pair, path: StrPath, clips: int | None = None, home: str = "video") -> None:
         check_writable(path, SUFFIXES)
-        self.paint, self.path, self.fps, self.clips = painter(pair), path, pair.fps, clips
+        self.paint, self.path, self.fps, self.clips = painter(pair, home), path, pair.fps, clips
         self.failed = False
 
     def __call__(self, step: int, total: int, run: Run) -> None:

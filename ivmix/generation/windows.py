@@ -47,6 +47,8 @@ def read_windows(
         over_frames = Windows(window, window // 2 if overlap is None else whole("overlap", overlap, 0, window - 1))
     if space_window is None:
         return RunWindows(over_frames)
+    if pair.bridge is not None:
+        raise ValueError(f"space_window={space_window}: pair {pair.name!r} has two kinds of latents, expected none")
     pair.check_size("space_window", whole("space_window", space_window, 1))
     side = space_window // pair.vae.config.factor
     return RunWindows(over_frames, (Windows(side, side // 2, "height"), Windows(side, side // 2, "width")))

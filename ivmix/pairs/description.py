@@ -26,7 +26,8 @@ the clip's), `vae_scaling` (what latents are scaled by where the VAE is a single
 (the narrowest type that the VAE runs in: that of the networks), `dtype` (what the networks run in on an accelerator
 unless the caller says: float32), `text_parameters` (how many numbers the text encoders have, one that both sides share
 counted once), `release_text_encoders` (whether they are in memory only while there is a new prompt to read: no, see
-`ivmix.pairs.reader`), `licence`, `about` and `authors` (what the paper's authors ran and what is another here, in
+`ivmix.pairs.reader`), `bridge` (between the latents of both models, where those of the image model are others:
+`ivmix.pairs.bridge`), `licence`, `about` and `authors` (what the paper's authors ran and what is another here, in
 words), `judge` (what measures clips of the sprite world: the folder "judge" beside pair.json, if there is one), and
 `files` (what is known of sources) may be missing.
 
@@ -48,6 +49,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from ivmix.models.json_files import read_json
 from ivmix.models.quoting import printable
 from ivmix.models.unet.temporal import MotionNorm
+from ivmix.pairs.bridge import MAPS, BridgeEntry, check_bridge
 from ivmix.pairs.trained_as import Prediction
 from ivmix.samplers.base import one_of
 from ivmix.samplers.reading import names, sampling
@@ -62,6 +64,8 @@ LONGEST_SOURCE = 1000  # characters
 EMBEDDED = {
     "sprites": Path(__file__).parents[1] / "sprites" / "pair",
     "sprites-crisp": Path(__file__).parents[1] / "sprites" / "crisp",
+    "sprites-bridged": Path(__file__).parents[1] / "sprites" / "bridged",
+    "sprites-mapped": Path(__file__).parents[1] / "sprites" / "mapped",
 }
 PUBLIC = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.json"), key=lambda p: p.stem)}
 NETWORKS = ("unet", "transformer")  # one of which a side names
@@ -94,6 +98,7 @@ class SideEntry(TypedDict):
     text_norm: NotRequired[bool]
     empty_prompt: NotRequired[Literal["text", "zeros"]]
     original_size: NotRequired[list[int]]
+    vae: NotRequired[str]  # the image model's own, see `bridge`
 
 
 class FileEntry(TypedDict, total=False):
@@ -113,6 +118,7 @@ class Description(TypedDict):
     vae: str
     vae_scaling: NotRequired[float]
     vae_dtype: NotRequired[Dtype]
+    bridge: NotRequired[BridgeEntry]
     judge: NotRequired[str]
     image: SideEntry
     video: SideEntry
@@ -168,8 +174,10 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
     if "judge" in raw or (file.parent / "judge").is_dir():
         raw["judge"] = beside(raw.get("judge", "judge"))
     for side in (raw["image"], raw["video"]):
-        side |= {part: beside(side[part]) for part in (*PARTS, "motion", "lora") if part in side}
+        side |= {part: beside(side[part]) for part in (*PARTS, "motion", "lora", "vae") if part in side}
         side["schedule"] = own_words(side["schedule"])
+    if "bridge" in raw:
+        raw["bridge"] |= {part: beside(raw["bridge"][part]) for part in MAPS if part in raw["bridge"]}
     return raw, file.parent, name if name in EMBEDDED or name in PUBLIC else str(file.parent.resolve())
 
 
@@ -225,8 +233,9 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
             Schedule.from_config(side["schedule"])
         except ValueError as error:
             raise ValueError(f"{name}: schedule: {error}") from None
-    for part in ("vae", "judge", *PARTS, "motion", "lora"):
-        for entry in (raw, raw["image"], raw["video"]):
+    check_bridge(raw)
+    for part in ("vae", "judge", *PARTS, "motion", "lora", *MAPS):
+        for entry in (raw, raw["image"], raw["video"], raw.get("bridge", {})):
             source = entry.get(part, "")
             if len(source) > LONGEST_SOURCE or any(ord(letter) < 32 for letter in source):
                 raise ValueError(f"{part} is {short(source)}: too long for a name, or with control characters")

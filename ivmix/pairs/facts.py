@@ -23,4 +23,5 @@ RunAs = TypedDict("RunAs", {
     "latent_size": int | None, "motion_norm": str | None, "consistency": NotRequired[bool],
     "text_norm": NotRequired[bool], "empty_prompt": NotRequired[str],  # where two encoders read, like the next
     "original_size": NotRequired[list[int] | None],
+    "bridge": NotRequired[dict[str, Any]],
 })  # fmt: skip

@@ -40,8 +40,10 @@ from ivmix.models.graphs import Recorder
 from ivmix.models.predictor import Predictor
 from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
+from ivmix.pairs import bridge
+from ivmix.pairs.bridge import PairBridge
 from ivmix.pairs.description import describe, network_of, read_weighted
-from ivmix.pairs.facts import Read
+from ivmix.pairs.facts import Read, RunAs
 from ivmix.pairs.model_files import latent_scale
 from ivmix.pairs.offload import Offload
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
@@ -77,6 +79,7 @@ class Pair:
     fps: int
     defaults: dict[str, Any]
     offload: Offload | None = None  # what brings networks to the device, where they are not always there
+    bridge: PairBridge | None = None  # where the image model has latents of its own
 
     @property
     def device(self) -> torch.device:
@@ -90,15 +93,27 @@ class Pair:
     def sides(self) -> tuple[Side, Side]:
         return self.image, self.video
 
+    def vae_of(self, model: str) -> VAE:
+        """The autoencoder of the latents that the image or the video model knows."""
+        return self.vae if self.bridge is None or model == "video" else self.bridge.vae
+
+    @property
+    def run_as(self) -> dict[str, RunAs]:
+        """What its models are taken for (`Side.run_as`), by side."""
+        told = {side.name: side.run_as for side in self.sides}
+        if self.bridge is not None:
+            told["image"]["bridge"] = self.bridge.run_as
+        return told
+
     @property
     def readers(self) -> list[Reader]:
         """What reads prompts, once if both sides share it."""
         return list(dict.fromkeys(reader for side in self.sides for reader in side.readers))
 
-    @property
-    def autoencoder(self) -> VAE:
-        """The VAE, on the device."""
-        return self.vae if self.offload is None else self.offload.bring(self.vae)
+    def autoencoder(self, model: str = "video") -> VAE:
+        """The autoencoder of a model's latents, on the device."""
+        vae = self.vae_of(model)
+        return vae if self.offload is None else self.offload.bring(vae)
 
     def read_ahead(self, texts: Mapping[str, Sequence[str]], raw: bool = False) -> None:
         """Has text encoders that do not stay in memory read all these texts, by side, and leave: one at a time."""
@@ -150,7 +165,10 @@ class Pair:
         place = self.device if device is None else find_device(device)
         choose(self.compile, place.type)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
-        self.vae.to(place, at_least(kind, self.vae_dtype))
+        for autoencoder in (self.vae, *([] if self.bridge is None else [self.bridge.vae])):
+            autoencoder.to(place, at_least(kind, self.vae_dtype))
+        for network in () if self.bridge is None else self.bridge.maps or ():
+            network.to(place, kind)
         for side in self.sides:
             side.unet.to(place, kind)  # one that both share is there at the second time
         for reader in self.readers:
@@ -160,18 +178,21 @@ class Pair:
         image, video = (replace(side, call=compiled(side.unet)) for side in self.sides)
         return replace(self, image=image, video=video)
 
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(c, f, h, w) of one sample. Raises ValueError for sizes the networks cannot take."""
-        factor = self.vae.config.factor
+    def latent_shape(self, frames: int, height: int, width: int, model: str = "video") -> tuple[int, int, int, int]:
+        """(c, f, h, w) of one sample, in the latents of a model. Raises ValueError for sizes the networks cannot
+        take."""
+        config = self.vae_of(model).config
         self.check_size("height", height)
         self.check_size("width", width)
         if frames < 1:
             raise ValueError(f"frames={frames}: expected 1 or more for pair {self.name!r}")
-        return self.vae.config.latent_channels, frames, height // factor, width // factor
+        return config.latent_channels, frames, height // config.factor, width // config.factor
 
     def check_size(self, name: str, pixels: int) -> None:
         """ValueError for a height or width that the networks cannot take."""
-        multiple = self.vae.config.factor * math.lcm(*(side.unet.config.multiple for side in self.sides))
+        sides = self.sides if self.bridge is None else (self.video,)
+        multiple = self.vae.config.factor * math.lcm(*(side.unet.config.multiple for side in sides))
+        multiple = math.lcm(multiple, bridge.multiple(self))
         if pixels < 1 or pixels % multiple:
             raise ValueError(
                 f"{name}={pixels}: expected a positive multiple of {multiple} pixels for pair {self.name!r}"
@@ -210,6 +231,8 @@ def load_pair(
                          "they are, expected \"off\"")  # fmt: skip
     shelf = Offload(device) if offload else None
     own, folder, source = describe(name_or_folder)
+    if offload and "bridge" in own:
+        raise ValueError(f"offload: pair {own['name']!r} lies on both sides of a bridge, whose networks all stay")
     dtype = find_dtype(dtype, device, own.get("dtype"))
     check_there(swaps)
     hub, swaps = Hub(commits), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has
@@ -321,14 +344,15 @@ def load_pair(
         decoder, scaling_factor=raw.get("vae_scaling"), drop=drop[decoder], device=device,
         dtype=at_least(dtype, vae_dtype),
     )  # fmt: skip
-    if "vae" in raw["image"]:
-        check_scale(raw["image"]["vae"], latent_scale(raw["image"]["vae"], hub, swaps.drop), vae.config.scaling_factor)
     if shelf is not None:
         shelf.rest(vae)
+    across = None if "bridge" not in raw else bridge.load(raw, files, drop, device, dtype)
+    if across is None and "vae" in raw["image"]:
+        check_scale(raw["image"]["vae"], latent_scale(raw["image"]["vae"], hub, swaps.drop), vae.config.scaling_factor)
     return Pair(
         raw["name"], source, folder, swaps, compile, image, video, vae, vae_dtype, decoder,
         by_source(files.values(), own, folder), Path(raw["judge"]) if "judge" in raw else None, raw["frames"],
-        raw["height"], raw["width"], raw["fps"], raw["defaults"], shelf,
+        raw["height"], raw["width"], raw["fps"], raw["defaults"], shelf, across,
     )  # fmt: skip
 
 
@@ -389,6 +413,9 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
     Schedules to six digits: their last ones are the processor's.
     """
     sha, networks = hashlib.sha256(), {"vae": pair.vae, **others}
+    if pair.bridge is not None:
+        networks |= pair.bridge.networks
+        sha.update(str(pair.bridge.run_as).encode())
     for side in pair.sides:
         sigmas = " ".join(f"{sigma:.6g}" for sigma in side.schedule.sigmas.tolist())
         sha.update(f"{side.name} {side.prediction} {sigmas}".encode())

@@ -11,6 +11,7 @@ from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.hub import Hub, MissingError, cache
 from ivmix.models.checkpoints.load import matching
 from ivmix.models.checkpoints.sources import locate, sha256
+from ivmix.pairs import bridge
 from ivmix.pairs.description import PARTS, read_weighted
 from ivmix.pairs.facts import Read
 
@@ -22,7 +23,7 @@ def named(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
     sides = (raw["image"], raw["video"])
     parts = [(part, side[part]) for side in sides for part in (*PARTS, "motion") if part in side]
     loras = [("lora", read_weighted(side["lora"])[0]) for side in sides if "lora" in side]
-    return [("vae", raw["vae"]), *parts, *loras]
+    return [("vae", raw["vae"]), *parts, *loras, *bridge.sources(raw)]
 
 
 def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], hub: Hub) -> Files:

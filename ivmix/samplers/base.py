@@ -36,6 +36,11 @@ class Sampling:
                 _check(field.name, value, OPTIONS[field.name])
 
     @property
+    def home(self) -> Role:
+        """Whose latents the state is in: the image model's where it draws alone."""
+        return "video" if "video" in self.models else "image"
+
+    @property
     def outer_steps(self) -> int:
         """How many steps a whole run reports."""
         return self.steps

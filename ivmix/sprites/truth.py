@@ -28,7 +28,7 @@ class Truth:
     @torch.no_grad()
     def draw(self, model: TextToVideo, captions: Sequence[str], seeds: Sequence[int]) -> Drawn:
         """One clip a caption; what the caption leaves open is drawn from the clip's own seed."""
-        began, vae = time.perf_counter(), model.pair.autoencoder
+        began, vae = time.perf_counter(), model.pair.autoencoder()
         scenes = [random_scenes(1, torch.Generator().manual_seed(s), [c]) for c, s in zip(captions, seeds, strict=True)]
         clips = torch.cat([render(scene.to(model.pair.device)) for scene in scenes])
         if self.degraded:

@@ -4,15 +4,17 @@ import math
 from dataclasses import dataclass
 
 from ivmix.solvers.algebra.affine import Affine, Weight
+from ivmix.solvers.algebra.bridges import Bridged
 from ivmix.solvers.algebra.denoiser import Denoiser
 from ivmix.solvers.algebra.guidance import Guidable
 
 
 @dataclass(frozen=True, eq=False)
 class Composite:
-    """A mean denoiser, whose weights sum to 1, and the rate of fresh noise, k_R (0: an ODE)."""
+    """A mean denoiser, an `Affine` whose weights sum to 1 or one that is made of it (`bridged`), and the rate of fresh
+    noise, k_R (0: an ODE)."""
 
-    denoise: Affine
+    denoise: Affine | Bridged
     churn: Weight = 0.0
 
     @property

@@ -13,6 +13,7 @@ from ivmix.solvers.checks import whole
 
 _STEPS = 0x9E3779B97F4A7C15  # separates the noise of the steps from the initial noise of the same seed
 _SHUFFLES = 0xD1B54A32D192ED03  # likewise the order of rescheduled frames
+_BRIDGES = 0x8CB92BA72F3D8DD7  # and what hides the clean latents of another network
 
 
 def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
@@ -31,6 +32,11 @@ def normal_noise(seeds: Sequence[int], shape: Sequence[int]) -> Noise:
     """
     generators = [Generator().manual_seed(_seed(seed) ^ _STEPS) for seed in seeds]
     return lambda sigma, sigma_next: _draw(generators, shape)
+
+
+def bridge_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Unit normals (b, *shape) as `initial_noise` draws them and independent of it: one draw a run, for `bridged`."""
+    return _draw([Generator().manual_seed(_seed(seed) ^ _BRIDGES) for seed in seeds], shape)
 
 
 def rescheduled_noise(seeds: Sequence[int], shape: Sequence[int], length: int, stride: int) -> Tensor:

@@ -26,10 +26,18 @@ def half_loss(pair: Path, device: torch.device) -> Loss:
 
     Single frames of half the size, half of them crisp, half degraded.
     """
+    return drawing_loss(HALF, 16, device)
+
+
+def drawing_loss(size: int, n: int, device: torch.device, crop: int | None = None) -> Loss:
+    """Of an autoencoder by itself, on n frames a step drawn at `size`, or squares of `crop` of it: see `half_loss`."""
 
     def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(network, VAE)
-        images = pictures(*some_frames(generator, device), HALF)
+        images = pictures(*some_frames(generator, device, n), size)
+        if crop is not None:
+            top, left = torch.randint(size - crop + 1, (2,), generator=generator).tolist()
+            images = images[:, :, top : top + crop, left : left + crop]
         mean, logvar = network.moments(images)
         noise = torch.randn(mean.shape, generator=generator).to(device)
         error = network.decode_images(mean + (0.5 * logvar).exp() * noise) - images

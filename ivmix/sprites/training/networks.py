@@ -13,9 +13,9 @@ from ivmix.models import (
     VAE,
     CLIPText,
     CLIPTextConfig,
+    DiTConfig,
     MotionConfig,
     Tokenizer,
-    UNet,
     UNetConfig,
     VAEConfig,
     load_folder,
@@ -49,11 +49,11 @@ def tokenizer() -> Tokenizer:
 
 
 class Conditioned(nn.Module):
-    """A UNet and the text encoder it is trained with."""
+    """A UNet, or a transformer, and the text encoder it is trained with."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig | DiTConfig) -> None:
         super().__init__()
-        self.unet = UNet(config)
+        self.unet: Any = config.network(config)  # type: ignore[arg-type]
         self.text_encoder = CLIPText(TEXT_CONFIG)
         self.tokenizer = tokenizer()
 
@@ -92,7 +92,7 @@ def video_network() -> Conditioned:
                 nn.init.xavier_uniform_(module.proj_out.weight)
         network.unet.conv_in.weight *= 0.03  # hardly hears the noise
         network.unet.conv_out.weight.zero_()
-        network.unet.conv_out.bias.zero_()  # type: ignore[union-attr]
+        network.unet.conv_out.bias.zero_()
     return network
 
 
@@ -141,14 +141,19 @@ def load_conditioned(name: str, config: UNetConfig) -> Callable[[Path], Conditio
 
 
 def save_half(network: nn.Module, pair: Path) -> None:
-    """Sets the scale that gives latents unit deviation, measured on 512 frames, and saves beside the pair."""
+    """Beside the pair."""
+    save_scaled(network, pair.parent / "half", HALF)
+
+
+def save_scaled(network: nn.Module, folder: Path, size: int) -> None:
+    """Sets the scale that gives latents unit deviation, measured on 512 frames drawn at `size`, and saves."""
     assert isinstance(network, VAE)
     generator = torch.Generator().manual_seed(0)
-    clips = render(random_scenes(64, generator).to(next(network.parameters()).device), HALF)
+    clips = render(random_scenes(64, generator).to(next(network.parameters()).device), size)
     with torch.no_grad():
         spread = network.encode(torch.cat([clips, degrade(clips)])).std()
     network.config = replace(network.config, scaling_factor=round(float(1 / spread), 5))
-    save_folder(network, pair.parent / "half", torch.float16)
+    save_folder(network, folder, torch.float16)
 
 
 def save_vae(network: nn.Module, pair: Path) -> None:
@@ -174,6 +179,6 @@ def save_crisp(network: nn.Module, pair: Path) -> None:
     save_side(network, pair.parent / "crisp" / "image")
 
 
-def save_side(network: Conditioned, folder: Path) -> None:
-    save_folder(network.unet, folder / "unet", torch.float16)
+def save_side(network: Conditioned, folder: Path, part: str = "unet") -> None:
+    save_folder(network.unet, folder / part, torch.float16)
     save_folder(network.text_encoder, folder / "text_encoder", torch.float16)

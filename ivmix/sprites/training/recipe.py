@@ -4,7 +4,7 @@
 "sprites-few" has a student of few steps in the video model's place, and shares the rest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,17 @@ from torch import nn
 from ivmix.models import VAE
 from ivmix.pairs.description import FORMAT
 from ivmix.sprites.judge import Judge, JudgeConfig
+from ivmix.sprites.training.bridged import (
+    OTHER_VAE_CONFIG,
+    TRANSFORMER_CONFIG,
+    Maps,
+    maps_loss,
+    other_vae_loss,
+    save_maps,
+    save_other_vae,
+    save_transformer,
+    transformer_loss,
+)
 from ivmix.sprites.training.loop import Loss, Settings
 from ivmix.sprites.training.losses import (
     crisp_loss,
@@ -89,6 +100,15 @@ STAGES = (
     Stage(
         "student", ("vae", "still"), Settings(steps=3000, learning_rate=3e-4), student, student_loss, save_student,
     ),
+    Stage(
+        "other-vae", (), Settings(steps=2000, learning_rate=2e-3),
+        lambda _: VAE(OTHER_VAE_CONFIG), other_vae_loss, save_other_vae,
+    ),
+    Stage(
+        "transformer", ("other-vae",), Settings(steps=6000),
+        lambda _: Conditioned(TRANSFORMER_CONFIG), transformer_loss, save_transformer,
+    ),
+    Stage("maps", ("vae", "other-vae"), Settings(steps=1500), lambda _: Maps(), maps_loss, save_maps),
 )  # fmt: skip
 # What each sampler does unless told otherwise: chosen on seeds that are not among those reported in the model card.
 DEFAULTS = {
@@ -145,6 +165,8 @@ DEFAULTS = {
 
 ABOUT = "One sprite that moves. The image model draws crisp frames for captions, soft ones for the empty prompt."
 ABOUT_CRISP = "The control of sprites: an image model that draws crisp frames for the empty prompt as well."
+ABOUT_BRIDGED = "The video model of sprites, and an image model of other latents: a transformer, across pixels."
+ABOUT_MAPPED = "The models of sprites-bridged, across learned maps of latents in place of decoding and encoding."
 ABOUT_FEW = "The image model of sprites, and a student of its video model: a consistency model of few steps."
 
 
@@ -167,6 +189,26 @@ def describe(name: str = "sprites", about: str = ABOUT, shared: str = "", own: s
 def describe_crisp() -> dict[str, Any]:
     """pair.json of the control."""
     return describe("sprites-crisp", ABOUT_CRISP, "../pair/")
+
+
+def describe_bridged(levels: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """pair.json of the pair whose image model lies across a bridge of pixels, of these `levels` (`Levels`)."""
+    return across("sprites-bridged", ABOUT_BRIDGED, "", {"levels": levels})
+
+
+def describe_mapped(levels: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """pair.json of the same across a bridge of learned maps."""
+    maps = {name: name for name in ("to_image", "to_video")}
+    return across("sprites-mapped", ABOUT_MAPPED, "../bridged/", {"levels": levels, **maps})
+
+
+def across(name: str, about: str, folder: str, bridge: dict[str, Any]) -> dict[str, Any]:
+    """pair.json of a pair whose image model, in `folder`, has latents of its own."""
+    raw = describe(name, about, "../pair/", own="")
+    image = {part: f"{folder}image/{part}" for part in ("transformer", "text_encoder")}
+    kept = {entry: raw["image"][entry] for entry in ("tokenizer", "schedule", "prediction")}
+    defaults = {"from": "sprites", "why": "What crosses is the same kind of direction, chosen for as little as there."}
+    return raw | {"image": {**image, **kept, "vae": f"{folder}vae"}, "bridge": bridge, "defaults": defaults}
 
 
 def describe_few() -> dict[str, Any]:

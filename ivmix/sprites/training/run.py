@@ -21,9 +21,21 @@ from ivmix.evaluation.run import evaluate
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
 from ivmix.sprites.benchmark import sprites
+from ivmix.sprites.crossing import level_pairs
+from ivmix.sprites.training.bridged import bridged, other_vae
 from ivmix.sprites.training.loop import read_log, train
-from ivmix.sprites.training.recipe import STAGES, Stage, describe, describe_crisp, describe_few
+from ivmix.sprites.training.networks import pair_vae
+from ivmix.sprites.training.recipe import (
+    STAGES,
+    Stage,
+    describe,
+    describe_bridged,
+    describe_crisp,
+    describe_few,
+    describe_mapped,
+)
 
+CPU = torch.device("cpu")
 MARKER = "{}.done"  # in the run's folder, once a stage's network is saved in its pair folder
 
 
@@ -81,12 +93,18 @@ def end_with_parent() -> None:
 
 
 def assemble(folder: Path, clips: int, seed: int) -> Path:
-    """Writes pair.json and card of both pairs, and measures the first over `clips` clips a sampler in
+    """Writes pair.json and card of the pairs, and measures the first over `clips` clips a sampler in
     folder/evaluation."""
-    pair, crisp, few = (folder / name for name in ("pair", "crisp", "student"))
-    for place, description in ((pair, describe()), (crisp, describe_crisp()), (few, describe_few())):
+    pair, crisp = folder / "pair", folder / "crisp"
+    levels = level_pairs(pair_vae(pair, CPU), other_vae(pair, CPU))
+    descriptions = {
+        pair: describe(), crisp: describe_crisp(), folder / "student": describe_few(),
+        bridged(pair): describe_bridged(levels), folder / "mapped": describe_mapped(levels),
+    }  # fmt: skip
+    for place, description in descriptions.items():
         write_text(json.dumps(description, indent=2) + "\n", place / "pair.json")
     write_text(crisp_card(crisp), crisp / "README.md")
+    write_text(bridged_card(bridged(pair)), bridged(pair) / "README.md")
     plot_curves(folder, folder / "curves.png")
     model, design = TextToVideo.from_pair(str(pair), "cpu"), Design(clips, 1, seed)
     benchmark = sprites(model.pair)
@@ -159,6 +177,32 @@ crisp frames under the empty prompt too.
   and were chosen for it.
 - Use: `ivmix compare 'a red circle moving left' --pair sprites-crisp -o crisp.mp4`,
   `ivmix evaluate --pair sprites-crisp -o runs/crisp`.
+- Licence: Apache-2.0. Limits: those of `sprites`.
+"""
+
+
+def bridged_card(folder: Path) -> str:
+    """The model card of the image model across a bridge: why it exists and how it was made."""
+    own = [stage for stage in STAGES if "other-vae" in (stage.name, *stage.needs)]
+    steps = ", ".join(f"{stage.name} {stage.settings.steps}" for stage in own)
+    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
+    return f"""# sprites-bridged and sprites-mapped
+
+The video model of [sprites](../pair/README.md), and an image model that shares nothing with it but captions: another
+architecture, a small transformer, in the latents of another autoencoder, 3 channels of a factor of 2 where those of
+`sprites` have 4 of a factor of 4.
+
+- Why: whether the method needs two models of one latent space. `sprites-bridged` carries clean latents between the two
+  through pixels (decode, encode), `sprites-mapped` through two small convolutional networks. The image model's
+  direction alone comes back; what crosses and how is in `ivmix.solvers.algebra.bridges`.
+- How: `ivmix train sprites`, steps: {steps}. The image model is trained as that of `sprites` is, on crisp frames for
+  captions and degraded ones for the empty prompt; the maps on encodings of clean frames.
+- Weights, float16: {size:.2f} MB, and the maps in `../mapped`. The video model, its autoencoder and the judge are read
+  from `../pair`. The levels of equal signal to noise in pixels that `pair.json` holds were measured once
+  (`ivmix.sprites.crossing`).
+- Use: `ivmix sample 'a red circle moving left' --pair sprites-bridged -o out.mp4`. Samplers that have the image model
+  step or invert the state itself, as IV-Mixed's zigzag does, need one latent space, and say so.
+- Defaults are those of `sprites`, chosen for another image model.
 - Licence: Apache-2.0. Limits: those of `sprites`.
 """
 

@@ -14,7 +14,7 @@ from ivmix.pairs.description import EMBEDDED
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.sprites.measure import Scores, real_clips
 from ivmix.sprites.training.loop import read_log
-from ivmix.sprites.training.recipe import DEFAULTS, STAGES, describe, describe_crisp
+from ivmix.sprites.training.recipe import DEFAULTS, STAGES, describe, describe_bridged, describe_crisp, describe_mapped
 from ivmix.sprites.training.run import run_stage
 
 CPU = torch.device("cpu")
@@ -30,10 +30,10 @@ def trained(tmp_path_factory) -> Path:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Of both pairs, in the folder of a run or of the package."""
+    """Of all pairs that ship, in the folder of a run or of the package."""
     return {
         f"{path.parent.relative_to(folder)}/{name}": tensor
-        for pair in ("pair", "crisp")
+        for pair in ("pair", "crisp", "bridged", "mapped")
         for path in sorted((folder / pair).rglob("*.safetensors"))
         for name, tensor in load_file(path).items()
     }
@@ -53,6 +53,9 @@ def test_the_shipped_descriptions_are_the_recipes():
     for name, description in (("sprites", describe()), ("sprites-crisp", describe_crisp())):
         assert read_json(EMBEDDED[name] / "pair.json") == json.loads(json.dumps(description))
     assert set(DEFAULTS) == {"sampler", "negative_prompt", *SAMPLERS}
+    for name, described in (("sprites-bridged", describe_bridged), ("sprites-mapped", describe_mapped)):
+        shipped = read_json(EMBEDDED[name] / "pair.json")
+        assert shipped == json.loads(json.dumps(described(shipped["bridge"]["levels"])))
 
 
 @pytest.mark.slow
@@ -143,7 +146,7 @@ def test_one_command_trains_the_pair_resumes_after_a_kill_and_writes_its_card(tm
         steps = [row["step"] for row in read_log(tmp_path / f"{stage.name}.jsonl")]
         assert steps == sorted(set(steps))
     out = tmp_path / "out.webp"
-    for pair in ("pair", "crisp", "student"):
+    for pair in ("pair", "crisp", "student", "bridged", "mapped"):
         sample = ["sample", "a blue cross moving up", "--pair", str(tmp_path / pair), "-o", str(out), "--quiet"]
         subprocess.run([*ivmix, *sample], check=True)
         assert out.exists()

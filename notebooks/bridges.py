@@ -1,0 +1,243 @@
+"""Writes bridges.md: an image model of other latents, across pixels and across learned maps, from data/.
+
+    python notebooks/sweep.py bridged mapped     draws and measures the clips, in an hour or so
+    python notebooks/bridges.py --measure        round trips and their cost, in minutes, as data/bridges.json
+    python notebooks/bridges.py
+"""
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ivmix import TextToVideo
+from ivmix.evaluation.report import Estimate, distance_text, evaluations, markdown_table, plus_minus
+from ivmix.sprites.benchmark import COLUMNS
+from ivmix.sprites.crossing import round_trip, some_clips
+from ivmix.sprites.world import balanced_captions
+
+HERE = Path(__file__).parent
+PAGE, DATA = HERE / "bridges.md", HERE / "data"
+PAIRS = {"pixels": "sprites-bridged", "learned maps": "sprites-mapped"}
+CLIPS, SEED, STEPS, ROUNDS = 8, 500, 20, 5  # of round trips: clips of captions in turn, and how often they are timed
+MAIN = [name for name, column in COLUMNS.items() if column.main]
+# Rows of the table, by the file they are stored in: of one latent space, as methods are compared, and across.
+ROWS = {
+    "catalogue": {
+        "crisp clips, autoencoded": "crisp clips, autoencoded", "ddim, 20": "video model alone",
+        "image, 20": "image model of one space, frame by frame", "composite, 20": "composite in one space",
+        "mixture, 20": "mixture in one space",
+    },
+    "bridged": {
+        name: name for name in
+        ("image model across, frame by frame", "composite through pixels", "mixture through pixels")
+    },
+    "mapped": {name: name for name in ("composite through learned maps", "mixture through learned maps")},
+}  # fmt: skip
+
+Arm = Mapping[str, Any]
+
+
+def stored(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
+    return found
+
+
+# --- measured here --------------------------------------------------------------------------------------------------
+
+
+def soft_x0(model: TextToVideo) -> dict[str, Tensor]:
+    """What the video model alone says of its clips at some levels of a run, clean latents (b c f h w) by level."""
+    found, level = dict[str, Tensor](), float(model.pair.video.schedule.sigma_max)
+
+    def look(step: int, total: int, run: Any) -> None:
+        nonlocal level
+        if step in (1, 2, 5, 10, 15, 20):
+            found[f"{level:.2g}"] = run.x0
+        level = run.at
+
+    captions = balanced_captions()[:CLIPS]
+    model(captions, sampler="ddim", steps=STEPS, seed=SEED, batch_size=CLIPS, callback=look)
+    return found
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """The least of some rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@torch.no_grad()
+def measured() -> dict[str, Any]:
+    """Errors of the round trip by bridge and by what crosses, and seconds of a clip there and back and of each model's
+    guided evaluation, on one thread."""
+    torch.set_num_threads(1)
+    report: dict[str, Any] = {"clips": CLIPS, "seed": SEED, "steps": STEPS, "bridges": {}}
+    for name, source in PAIRS.items():
+        pair = (model := TextToVideo.from_pair(source, "cpu")).pair
+        assert pair.bridge is not None
+        bridge, crisp = pair.bridge.between(pair.vae), pair.vae.encode(some_clips(CLIPS, SEED))
+        shown = {"crisp clips": crisp[:CLIPS], "degraded clips": crisp[CLIPS:], **soft_x0(model)}
+        one = crisp[:1]
+        across = bridge.there(one)
+        report["bridges"][name] = {
+            "errors": {label: round_trip(bridge, pair.vae, z) for label, z in shown.items()},
+            "there": seconds(lambda bridge=bridge, one=one: bridge.there(one)),
+            "back": seconds(lambda bridge=bridge, across=across: bridge.back(across)),
+        }
+        report["levels"] = [list(pair) for pair in pair.bridge.levels.pairs]
+        report["evaluations"] = {
+            side.name: seconds(lambda side=side, z=z: rows(side, z))
+            for side, z in zip(pair.sides, (across, one), strict=True)
+        }
+        vae, both = pair.bridge.vae, some_clips(CLIPS, SEED).split(CLIPS)
+        report["image vae"] = {
+            label: float(127.5 * (vae.decode(vae.encode(clips)) - clips).square().mean().sqrt())
+            for label, clips in zip(("crisp clips", "degraded clips"), both, strict=True)
+        }
+    return report
+
+
+def rows(side: Any, z: Tensor) -> Tensor:
+    """A guided evaluation: two rows."""
+    condition = side.condition(["", "a red circle moving left"])
+    answer: Tensor = side.call(torch.cat([z, z]), torch.tensor(500.0), condition, temporal=side.name == "video")
+    return answer
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def row(label: str, arm: Arm) -> list[str]:
+    """Cells of the table of scores."""
+    estimates = [plus_minus(COLUMNS[name], Estimate(**arm["columns"][name])) for name in MAIN]
+    return [label, *estimates, distance_text(arm["frechet"]["mean"], arm["frechet"]["error"]), evaluations(arm["nfe"]),
+            f"{arm['seconds_per_clip']:.1f}"]  # fmt: skip
+
+
+def scores() -> str:
+    found = []
+    for name, labels in ROWS.items():
+        arms = {arm["label"]: arm for arm in stored(name)["arms"]}
+        found += [row(label, arms[own]) for own, label in labels.items()]
+    return markdown_table(["", *MAIN, "Fréchet", "evaluations I+V", "s/clip"], found)
+
+
+def round_trips(report: Mapping[str, Any]) -> str:
+    """Grey levels, and share of the latents' deviation, by what crosses."""
+    bridges = report["bridges"]
+    labels, units = list(next(iter(bridges.values()))["errors"]), ("grey levels", "latents")
+    head = ["what crosses and comes back", *(f"{name}, {unit}" for unit in units for name in bridges)]
+    return markdown_table(head, (
+        [label if label[0].isalpha() else f"the video model's x0 at sigma {label}",
+         *(f"{bridge['errors'][label][0]:.1f}" for bridge in bridges.values()),
+         *(f"{bridge['errors'][label][1]:.2f}" for bridge in bridges.values())]
+        for label in labels
+    ))  # fmt: skip
+
+
+def costs(report: Mapping[str, Any]) -> str:
+    """Milliseconds a clip."""
+    own = report["evaluations"]
+    table = [["the video model, guided", f"{1000 * own['video']:.0f}"],
+             ["the image model across, guided", f"{1000 * own['image']:.0f}"]]  # fmt: skip
+    table += [[f"{name}: there once, back twice", f"{1000 * (b['there'] + 2 * b['back']):.0f}"]
+              for name, b in report["bridges"].items()]  # fmt: skip
+    return markdown_table(["an evaluation", "ms a clip"], table)
+
+
+def levels(report: Mapping[str, Any]) -> str:
+    return markdown_table(["sigma of the video model", *(f"{a:g}" for a, _ in report["levels"])],
+                          [["sigma across", *(f"{b:g}" for _, b in report["levels"])]])  # fmt: skip
+
+
+TEXT = """# Models of different latents
+
+IV-Mixed Sampler mixes two models that share latents. Where they do not, an image model can still take part by where it
+would have x0 go: `--pair sprites-bridged` and `--pair sprites-mapped` are the video model of the [embedded
+pair](embedded_pair.md), and an image model of another architecture (a transformer of 0.9 million weights) in latents of
+another autoencoder: 3 channels of half the frame's side, where the pair has 4 of a quarter.
+
+```bash
+ivmix sample 'a red circle moving left' --pair sprites-bridged -o out.mp4
+ivmix sample 'a red circle moving left' --pair sprites-mapped -o out.mp4
+```
+
+## How
+
+A noisy latent is never decoded. At the level sigma the video model's own part of the field gives x0, which is clean.
+It crosses to the image model's latents, x0_I, and is made as noisy as the image model expects, x_I = x0_I + sigma_I·xi,
+by one draw of xi for the whole run. What comes back is a difference:
+
+    x0 = x0_V + back(x0_I + delta) - back(x0_I)
+
+where delta is what the image model has in the field, at x_I, less its weights' sum of x0_I: in a composite its direction
+from the empty prompt to the caption, in a mixture how far its prediction lies from what crossed. The round trip's own
+error is in both terms; where delta is 0 it cancels to the bit. The maps are either pixels (decode, resize, encode) or
+two small convolutional networks, trained on encodings of clean frames. In one latent space, with the state's own noise
+for xi, this is the plain combination ([its tests](../tests/solvers/algebra/test_bridges.py)); in Python it is
+`Bridge`, `Across` and `bridged` of `ivmix.solvers`, around any networks.
+
+sigma_I hides as much in pixels: the correlation of decoded noisy latents with decoded clean ones is the same on either
+side (`ivmix.sprites.crossing`), measured once and kept in `pair.json`.
+
+{levels}
+
+It takes samplers that ask both models at one state and level: `composite`, `mixture`, `blend`, `autoguidance`. A zigzag
+has the image model step and invert the state itself, which is no latent of its: such samplers say so.
+
+## What survives
+
+`python notebooks/sweep.py bridged mapped --clips {clips}` draws the rows across, {clips} clips from seed {seed} on; those
+of one latent space are the first rows of [methods compared](compared.md), 64 clips from the same seed on. Mean and half
+the width of a 95 % bootstrap interval over captions; for the Fréchet distance, which is mostly bias for so few clips and
+more so for fewer, the jackknife's error. Guidance and steps are those of `sprites`, chosen for its own image model.
+
+{scores}
+
+WORDS
+
+## What crosses, and what it costs
+
+Root mean square of what a round trip changes, of {trips} clips of seed 500: in grey levels (0-255) of decoded frames, and
+in units of the latents' deviation. The other autoencoder alone is {crisp_clips:.1f} grey levels from crisp clips and
+{degraded_clips:.1f} from degraded ones.
+
+{round_trips}
+
+An evaluation of the field crosses once there and twice back, which is not counted as evaluations but said when a run
+begins. On one thread of a CPU, least of {rounds} rounds:
+
+{costs}
+
+`python notebooks/bridges.py --measure` measures the last two tables, `python notebooks/bridges.py` writes this page.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    report, clips = stored("bridges"), stored("bridged")
+    return TEXT.format(scores=scores(), round_trips=round_trips(report), costs=costs(report), levels=levels(report),
+                       clips=clips["clips"], seed=clips["seed"], trips=CLIPS, rounds=ROUNDS, **{
+                           name.replace(" ", "_"): value for name, value in report["image vae"].items()})  # fmt: skip
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--measure", action="store_true", help="round trips and their cost, rather than the page")
+    if arguments.parse_args().measure:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (DATA / "bridges.json").write_text(json.dumps(measured(), indent=1) + "\n")
+    else:
+        PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,196 @@
+"""A pair whose image model has latents of its own: what it draws, what it refuses, and how a wrong one is told."""
+
+import json
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ivmix import TextToVideo
+from ivmix.generation.memory import Load, activations, upper_bound, weights
+from ivmix.models import VAE, save_folder
+from ivmix.pairs.bridge import COMBINING, resized
+from ivmix.pairs.description import EMBEDDED, describe
+from ivmix.pairs.pair import fingerprint, load_pair
+from ivmix.samplers.samplers import SAMPLERS
+from ivmix.sprites.training.bridged import (
+    OTHER_VAE_CONFIG,
+    TRANSFORMER_CONFIG,
+    Maps,
+    bridged,
+    save_maps,
+    save_transformer,
+)
+from ivmix.sprites.training.networks import Conditioned
+from ivmix.sprites.training.recipe import describe_bridged, describe_mapped
+
+PROMPTS = ["a red circle moving left", "a blue cross moving up"]
+SMALL = {"frames": 2, "height": 32, "width": 32}
+LEVELS = [(0.1, 0.12), (10.0, 15.0)]  # the highest level of the schedule has none across
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """Both pairs with random networks across, beside the shipped one."""
+    folder = tmp_path_factory.mktemp("pairs")
+    (folder / "pair").symlink_to(EMBEDDED["sprites"])
+    torch.manual_seed(0)
+    save_folder(VAE(OTHER_VAE_CONFIG), bridged(folder / "pair") / "vae")
+    save_transformer(Conditioned(TRANSFORMER_CONFIG), folder / "pair")
+    save_maps(Maps(), folder / "pair")
+    for name, raw in (("bridged", describe_bridged(LEVELS)), ("mapped", describe_mapped(LEVELS))):
+        (folder / name / "pair.json").write_text(json.dumps(raw))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(home) -> dict[str, TextToVideo]:
+    return {name: TextToVideo.from_pair(home / name, "cpu") for name in ("bridged", "mapped")}
+
+
+def changed(home: Path, at: Path, name: str = "bridged", **entries: object) -> Path:
+    """A pair beside those of `home` whose description has other entries; None is none."""
+    raw, _, _ = describe(home / name)
+    for side in ("image", "video"):
+        raw[side].pop("from", None)
+    for entry, value in entries.items():
+        *path, last = entry.split("__")
+        place = raw
+        for step in path:
+            place = place[step]
+        if value is None:
+            place.pop(last)
+        else:
+            place[last] = value
+    at.mkdir(exist_ok=True)
+    (at / "pair.json").write_text(json.dumps(raw))
+    return at
+
+
+def call(model: TextToVideo, *prompts: str, **given: object):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model(list(prompts or PROMPTS[:1]), **{**SMALL, **given})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bridged", "mapped"])
+@pytest.mark.parametrize("sampler", COMBINING)
+def test_what_combines_both_models_draws_across_and_its_record_makes_it_again(models, name, sampler):
+    given = {"sampler": sampler, "steps": 4, **({"interval": (0.0, 1.0)} if sampler in ("mixture", "blend") else {})}
+    result = call(models[name], **given)
+    record = result.record
+    assert record.nfe == {"video": 4, "image": 3}  # nothing crosses where the image model has no level
+    assert record.models["image"]["bridge"] == {"levels": [list(pair) for pair in LEVELS], "scale": 1}
+    again = call(models[name], seed=record.seeds, **record.sampling)
+    assert np.array_equal(result.frames, again.frames)
+    alone = call(models[name], sampler="ddim", steps=4)
+    assert not np.array_equal(result.frames, alone.frames)
+
+
+@pytest.mark.slow
+def test_a_clip_is_the_same_whatever_the_batch_as_is_what_hides_it_across(models):
+    both = call(models["bridged"], *PROMPTS, sampler="composite", steps=3, batch_size=2)
+    one = call(models["bridged"], PROMPTS[1], seed=1, sampler="composite", steps=3)
+    assert (both.latents[1] - one.latents[0]).abs().max() <= 1e-4
+
+
+@pytest.mark.slow
+def test_the_image_model_alone_draws_in_its_own_latents_and_sizes_are_checked_for_both(models):
+    model = models["bridged"]
+    result = call(model, sampler="image", steps=2)
+    assert result.latents.shape == (1, 3, 2, 16, 16)
+    assert result.frames.shape == (1, 2, 32, 32, 3)
+    assert call(model, sampler="ddim", steps=2).latents.shape == (1, 4, 2, 8, 8)
+    with pytest.raises(ValueError, match="height=40: expected a positive multiple of 16 pixels"):
+        call(model, height=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_that_step_states_across_are_refused_in_one_line_and_no_others(models, sampler):
+    record = partial(models["mapped"].record, PROMPTS[0], sampler=sampler)
+    if sampler in COMBINING or len(SAMPLERS[sampler].models) == 1:
+        assert record().sampling["sampler"] == sampler
+        return
+    with pytest.raises(ValueError, match=rf"^sampler '{sampler}' has the image model .* composite, mixture, .*alone$"):
+        record()
+
+
+@pytest.mark.slow
+def test_what_leaves_the_video_model_out_or_cuts_space_is_refused_before_anything_is_drawn(models):
+    with pytest.raises(ValueError, match=r"sampler 'mixture': field: got weights of sum 1 .* expected"):
+        models["bridged"].record(PROMPTS[0], sampler="mixture", image_weight=1.0)
+    with pytest.raises(ValueError, match="space_window=32: pair 'sprites-bridged' has two kinds of latents"):
+        models["bridged"].record(PROMPTS[0], space_window=32)
+
+
+@pytest.mark.slow
+def test_a_run_says_what_crosses(models):
+    for name, cost in (("bridged", "3 decodes and 3 encodes"), ("mapped", "3 calls of a learned map")):
+        with pytest.warns(UserWarning, match=cost):
+            models[name](PROMPTS[:1], sampler="composite", steps=2, **SMALL)
+
+
+@pytest.mark.slow
+def test_frames_across_may_be_larger(home, tmp_path_factory):
+    folder = changed(home, home / "scaled", bridge__scale=2)
+    seen = []
+    model = TextToVideo.from_pair(folder, "cpu")
+    hook = model.pair.image.unet.register_forward_pre_hook(lambda unet, args: seen.append(tuple(args[0].shape)))
+    result = call(model, sampler="composite", steps=3)
+    hook.remove()
+    assert set(seen) == {(2, 3, 2, 32, 32)}  # of frames of 64x64
+    assert result.frames.shape == (1, 2, 32, 32, 3)
+
+
+def test_frames_are_resized_without_a_shift():
+    ramp = torch.linspace(-1, 1, 32).expand(1, 3, 2, 32, 32)
+    larger = resized(ramp, 2)
+    assert larger.shape == (1, 3, 2, 64, 64)
+    assert (resized(larger, 0.5) - ramp)[..., 2:-2].abs().max() <= 1e-3
+
+
+@pytest.mark.slow
+def test_the_bridge_is_part_of_what_a_pair_weighs_and_of_its_fingerprint(home, models):
+    bridge = models["mapped"].pair.bridge
+    assert set(bridge.networks) == {"image vae", "to_image", "to_video"}
+    other = load_pair(changed(home, home / "levels", bridge__levels=[[1.0, 2.0]]), "cpu")
+    prints = {fingerprint(pair) for pair in (other, *(model.pair for model in models.values()))}
+    assert len(prints) == 3
+    heavier = weights(models["mapped"].pair) - weights(models["bridged"].pair)
+    assert heavier == sum(p.nbytes for network in bridge.maps for p in network.parameters())
+    load = Load(1, 2, 32, 32)
+    assert 0 < activations(models["bridged"].pair, load) < upper_bound(models["bridged"].pair, load)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"bridge": None}, "bridge: expected one where the image model has a vae of its own, and there alone"),
+        ({"image__vae": None}, "bridge: expected one where the image model has a vae of its own"),
+        ({"bridge__to_image": "x"}, "bridge: expected both of to_image and to_video, or neither"),
+        ({"bridge__scale": 0}, "bridge: scale=0: expected a whole number from 1 to 16"),
+        ({"bridge__levels": []}, "bridge: levels: got .* expected pairs of levels that both increase"),
+        ({"bridge__levels": [[1.0, 2.0], [2.0, 1.0]]}, "bridge: levels: got .* that both increase"),
+        ({"bridge__levels": [[1.0]]}, "bridge: levels: expected pairs, of the video model's sigma"),
+        ({"bridge__levels": [[0.0, 1.0]]}, "bridge: levels: got 0.0, expected levels above 0"),
+        ({"bridge__through": "air"}, "bridge: unknown entry 'through'"),
+    ],
+)
+def test_a_bridge_that_cannot_be_is_told(home, tmp_path, entries, message):
+    folder = changed(home, tmp_path / "wrong", **entries)
+    with pytest.raises(ValueError, match=message):
+        describe(folder)
+
+
+@pytest.mark.slow
+def test_maps_of_other_latents_are_refused(home):
+    to_image, to_video = (str(home / "mapped" / name) for name in ("to_image", "to_video"))
+    folder = changed(home, home / "swapped", "mapped", bridge__to_image=to_video, bridge__to_video=to_image)
+    with pytest.raises(ValueError, match="its maps are of other latents than those of the image vae, of 3 channels"):
+        load_pair(folder, "cpu")

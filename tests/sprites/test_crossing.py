@@ -1,0 +1,45 @@
+"""Levels that hide as much in pixels, and the error of a round trip: known where decoders are linear."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ivmix.solvers import Bridge
+from ivmix.sprites.crossing import hidden, level_pairs, round_trip, some_clips
+
+
+class Pooled:
+    """An autoencoder whose latents are `gain` times the means of squares of `factor` pixels a side."""
+
+    def __init__(self, factor: int, gain: float) -> None:
+        self.factor, self.gain = factor, gain
+
+    def encode(self, video):
+        return self.gain * F.avg_pool3d(video, (1, self.factor, self.factor))
+
+    def decode(self, z):
+        return F.interpolate(z / self.gain, scale_factor=(1, self.factor, self.factor))
+
+
+def test_a_linear_decoder_hides_as_the_ratio_of_variances_says():
+    clips, vae = some_clips(4), Pooled(2, 1.5)
+    clean = vae.decode(vae.encode(clips)).transpose(1, 2).flatten(0, 1)
+    variance = float((clean - clean.mean(0)).square().mean())
+    sigmas = (0.1, 0.3, 1.0)
+    for sigma, ratio in zip(sigmas, hidden(vae, clips, sigmas), strict=True):  # to a correlation by chance of the draw
+        assert ratio == pytest.approx(sigma / 1.5 / variance**0.5, rel=0.05)
+
+
+def test_levels_that_hide_as_much_are_found_whatever_the_gain():
+    """One draw serves both, so that the level across is the gains' ratio: beyond what was measured as well."""
+    for sigma, across in level_pairs(Pooled(2, 1.0), Pooled(2, 3.0)):
+        assert across == pytest.approx(3 * sigma, rel=0.05)
+
+
+def test_a_round_trip_is_told_in_grey_levels_and_in_deviations():
+    vae, z = Pooled(2, 0.5), torch.randn(1, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    lossless = Bridge(lambda z: 2 * z, lambda z: z / 2)
+    assert round_trip(lossless, vae, z) == (0, 0)
+    grey, latents = round_trip(Bridge(lambda z: z, lambda z: z + 0.1), vae, z)
+    assert grey == pytest.approx(127.5 * 0.1 / 0.5, rel=1e-4)
+    assert latents == pytest.approx(0.1 / z.std().item(), rel=1e-4)
