@@ -229,10 +229,10 @@ def load_pair(
     if offload and compile != "off":
         raise ValueError(f"compile={compile!r} with offload: graphs and compiled code need weights that stay where "
                          "they are, expected \"off\"")  # fmt: skip
-    shelf = Offload(device) if offload else None
     own, folder, source = describe(name_or_folder)
     if offload and "bridge" in own:
         raise ValueError(f"offload: pair {own['name']!r} lies on both sides of a bridge, whose networks all stay")
+    shelf = Offload(device) if offload else None
     dtype = find_dtype(dtype, device, own.get("dtype"))
     check_there(swaps)
     hub, swaps = Hub(commits), Swaps.from_dict(swaps.to_dict())  # with the paths that a record has

@@ -92,6 +92,10 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
     """A description with the caller's models in place of its own, and in each side's "from" what says its prediction
     and schedule. Raises ValueError for a model without a part, or one whose files say what cannot be."""
     new, held, hub = deepcopy(dict(raw)), dict[str, dict[str, str]](), hub or Hub()
+    if "bridge" in raw and (swaps.image_model is not None or swaps.vae is not None):
+        name = "vae" if swaps.image_model is None else "image_model"
+        raise ValueError(f"{name}: pair {raw['name']!r} has a bridge, made for its own latents: describe another in a "
+                         "pair.json")  # fmt: skip
     for name, model in (("image", swaps.image_model), ("video", swaps.video_model)):
         if model is None:
             continue

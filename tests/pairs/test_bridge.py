@@ -15,6 +15,7 @@ from ivmix.models import VAE, save_folder
 from ivmix.pairs.bridge import COMBINING, resized
 from ivmix.pairs.description import EMBEDDED, describe
 from ivmix.pairs.pair import fingerprint, load_pair
+from ivmix.pairs.swaps import Swaps
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.sprites.training.bridged import (
     OTHER_VAE_CONFIG,
@@ -194,3 +195,15 @@ def test_maps_of_other_latents_are_refused(home):
     folder = changed(home, home / "swapped", "mapped", bridge__to_image=to_video, bridge__to_video=to_image)
     with pytest.raises(ValueError, match="its maps are of other latents than those of the image vae, of 3 channels"):
         load_pair(folder, "cpu")
+
+
+@pytest.mark.parametrize("name", ["image_model", "vae"])
+def test_models_are_not_put_where_the_bridge_was_made_for_others(home, name):
+    source = str(EMBEDDED["sprites"] / ("vae" if name == "vae" else "image"))
+    with pytest.raises(ValueError, match=rf"^{name}: pair 'sprites-bridged' has a bridge, made for its own latents: "):
+        load_pair(home / "bridged", swaps=Swaps(**{name: source}))
+
+
+def test_a_bridge_is_not_offloaded(home):
+    with pytest.raises(ValueError, match=r"^offload: pair 'sprites-bridged' lies on both sides of a bridge, "):
+        load_pair(home / "bridged", offload=True)
