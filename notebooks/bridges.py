@@ -182,10 +182,10 @@ sigma_I·xi, by one draw of xi for the whole run. What comes back is a differenc
     x0 = x0_V + back(x0_I + delta) - back(x0_I)
 
 where delta is what the image model has in the field, at x_I, less its weights' sum of x0_I: in a composite its
-direction from the empty prompt to the caption, in a mixture how far its prediction lies from what crossed. The round trip's own
-error is in both terms; where delta is 0 it cancels to the bit. The maps are either pixels (decode, resize, encode) or
-two small convolutional networks, trained on encodings of clean frames. In one latent space, with the state's own noise
-for xi, this is the plain combination ([its tests](../tests/solvers/algebra/test_bridges.py)); in Python it is
+direction from the empty prompt to the caption, in a mixture how far its prediction lies from what crossed. The round
+trip's own error is in both terms; where delta is 0 it cancels to the bit. The maps are either pixels (decode, resize,
+encode) or two small convolutional networks, trained on encodings of clean frames. In one latent space, with the state's
+own noise for xi, this is the plain combination ([its tests](../tests/solvers/algebra/test_bridges.py)); in Python it is
 `Bridge`, `Across` and `bridged` of `ivmix.solvers`, around any networks.
 
 sigma_I hides as much in pixels: the correlation of decoded noisy latents with decoded clean ones is the same on either
