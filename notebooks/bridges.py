@@ -68,12 +68,12 @@ def soft_x0(model: TextToVideo) -> dict[str, Tensor]:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """The least of some rounds."""
+    """Of a processor, the least of some rounds."""
     times = []
     for _ in range(ROUNDS):
-        began = time.perf_counter()
+        began = time.process_time()
         call()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     return min(times)
 
 
@@ -176,16 +176,16 @@ ivmix sample 'a red circle moving left' --pair sprites-mapped -o out.mp4
 ## How
 
 A noisy latent is never decoded. At the level sigma the video model's own part of the field gives x0, which is clean.
-It crosses to the image model's latents, x0_I, and is made as noisy as the image model expects, x_I = x0_I + sigma_I·xi,
-by one draw of xi for the whole run. What comes back is a difference:
+It crosses to the image model's latents, x0_I, and is made as noisy as the image model expects, x_I = x0_I +
+sigma_I·xi, by one draw of xi for the whole run. What comes back is a difference:
 
     x0 = x0_V + back(x0_I + delta) - back(x0_I)
 
-where delta is what the image model has in the field, at x_I, less its weights' sum of x0_I: in a composite its direction
-from the empty prompt to the caption, in a mixture how far its prediction lies from what crossed. The round trip's own
-error is in both terms; where delta is 0 it cancels to the bit. The maps are either pixels (decode, resize, encode) or
-two small convolutional networks, trained on encodings of clean frames. In one latent space, with the state's own noise
-for xi, this is the plain combination ([its tests](../tests/solvers/algebra/test_bridges.py)); in Python it is
+where delta is what the image model has in the field, at x_I, less its weights' sum of x0_I: in a composite its
+direction from the empty prompt to the caption, in a mixture how far its prediction lies from what crossed. The round
+trip's own error is in both terms; where delta is 0 it cancels to the bit. The maps are either pixels (decode, resize,
+encode) or two small convolutional networks, trained on encodings of clean frames. In one latent space, with the state's
+own noise for xi, this is the plain combination ([its tests](../tests/solvers/algebra/test_bridges.py)); in Python it is
 `Bridge`, `Across` and `bridged` of `ivmix.solvers`, around any networks.
 
 sigma_I hides as much in pixels: the correlation of decoded noisy latents with decoded clean ones is the same on either
@@ -198,9 +198,9 @@ has the image model step and invert the state itself, which is no latent of its:
 
 ## What survives
 
-`python notebooks/sweep.py bridged mapped --clips {clips}` draws the rows across, {clips} clips from seed {seed} on; those
-of one latent space are the first rows of [methods compared](compared.md), 64 clips from the same seed on. Mean and half
-the width of a 95 % bootstrap interval over captions; for the Fréchet distance, which is mostly bias for so few clips and
+`python notebooks/sweep.py bridged mapped --clips {clips}` draws the rows across, {clips} clips from seed {seed} on;
+those of one latent space are from [methods compared](compared.md), 64 clips from the same seed on. Mean and half the
+width of a 95 % bootstrap interval over captions; for the Fréchet distance, which is mostly bias for so few clips and
 more so for fewer, the jackknife's error. Guidance and steps are those of `sprites`, chosen for its own image model.
 
 {scores}
@@ -209,9 +209,9 @@ WORDS
 
 ## What crosses, and what it costs
 
-Root mean square of what a round trip changes, of {trips} clips of seed 500: in grey levels (0-255) of decoded frames, and
-in units of the latents' deviation. The other autoencoder alone is {crisp_clips:.1f} grey levels from crisp clips and
-{degraded_clips:.1f} from degraded ones.
+Root mean square of what a round trip changes, of {trips} clips of seed 500: in grey levels (0-255) of decoded frames,
+and in units of the latents' deviation. The other autoencoder alone is {crisp_clips:.1f} grey levels from crisp clips
+and {degraded_clips:.1f} from degraded ones.
 
 {round_trips}
 
