@@ -160,7 +160,6 @@ def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
 
 def encode(job: Job, clip: np.ndarray) -> Tensor:
     """Frames (b f h w c) uint8 -> latents (b c f h w)."""
-    pair = job.pair
     vae = job.pair.autoencoder(job.sampling.home)
     pixels = torch.from_numpy(clip).to(job.pair.device).permute(0, 4, 1, 2, 3).to(vae.dtype) / 127.5 - 1
     return vae.encode(pixels, frames_per_batch=at_once(job), tile=job.record.vae_tile)

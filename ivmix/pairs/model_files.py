@@ -1,5 +1,6 @@
 """What a model's own files hold and say: a pipeline's folder or repository, a part's folder, or a single file."""
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -88,3 +89,12 @@ def has_temporal_layers(unet: str, hub: Hub, drop: Sequence[str] = ()) -> bool:
         return read_config(UNetConfig, config).temporal is not None
     configs = [part.config for part in inspect(unet, drop, [AVERAGING]).parts if part.name == "unet"]
     return any(config is not None and config.temporal is not None for config in configs)
+
+
+def check_scale(own: str, scale: float | None, shared: float) -> None:
+    """Warns of an image model whose own autoencoder is another than the pair's, as far as their scales tell."""
+    if scale is not None and scale != shared:
+        warnings.warn(
+            f"image model: its own autoencoder {own} scales latents by {scale:g}, the pair's by {shared:g}: they seem "
+            "to have no latents in common, and what it says of the video model's is then meaningless", stacklevel=3,
+        )  # fmt: skip

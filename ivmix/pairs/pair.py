@@ -2,12 +2,11 @@
 
 import hashlib
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
@@ -30,30 +29,28 @@ from ivmix.models import (
     merge_loras,
     read_lora,
 )
-from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local
+from ivmix.models.checkpoints.folders import Local
 from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.checkpoints.lora import part_for
-from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.compile import Compiled, Mode, choose
 from ivmix.models.graphs import Recorder
 from ivmix.models.predictor import Predictor
-from ivmix.models.text.tokenizer import EOS
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs import bridge
 from ivmix.pairs.bridge import PairBridge
 from ivmix.pairs.description import describe, network_of, read_weighted
 from ivmix.pairs.facts import Read, RunAs
-from ivmix.pairs.model_files import latent_scale
+from ivmix.pairs.model_files import check_scale, latent_scale
 from ivmix.pairs.offload import Offload
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.reader import Reader
 from ivmix.pairs.side import Side
 from ivmix.pairs.swaps import Swaps, check_there, with_swaps
+from ivmix.pairs.words import TOKENIZERS
 from ivmix.solvers import Schedule
 from ivmix.sprites.averaging.unet import AVERAGING
 
-T = TypeVar("T", Tokenizer, T5Tokenizer)
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -354,48 +351,6 @@ def load_pair(
         by_source(files.values(), own, folder), Path(raw["judge"]) if "judge" in raw else None, raw["frames"],
         raw["height"], raw["width"], raw["fps"], raw["defaults"], shelf, across,
     )  # fmt: skip
-
-
-def tokenizer(source: Source, text_encoder: str, config: CLIPTextConfig) -> Tokenizer:
-    """The tokenizer at `source`, which says how rows are padded if the text encoder lies beside it.
-
-    Otherwise it may have been another encoder's, and padding is what this one was trained with: "!" for OpenCLIP's
-    ViT-H/14 and ViT-bigG/14 (the exact gelu), the end of text for CLIP's.
-    """
-    found = fitting(Tokenizer.from_folder(locate(source, "tokenizer").root, config.max_position_embeddings),
-                    source, text_encoder, config.vocab_size)  # fmt: skip
-    beside, encoder = (PurePath(place.partition("@")[0]) for place in (str(source), text_encoder))
-    came_along = beside.parent == encoder.parent and beside.name.endswith("_2") == encoder.name.endswith("_2")
-    if found.words or (came_along and encoder.suffix not in (SAFETENSORS, *PICKLES)):
-        return found
-    return Tokenizer(found.backend, found.max_length, "!" if config.hidden_act == "gelu" else EOS)
-
-
-def t5_tokenizer(source: Source, text_encoder: str, config: T5Config) -> T5Tokenizer:
-    """The tokenizer at `source`, which pads to as many tokens as PixArt and Latte were trained on."""
-    found = T5Tokenizer.from_folder(locate(source, "tokenizer").root)
-    return fitting(found, source, text_encoder, config.vocab_size)
-
-
-TOKENIZERS: dict[type, Callable[..., Tokenizer | T5Tokenizer]] = {CLIPTextConfig: tokenizer, T5Config: t5_tokenizer}
-
-
-def fitting(found: T, source: Source, text_encoder: str, vocab_size: int) -> T:
-    """The tokenizer, if its encoder knows all its tokens. ValueError, naming both."""
-    try:
-        found.check_fits(vocab_size)
-    except ValueError as error:
-        raise ValueError(f"tokenizer {source} with text encoder {text_encoder}: {error}") from None
-    return found
-
-
-def check_scale(own: str, scale: float | None, shared: float) -> None:
-    """Warns of an image model whose own autoencoder is another than the pair's, as far as their scales tell."""
-    if scale is not None and scale != shared:
-        warnings.warn(
-            f"image model: its own autoencoder {own} scales latents by {scale:g}, the pair's by {shared:g}: they seem "
-            "to have no latents in common, and what it says of the video model's is then meaningless", stacklevel=3,
-        )  # fmt: skip
 
 
 def check_text(name: str, network: Predictor, said: Sequence[int]) -> None:

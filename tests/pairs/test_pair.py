@@ -23,8 +23,9 @@ from ivmix.models import (
 from ivmix.models.checkpoints import hub
 from ivmix.models.text.tokenizer import BOS, EOS
 from ivmix.pairs.description import EMBEDDED, PARTS, PUBLIC, describe, read_weighted
-from ivmix.pairs.pair import load_pair, tokenizer
+from ivmix.pairs.pair import load_pair
 from ivmix.pairs.swaps import Swaps, with_swaps
+from ivmix.pairs.words import tokenizer
 from ivmix.samplers.reading import sampling
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Schedule
