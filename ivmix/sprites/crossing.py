@@ -1,6 +1,6 @@
 """What a bridge between two autoencoders' latents does, measured on the sprite world: its levels and its round trip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -44,12 +44,22 @@ def hidden(vae: VAE, clips: Tensor, sigmas: Sequence[float], seed: int = SEED) -
 
 def level_pairs(video: VAE, image: VAE, sigmas: Sequence[float] = SIGMAS) -> list[tuple[float, float]]:
     """Levels of the `image` autoencoder's latents at which as much is hidden in pixels as at `sigmas` in `video`'s, as
-    pairs to three digits: what is hidden at some levels of either, interpolated in logarithms. ValueError where that
-    does not grow with the level."""
+    pairs to three digits: what is hidden at some levels of either, interpolated in logarithms. Those at which a decoder
+    hides no more than at lower ones, as one that has learnt nothing may, are left out."""
     clips = some_clips()
     here, there = (hidden(vae, clips, sigmas) for vae in (video, image))
-    hiding = Levels(tuple(zip(there, sigmas, strict=True)))  # from noise to signal to the level across that has it
-    return [(sigma, float(f"{hiding.there(ratio):.3g}")) for sigma, ratio in zip(sigmas, here, strict=True)]
+    hiding = Levels(increasing(zip(there, sigmas, strict=True)))  # from noise to signal to the level across that has it
+    across = [float(f"{hiding.there(ratio):.3g}") for ratio in here]
+    return list(increasing(zip(sigmas, across, strict=True)))
+
+
+def increasing(pairs: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Those of which both numbers are larger than in all before."""
+    kept: list[tuple[float, float]] = []
+    for pair in pairs:
+        if not kept or (pair[0] > kept[-1][0] and pair[1] > kept[-1][1]):
+            kept.append(pair)
+    return tuple(kept)
 
 
 @torch.no_grad()
