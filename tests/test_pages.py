@@ -203,6 +203,8 @@ def cell(arm: Mapping[str, Any], column: str) -> str:
         ("notebooks/results.md", "sampler", "Every pattern", "full.json"),
         ("notebooks/video_to_video.md", "64 clips", "What was measured", "07_edit.json"),
         ("ivmix/sprites/pair/README.md", "sampler", "Measured", "pair.json"),
+        ("notebooks/few_steps.md", "sampler", "The student", "few.json"),
+        ("notebooks/few_steps.md", "sampler", "Beside its teacher", "few_teacher.json"),
     ],
 )
 def test_tables_are_the_stored_measurements(page, head, section, data):
@@ -252,6 +254,7 @@ def test_the_tables_of_windows_are_the_stored_measurements():
         *(("sprites", f"{data}.json") for data in ("core", "full", "pair", "residue", "07_edit")),
         ("sprites", "windows.json"),
         ("sprites", "catalogue.json"),
+        ("sprites", "few_teacher.json"),
         ("sprites-crisp", "crisp.json"),
         ("sprites-bridged", "bridged.json"),
         ("sprites-mapped", "mapped.json"),

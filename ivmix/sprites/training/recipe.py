@@ -1,7 +1,7 @@
 """The recipe of the embedded pairs: which network is trained when, on what and for how long, and their defaults.
 
 "sprites-crisp" is the control of "sprites": it shares all but the image model, and both have the same defaults.
-"sprites-few" has a student of few steps in the video model's place, and shares the rest.
+"sprites-few", which is not shipped, has a student of few steps in the video model's place, and shares the rest.
 """
 
 from collections.abc import Callable, Sequence
@@ -215,5 +215,5 @@ def describe_few() -> dict[str, Any]:
     """pair.json of the student's pair."""
     raw = describe("sprites-few", ABOUT_FEW, "../pair/", own="video")
     few = {name: {"guidance": 1.0} for name in ("lcm", "blend", "turns")}
-    defaults = {"from": "sprites", "why": "Guidance is built into the student.", "sampler": "lcm", **few}
+    defaults = {"from": "sprites", "why": "Guidance is built into the student.", "sampler": "blend", **few}
     return raw | {"video": raw["video"] | {"consistency": True}, "defaults": defaults}

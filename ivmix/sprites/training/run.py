@@ -104,6 +104,7 @@ def assemble(folder: Path, clips: int, seed: int) -> Path:
     for place, description in descriptions.items():
         write_text(json.dumps(description, indent=2) + "\n", place / "pair.json")
     write_text(crisp_card(crisp), crisp / "README.md")
+    write_text(few_card(folder / "student"), folder / "student" / "README.md")
     write_text(bridged_card(bridged(pair)), bridged(pair) / "README.md")
     write_text(MAPPED_CARD, folder / "mapped" / "README.md")
     plot_curves(folder, folder / "curves.png")
@@ -178,6 +179,26 @@ crisp frames under the empty prompt too.
   and were chosen for it.
 - Use: `ivmix compare 'a red circle moving left' --pair sprites-crisp -o crisp.mp4`,
   `ivmix evaluate --pair sprites-crisp -o runs/crisp`.
+- Licence: Apache-2.0. Limits: those of `sprites`.
+"""
+
+
+def few_card(few: Path) -> str:
+    """The student's model card: what it is for and how it was made."""
+    stage = next(stage for stage in STAGES if stage.name == "student")
+    size = sum(path.stat().st_size for path in few.rglob("*.safetensors")) / 1e6
+    return f"""# sprites-few
+
+The image model, autoencoder and judge of [sprites](../pair/README.md), and a student of its video model that tells
+where a trajectory ends: a consistency model (arXiv 2310.04378), for samplers of few steps.
+
+- Why: to mix models in four steps rather than ten, and to measure what that costs.
+- How: {stage.settings.steps} steps from the video model of `sprites` (stage `student` of `ivmix train sprites`), on the
+  same soft clips, guidance of its teacher included; a run of it has none.
+- Weights, float16: video {size:.2f} MB. All else is read from `../pair`.
+- Use: `ivmix sample 'a red circle moving left' --pair {few} -o out.mp4` (`blend`, the default); `--sampler lcm` for
+  the student alone, `turns` for both models in turn.
+- It is not shipped: in four steps it is no better than its teacher (notebooks/few_steps.md).
 - Licence: Apache-2.0. Limits: those of `sprites`.
 """
 
