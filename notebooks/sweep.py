@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# Those that measure another pair than the embedded one; a student is not shipped, `ivmix train sprites` leaves it there.
+# Those of other pairs than the embedded one; a student is not shipped, `ivmix train sprites` leaves it there.
 PAIRS = {
     "crisp": "sprites-crisp", "bridged": "sprites-bridged", "mapped": "sprites-mapped", "few": "runs/sprites/student",
 }  # fmt: skip
