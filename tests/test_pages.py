@@ -252,6 +252,7 @@ def test_the_tables_of_windows_are_the_stored_measurements():
         *(("sprites", f"{data}.json") for data in ("core", "full", "pair", "residue", "07_edit")),
         ("sprites", "windows.json"),
         ("sprites", "catalogue.json"),
+        ("sprites", "one_space.json"),
         ("sprites-crisp", "crisp.json"),
         ("sprites-bridged", "bridged.json"),
         ("sprites-mapped", "mapped.json"),
