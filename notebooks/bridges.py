@@ -1,7 +1,7 @@
 """Writes bridges.md: an image model of other latents, across pixels and across learned maps, from data/.
 
-    python notebooks/sweep.py bridged mapped     draws and measures the clips, in an hour or so
-    python notebooks/bridges.py --measure        round trips and their cost, in minutes, as data/bridges.json
+    python notebooks/sweep.py one_space bridged mapped --clips 32     draws and measures the clips, in an hour or so
+    python notebooks/bridges.py --measure          round trips and their cost, in minutes, as data/bridges.json
     python notebooks/bridges.py
 """
 
@@ -27,18 +27,13 @@ PAGE, DATA = HERE / "bridges.md", HERE / "data"
 PAIRS = {"pixels": "sprites-bridged", "learned maps": "sprites-mapped"}
 CLIPS, SEED, STEPS, ROUNDS = 8, 500, 20, 5  # of round trips: clips of captions in turn, and how often they are timed
 MAIN = [name for name, column in COLUMNS.items() if column.main]
-# Rows of the table, by the file they are stored in: of one latent space, as methods are compared, and across.
-ROWS = {
-    "catalogue": {
-        "crisp clips, autoencoded": "crisp clips, autoencoded", "ddim, 20": "video model alone",
-        "image, 20": "image model of one space, frame by frame", "composite, 20": "composite in one space",
-        "mixture, 20": "mixture in one space",
-    },
-    "bridged": {
-        name: name for name in
-        ("image model across, frame by frame", "composite through pixels", "mixture through pixels")
-    },
-    "mapped": {name: name for name in ("composite through learned maps", "mixture through learned maps")},
+ROWS = {  # of the table, by the file they are stored in
+    "one_space": (
+        "crisp clips, autoencoded", "video model alone", "image model of one space, frame by frame",
+        "composite in one space", "mixture in one space",
+    ),
+    "bridged": ("image model across, frame by frame", "composite through pixels", "mixture through pixels"),
+    "mapped": ("composite through learned maps", "mixture through learned maps"),
 }  # fmt: skip
 
 Arm = Mapping[str, Any]
@@ -129,7 +124,7 @@ def scores() -> str:
     found = []
     for name, labels in ROWS.items():
         arms = {arm["label"]: arm for arm in stored(name)["arms"]}
-        found += [row(label, arms[own]) for own, label in labels.items()]
+        found += [row(label, arms[label]) for label in labels]
     return markdown_table(["", *MAIN, "Fréchet", "evaluations I+V", "s/clip"], found)
 
 
@@ -198,10 +193,10 @@ has the image model step and invert the state itself, which is no latent of its:
 
 ## What survives
 
-`python notebooks/sweep.py bridged mapped --clips {clips}` draws the rows across, {clips} clips from seed {seed} on;
-those of one latent space are from [methods compared](compared.md), 64 clips from the same seed on. Mean and half the
-width of a 95 % bootstrap interval over captions; for the Fréchet distance, which is mostly bias for so few clips and
-more so for fewer, the jackknife's error. Guidance and steps are those of `sprites`, chosen for its own image model.
+`python notebooks/sweep.py one_space bridged mapped --clips {clips}` draws and measures this, {clips} clips a row from
+seed {seed} on: mean and half the width of a 95 % bootstrap interval over captions, and for the Fréchet distance, which
+is mostly bias for so few clips, the jackknife's error. "One space" is `sprites`, whose image model is a UNet in the
+video model's latents. Guidance and steps are its defaults in all rows, chosen for that image model and on other seeds.
 
 {scores}
 

@@ -255,6 +255,7 @@ def test_the_tables_of_windows_are_the_stored_measurements():
         ("sprites", "windows.json"),
         ("sprites", "catalogue.json"),
         ("sprites", "few_teacher.json"),
+        ("sprites", "one_space.json"),
         ("sprites-crisp", "crisp.json"),
         ("sprites-bridged", "bridged.json"),
         ("sprites-mapped", "mapped.json"),
