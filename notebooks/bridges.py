@@ -160,7 +160,8 @@ TEXT = """# Models of different latents
 IV-Mixed Sampler mixes two models that share latents. Where they do not, an image model can still take part by where it
 would have x0 go: `--pair sprites-bridged` and `--pair sprites-mapped` are the video model of the [embedded
 pair](embedded_pair.md), and an image model of another architecture (a transformer of 0.9 million weights) in latents of
-another autoencoder: 3 channels of half the frame's side, where the pair has 4 of a quarter.
+another autoencoder: 3 channels of half the frame's side, where the pair has 4 of a quarter (the cards of
+[the models](../ivmix/sprites/bridged/README.md) and of [the maps](../ivmix/sprites/mapped/README.md)).
 
 ```bash
 ivmix sample 'a red circle moving left' --pair sprites-bridged -o out.mp4
