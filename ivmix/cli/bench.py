@@ -40,14 +40,14 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ivmix.evaluation.arms import check_arms
+    from ivmix.evaluation.arms import applicable, check_arms
     from ivmix.evaluation.bench import ARMS, bench, table
 
     given = given_arms(options.arms)
-    arms = ARMS if given is None else given
-    check_arms(arms)
+    check_arms(ARMS if given is None else given)
     height, width = parse_size(options.size) if options.size is not None else (None, None)
     model = load_model(options)
+    arms = applicable(model.pair, ARMS) if given is None else given
     for arm in arms:
         arm.settings(model)  # an arm that cannot be is found before the first is timed
     timings = bench(

@@ -110,6 +110,7 @@ def applicable(pair: Pair, arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Those of `arms` that a pair's latents allow: all; across a bridge, either model alone and what combines both."""
     if pair.bridge is None:
         return tuple(arms)
+
     def there(name: str) -> bool:
         return len(SAMPLERS[name].models) == 1 or name in COMBINING
 

@@ -66,3 +66,12 @@ def test_the_command_prints_the_table(tmp_path, capsys):
     arms.write_text(json.dumps([{"label": "a", "options": {"sampler": "ddim", "steps": -1}}]))
     assert main(["bench", "--arms", str(arms), *small]) == 2
     assert "arm 'a'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_across_a_bridge_only_what_can_be_is_timed(capsys):
+    small = ["--rounds", "1", "--frames", "1", "--size", "16x16", "--quiet"]
+    assert main(["bench", "--pair", "sprites-bridged", *small]) == 0
+    said = capsys.readouterr().out
+    assert "composite ODE" in said
+    assert "IV-Mixed" not in said
