@@ -69,6 +69,7 @@ def test_the_command_prints_the_table(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the (image|video) model:UserWarning")
 def test_across_a_bridge_only_what_can_be_is_timed(capsys):
     small = ["--rounds", "1", "--frames", "1", "--size", "16x16", "--quiet"]
     assert main(["bench", "--pair", "sprites-bridged", *small]) == 0
