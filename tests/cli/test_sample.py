@@ -282,7 +282,7 @@ def test_two_processes_go_on_where_one_was_killed(tmp_path):
     assert process.returncode != 0
     there = sorted(path.stat().st_mtime_ns for path in (tmp_path / "both").glob("out-00[0-3].webp"))
     for path in (tmp_path / "both").iterdir():
-        if path.name != "p.txt" and not path.name.startswith(tuple(f"out-00{k}." for k in range(5))):
+        if path.name != "p.txt" and not path.name.startswith(tuple(f"out-00{k}." for k in range(4))):
             assert path.suffix == ".json" or len(read_clip(path).frames) == 2  # nothing is half-written
             path.unlink()
     both, _ = shared(tmp_path / "both", TORCHRUN, "--resume")

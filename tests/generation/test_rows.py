@@ -44,7 +44,7 @@ def eager() -> TextToVideo:
 
 
 def captured(pair: Pair) -> TextToVideo:
-    sides = {s.name: replace(s, call=Compiled(Graph(s.unet), "cuda graphs", "asked for")) for s in pair.sides}
+    sides = {s.name: replace(s, call=Compiled(Graph(s.unet), "cuda graphs", "asked for", recorded)) for s in pair.sides}
     return TextToVideo(replace(pair, **sides))
 
 
