@@ -28,6 +28,7 @@ from ivmix.generation.windows import RunWindows
 from ivmix.models import VAE
 from ivmix.models.checkpoints import configs
 from ivmix.models.compile import Compiled
+from ivmix.models.graphs import Recorder
 from ivmix.models.meta import build
 from ivmix.pairs.description import PUBLIC, describe, network_of
 from ivmix.pairs.offload import Offload
@@ -101,7 +102,7 @@ def pair_of(name: str) -> Pair:
         readers = tuple(reader(place, entry[part]) for place, part in parts if part in entry)
         return Side(
             name, one, readers, (), Schedule.from_config(entry["schedule"]), entry["prediction"], {}, None, 1,
-            entry.get("latent_size"), Compiled(one, "eager", ""),
+            entry.get("latent_size"), Compiled(one, "eager", "", Recorder()),
         )  # fmt: skip
 
     image, video = side("image"), side("video")
