@@ -58,8 +58,8 @@ class Arm:
     """One sampler of a comparison: its label and the options that differ from the pair's defaults.
 
     Beside a sampler's options there may be "frames", the length of its clips, and "window", "overlap" and "noise", how
-    the video model has them where they are longer than it knows; and "strength", whose clips begin from
-    a benchmark's own of their captions and seeds, inverted under their captions if "invert" is true.
+    the video model has them where they are longer than it knows; and "strength", whose clips begin from a benchmark's
+    own of their captions and seeds, inverted under their captions if "invert" is true.
     """
 
     label: str

@@ -82,7 +82,8 @@ class PairBridge:
     @property
     def networks(self) -> dict[str, nn.Module]:
         """What it is made of, by name."""
-        return {"image vae": self.vae, **dict(zip(MAPS, self.maps or (), strict=False))}
+        maps = {} if self.maps is None else dict(zip(MAPS, self.maps, strict=True))
+        return {"image vae": self.vae, **maps}
 
     @property
     def run_as(self) -> dict[str, Any]:
@@ -98,8 +99,8 @@ class PairBridge:
         """The maps of one run, whose autoencoders have so many frames, and squares of so many latents, at a time."""
 
         def through(inner: VAE, outer: VAE, scale: float, z: Tensor) -> Tensor:
-            pixels = inner.decode(z.to(inner.post_quant_conv.weight.dtype), frames_per_batch=frames, tile=tile)
-            return outer.encode(resized(pixels, scale), frames_per_batch=frames, tile=tile).to(z.dtype)
+            pixels = resized(inner.decode(z.to(inner.dtype), frames_per_batch=frames, tile=tile), scale)
+            return outer.encode(pixels.to(outer.dtype), frames_per_batch=frames, tile=tile).to(z.dtype)
 
         def mapped(network: LatentMap, z: Tensor) -> Tensor:
             return network(z.to(network.conv_in.weight.dtype)).to(z.dtype)

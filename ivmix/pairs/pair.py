@@ -162,9 +162,8 @@ class Pair:
         place = self.device if device is None else find_device(device)
         choose(self.compile, place.type)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
-        for autoencoder in (self.vae, *([] if self.bridge is None else [self.bridge.vae])):
-            autoencoder.to(place, at_least(kind, self.vae_dtype))
-        for network in () if self.bridge is None else self.bridge.maps or ():
+        self.vae.to(place, at_least(kind, self.vae_dtype))
+        for network in () if self.bridge is None else self.bridge.networks.values():
             network.to(place, kind)
         for side in self.sides:
             side.unet.to(place, kind)  # one that both share is there at the second time

@@ -57,7 +57,7 @@ class Side:
     def networks(self) -> dict[str, nn.Module]:
         """All of the side's, by what they are called; text encoders that left memory are on meta."""
         names = ("text encoder", "text encoder 2")
-        texts = {name: reader.network for name, reader in zip(names, self.readers, strict=False)}
+        texts = {name: reader.network for name, reader in zip(names[: len(self.readers)], self.readers, strict=True)}
         return {self.unet.kind: self.unet, **texts}
 
     @property

@@ -207,3 +207,16 @@ def test_models_are_not_put_where_the_bridge_was_made_for_others(home, name):
 def test_a_bridge_is_not_offloaded(home):
     with pytest.raises(ValueError, match=r"^offload: pair 'sprites-bridged' lies on both sides of a bridge, "):
         load_pair(home / "bridged", offload=True)
+
+
+@pytest.mark.slow
+def test_autoencoders_of_two_types_cross_and_moving_leaves_each_its_own(home, tmp_path_factory):
+    """The pair's own in float32 beside networks in bfloat16: what a public autoencoder that overflows asks for."""
+    folder = changed(home, tmp_path_factory.mktemp("wide") / "bridged", vae_dtype="float32")
+    model = TextToVideo.from_pair(folder, "cpu", "bfloat16")
+    types = {vae.dtype for vae in (model.pair.vae, model.pair.bridge.vae)}
+    assert types == {torch.float32, torch.bfloat16}
+    drawn = model(PROMPTS[:1], sampler="composite", steps=2, **SMALL).latents
+    moved = TextToVideo.from_pair(folder, "cpu", "float32").to("bfloat16")
+    assert (moved.pair.vae.dtype, moved.pair.bridge.vae.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(moved(PROMPTS[:1], sampler="composite", steps=2, **SMALL).latents, drawn)
