@@ -23,8 +23,9 @@ class InBlocks:
     """`network` called with all modules of the kinds that it says repeat compiled; as a whole where it says none.
 
     Compiled they are during a call alone: the network itself stays as it is. What they read is where it is now, weights
-    too. What cannot be compiled runs eagerly from then on, with a warning. `backend` is "inductor", "cudagraphs" or
-    whatever `torch.compile` takes.
+    too. What cannot be compiled runs eagerly from then on, with a warning; torch (2.13) then stays between Python's
+    calls for the rest of the process, which take twice as long and keep what they were given until they return.
+    `backend` is "inductor", "cudagraphs" or whatever `torch.compile` takes.
     """
 
     def __init__(self, network: nn.Module, backend: Any) -> None:

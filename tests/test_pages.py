@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -300,10 +299,14 @@ def test_what_public_pairs_need_is_what_is_counted_from_their_key_lists():
 
 
 @pytest.mark.slow
-def test_the_page_of_memory_is_what_is_counted(monkeypatch):
-    """Of two pairs, one whose models share their weights and one whose do not; the script writes all."""
-    monkeypatch.syspath_prepend(ROOT / "tests" / "figures")
-    counted, page = runpy.run_path(str(ROOT / "tests" / "figures" / "memory_table.py")), PAGES["notebooks/memory.md"]
-    for name in ("animatediff-lightning", "modelscope"):
-        for line in (*counted["lines"](name), counted["priced"](name)):
-            assert line in page.splitlines(), line
+def test_the_page_of_memory_is_what_is_counted():
+    """Of two pairs, one whose models share their weights and one whose do not; the script writes all.
+
+    In a process of its own: where a compilation has failed, torch (2.13) stays between Python's calls, which then keep
+    what they were given a little longer, so that a few percent more are alive, and counted.
+    """
+    script = ROOT / "tests" / "figures" / "memory_table.py"
+    command = [sys.executable, str(script), "--only", "animatediff-lightning", "modelscope"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(printed) > 3
+    assert not set(printed) - set(PAGES["notebooks/memory.md"].splitlines())

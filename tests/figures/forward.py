@@ -47,7 +47,7 @@ def narrow(config: UNetConfig) -> UNetConfig:
     return replace(config, block_out_channels=widths, num_attention_heads=heads, norm_num_groups=16)
 
 
-def peer(ours: UNet, pooled: Tensor | None) -> tuple[Any, Callable[[Any, Tensor, Tensor, Tensor], Tensor]]:
+def peer(ours: UNet, pooled: Tensor | None = None) -> tuple[Any, Callable[[Any, Tensor, Tensor, Tensor], Tensor]]:
     """diffusers' network with our very tensors, and how to call it on z (b c f h w), t () and a context (b l d)."""
     import diffusers
 

@@ -1,6 +1,7 @@
 """What of the public pairs fits which card, and with which switches: counted, not measured.
 
     python tests/figures/memory_table.py                 # writes the tables of notebooks/memory.md
+    python tests/figures/memory_table.py --only animatediff modelscope  # prints their rows alone
     python tests/figures/memory_table.py --resident      # the count beside what a full-size network takes of a CPU
 
 Pairs are as `load_pair` makes them, in float16, their networks on meta, of the sizes in the key lists of the public
@@ -244,7 +245,12 @@ print(weights, held, decoder_activations(VAEConfig(), 1, 32, 32, torch.float32),
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resident", action="store_true")
-    if not parser.parse_args().resident:
+    parser.add_argument("--only", nargs="+", choices=PUBLIC, metavar="PAIR")
+    given = parser.parse_args()
+    if given.only:
+        print(*(line for name in given.only for line in (*lines(name), priced(name))), sep="\n")
+        return
+    if not given.resident:
         PAGE.write_text(written(PAGE.read_text()))
         return
     print("| network | weights counted | resident | tensors counted | peak beside weights |\n|---|---|---|---|---|")
