@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ivmix.models.linear import Gated, Linear
+
 KeysValues = tuple[Tensor, Tensor]  # (b, heads, l, d) each
 
 GRID = 65_535  # rows that CUDA's fused attention takes at once: the most blocks a grid has along its last two axes
@@ -61,8 +63,8 @@ class TimestepEmbedding(nn.Module):
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(channels, dim)
-        self.linear_2 = nn.Linear(dim, dim)
+        self.linear_1 = Linear(channels, dim)
+        self.linear_2 = Linear(dim, dim)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.linear_2(F.silu(self.linear_1(features)))
@@ -78,7 +80,7 @@ class Resnet(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, channels, eps=eps)
         self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
-        self.time_emb_proj = nn.Linear(embedding_dim, out) if embedding_dim else None
+        self.time_emb_proj = Linear(embedding_dim, out) if embedding_dim else None
         self.norm2 = nn.GroupNorm(groups, out, eps=eps)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(channels, out, 1) if channels != out else None
@@ -101,10 +103,10 @@ class Attention(nn.Module):
         if channels % heads:
             raise ValueError(f"channels={channels} is not a multiple of heads={heads}")
         self.heads = heads
-        self.to_q = nn.Linear(channels, channels, bias=qkv_bias)
-        self.to_k = nn.Linear(context_dim or channels, channels, bias=qkv_bias)
-        self.to_v = nn.Linear(context_dim or channels, channels, bias=qkv_bias)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+        self.to_q = Linear(channels, channels, bias=qkv_bias)
+        self.to_k = Linear(context_dim or channels, channels, bias=qkv_bias)
+        self.to_v = Linear(context_dim or channels, channels, bias=qkv_bias)
+        self.to_out = nn.ModuleList([Linear(channels, channels)])
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)                  # (n, heads, l, d)
@@ -119,21 +121,20 @@ class Attention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """value * gelu(gate) with the exact gelu; the first half of the projection is the value (arXiv 2002.05202)."""
+    """(... channels) -> (... inner): value * gelu(gate), both projections (arXiv 2002.05202)."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(channels, 2 * inner)
+        self.proj = Gated(channels, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        return self.proj(x)
 
 
 class FeedForward(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.net = nn.ModuleList([GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)])
+        self.net = nn.ModuleList([GEGLU(channels, 4 * channels), nn.Identity(), Linear(4 * channels, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](self.net[0](x))
@@ -172,10 +173,10 @@ class SpatialTransformer(nn.Module):
     def __init__(self, channels: int, heads: int, context_dim: int, groups: int, depth: int = 1) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels)
+        self.proj_in = Linear(channels, channels)
         blocks = (CrossAttentionBlock(channels, heads, context_dim) for _ in range(depth))
         self.transformer_blocks = nn.ModuleList(blocks)
-        self.proj_out = nn.Linear(channels, channels)
+        self.proj_out = Linear(channels, channels)
         self.index = -1  # the entry of a Condition that is its first block's; set by the UNet
 
     def keys_values(self, context: Tensor) -> list[KeysValues]:

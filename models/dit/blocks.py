@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ivmix.models.dit.config import DiTConfig
 from ivmix.models.layers import Attention, KeysValues, OverFrames
+from ivmix.models.linear import Linear
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -27,14 +28,14 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        first = nn.ModuleDict({"proj": nn.Linear(width, 4 * width)})
-        self.net = nn.ModuleList([first, nn.Identity(), nn.Linear(4 * width, width)])
+        first = nn.ModuleDict({"proj": Linear(width, 4 * width, gelu="tanh")})
+        self.net = nn.ModuleList([first, nn.Identity(), Linear(4 * width, width)])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](F.gelu(self.net[0]["proj"](x), approximate="tanh"))  # type: ignore[index]
+        return self.net[2](self.net[0]["proj"](x))  # type: ignore[index]
 
 
-class ToPatches(nn.Linear):
+class ToPatches(Linear):
     """What a token says of its patch: (b f l c) -> (b f l (p q c))."""
 
 

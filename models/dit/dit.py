@@ -11,6 +11,7 @@ from ivmix.models.dit.blocks import FrameBlock, PatchBlock, ToPatches, modulated
 from ivmix.models.dit.config import DiTConfig
 from ivmix.models.dit.positions import Positions
 from ivmix.models.layers import TimestepEmbedding, sinusoid, to_device
+from ivmix.models.linear import Linear
 from ivmix.models.predictor import Predictor
 
 TIME_FEATURES = 256
@@ -33,7 +34,7 @@ class TimeModulation(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.emb = nn.ModuleDict({"timestep_embedder": TimestepEmbedding(TIME_FEATURES, width)})
-        self.linear = nn.Linear(width, 6 * width)
+        self.linear = Linear(width, 6 * width)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         embedding = self.emb["timestep_embedder"](features)
@@ -45,11 +46,11 @@ class CaptionProjection(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(channels, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = Linear(channels, width, gelu="tanh")
+        self.linear_2 = Linear(width, width)
 
     def forward(self, context: Tensor) -> Tensor:
-        return self.linear_2(F.gelu(self.linear_1(context), approximate="tanh"))
+        return self.linear_2(self.linear_1(context))
 
 
 class DiT(Predictor):

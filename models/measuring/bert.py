@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config
+from ivmix.models.linear import Linear
 
 EPS = 1e-12  # of every norm
 
@@ -38,7 +39,7 @@ class Heads(nn.Module):
     def __init__(self, width: int, context: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value = nn.Linear(width, width), nn.Linear(context, width), nn.Linear(context, width)
+        self.query, self.key, self.value = Linear(width, width), Linear(context, width), Linear(context, width)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         pairs = ((self.query, x), (self.key, context), (self.value, context))
@@ -51,7 +52,7 @@ class Output(nn.Module):
 
     def __init__(self, inner: int, width: int) -> None:
         super().__init__()
-        self.dense, self.LayerNorm = nn.Linear(inner, width), nn.LayerNorm(width, EPS)
+        self.dense, self.LayerNorm = Linear(inner, width), nn.LayerNorm(width, EPS)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         return self.LayerNorm(self.dense(x) + residual)
@@ -70,10 +71,10 @@ class Attention(nn.Module):
 class Intermediate(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.dense = Linear(config.hidden_size, config.intermediate_size, gelu="none")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.dense(x))
+        return self.dense(x)
 
 
 class Layer(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config
+from ivmix.models.linear import Linear
 from ivmix.models.measuring.bert import Bert, BertConfig
 from ivmix.models.measuring.vit import UMTVision, ViTConfig
 
@@ -43,9 +44,9 @@ class UMT(nn.Module):
         self.config = config
         self.vision_encoder = UMTVision(config.vision)
         self.text_encoder = Bert(config.text)
-        self.vision_proj = nn.Linear(config.vision.width, config.features)
-        self.text_proj = nn.Linear(config.text.hidden_size, config.features)
-        self.itm_head = nn.Linear(config.text.hidden_size, 2)
+        self.vision_proj = Linear(config.vision.width, config.features)
+        self.text_proj = Linear(config.text.hidden_size, config.features)
+        self.itm_head = Linear(config.text.hidden_size, 2)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Features of clips (b, features), those of UMT-FVD: the mean over times, not of length 1."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config
+from ivmix.models.linear import Linear, product
 
 EPS = 1e-6  # of every norm
 
@@ -68,13 +69,13 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.q_bias, self.v_bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))               # (b n 3 heads d)
+        qkv = product(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))               # (b n 3 heads d)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)                                                      # (b heads n d) each
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
 
@@ -82,10 +83,10 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.fc1, self.fc2 = Linear(width, inner, gelu="none"), Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class Block(nn.Module):

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config, check_entries
+from ivmix.models.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class T5Attention(nn.Module):
         super().__init__()
         self.heads = config.num_heads
         inner = config.num_heads * config.d_kv
-        self.q, self.k, self.v = (nn.Linear(config.d_model, inner, bias=False) for _ in range(3))
-        self.o = nn.Linear(inner, config.d_model, bias=False)
+        self.q, self.k, self.v = (Linear(config.d_model, inner, bias=False) for _ in range(3))
+        self.o = Linear(inner, config.d_model, bias=False)
         if first:
             self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
 
@@ -116,11 +117,12 @@ class T5SelfAttention(nn.Module):
 class T5Gated(nn.Module):
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        self.wi_0, self.wi_1 = (nn.Linear(config.d_model, config.d_ff, bias=False) for _ in range(2))
-        self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.wi_0 = Linear(config.d_model, config.d_ff, bias=False, gelu="tanh")
+        self.wi_1 = Linear(config.d_model, config.d_ff, bias=False)
+        self.wo = Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.wo(F.gelu(self.wi_0(x), approximate="tanh") * self.wi_1(x))
+        return self.wo(self.wi_0(x) * self.wi_1(x))
 
 
 class T5FeedForward(nn.Module):

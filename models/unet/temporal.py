@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ivmix.models.config import check_config
 from ivmix.models.layers import Attention, FeedForward, OverFrames
+from ivmix.models.linear import Linear
 
 TABLE = ".pos_embed.pe"  # how the key of a position table ends
 MotionNorm = Literal["authors", "diffusers"]
@@ -146,9 +147,9 @@ class FrameTransformer(OverFrames):
         inner = inner or channels
         self.joint_norm = joint_norm
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, inner)
+        self.proj_in = Linear(channels, inner)
         self.transformer_blocks = nn.ModuleList([FrameBlock(inner, heads, max_frames)])
-        self.proj_out = nn.Linear(inner, channels)
+        self.proj_out = Linear(inner, channels)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
