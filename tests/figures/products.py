@@ -71,7 +71,7 @@ def layers(repeats: int) -> None:
 def passes(repeats: int, size: int, frames: int) -> None:
     pair = TextToVideo.from_pair("sprites").pair
     for side in pair.sides:
-        z, t, told = torch.randn(2, 4, 8, 16, 16), torch.tensor(500), side.condition(["a red ball moves left", ""])
+        z, t, told = torch.randn(2, 4, 8, 16, 16), torch.tensor(500), side.condition(["a red circle moving left", ""])
         run = partial(side.unet, z, t, told)
         print(f"| pass of the embedded {side.name} model | {compared(run, 10 * repeats)}")
     network = filled(build(UNet, UNetConfig(temporal=MotionConfig())), torch.device("cpu"), torch.float32)

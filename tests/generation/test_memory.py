@@ -174,7 +174,10 @@ def test_a_container_s_limit_is_what_there_is():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_a_decode_really_takes_is_more_than_is_counted_and_of_its_size():
-    """Nothing is refused that would fit; what kernels take for themselves came to about as much again."""
+    """Nothing is refused that would fit; what kernels take for themselves came to no more than as much again.
+
+    A small decode before, of a thirty-sixth, leaves pages that are used again.
+    """
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     counted, taken = map(int, done.stdout.split())
-    assert counted < taken < 4 * counted
+    assert (1 - 1 / 36) * counted < taken < 3 * counted
