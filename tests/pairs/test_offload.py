@@ -152,7 +152,8 @@ def test_a_device_that_only_offloaded_weights_fit_is_told_so_and_draws_then(plac
 
 def test_a_move_that_fails_is_made_again_when_it_is_asked_for():
     """As where memory ends on the way: weights of CPU memory do not become those of meta."""
-    network, offload = nn.Linear(2, 2), Offload(torch.device("meta"))
+    network, offload = nn.Linear(2, 2, bias=False), Offload(torch.device("meta"))
+    offload.bring(nn.Identity())
     for _ in range(2):
         with pytest.raises(RuntimeError, match="incompatible tensor type"):
             offload.bring(network)
