@@ -81,6 +81,16 @@ def test_nothing_waits_for_the_device_from_step_to_step(far):
     assert sum(two.values()) > 3  # weights went there, and frames came back
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sprites-bridged", "sprites-mapped"])
+def test_nothing_waits_for_the_device_at_a_bridge(name, tmp_path):
+    """What hides a clip across is drawn by the CPU, and goes to the device once."""
+    typed = ["sample", RED, "--pair", name, "--frames", "2", "--size", "32x32", "--sampler", "composite", "-o"]
+    three, four = beside_far(tmp_path, [[*typed, f"{steps}.gif", "--steps", steps] for steps in ("3", "4")])
+    assert [three["status"], four["status"]] == [0, 0], (three["said"], four["said"])
+    assert three["waits"] == four["waits"]
+
+
 def test_a_pairs_own_dtype_is_taken_where_the_device_computes_in_it(far):
     assert (record(far, "half")["dtype"], record(far, "brain")["dtype"]) == ("float16", "float32")
 

@@ -42,7 +42,11 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     from ivmix.evaluation.arms import applicable, check_arms
     from ivmix.evaluation.bench import ARMS, bench, table
+    from ivmix.typed import whole
 
+    for name in ("rounds", "batch_size", "frames"):  # before anything is loaded
+        if getattr(options, name) is not None:
+            whole(name, getattr(options, name), 1)
     given = given_arms(options.arms)
     check_arms(ARMS if given is None else given)
     height, width = parse_size(options.size) if options.size is not None else (None, None)

@@ -49,8 +49,7 @@ def bench(
     """
     prompts = [prompt] * whole("batch_size", batch_size, 1)
     call["batch_size"] = batch_size
-    if rounds < 1:
-        raise ValueError(f"rounds={rounds}: expected 1 or more")
+    whole("rounds", rounds, 1)
     if not arms:
         raise ValueError("arms: expected at least one sampler, the baseline")
     for arm in arms:  # what cannot be is found before the first is timed

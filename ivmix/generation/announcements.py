@@ -63,9 +63,18 @@ def of_offload(job: Job) -> Iterator[str]:
     if job.pair.offload is not None:
         bytes = moved(turns(job))
         yield (
-            f"offload: {bytes / 1e9:,.2g} GB of weights go to {job.pair.device} for every batch, at PCIe 3.0's "
-            f"{LINK / 1e9:g} GB/s in {bytes / LINK:,.2g} s"
+            f"offload: {two_digits(bytes / 1e9)} GB of weights go to {job.pair.device} for every batch, at PCIe 3.0's "
+            f"{LINK / 1e9:g} GB/s in {two_digits(bytes / LINK)} s"
         )
+
+
+def two_digits(value: float) -> str:
+    """Rounded, and written out.
+
+    >>> two_digits(414.6), two_digits(0.0123), two_digits(1250)
+    ('410', '0.012', '1,200')
+    """
+    return f"{float(f'{value:.1e}'):,g}"
 
 
 def of_crossing(job: Job) -> Iterator[str]:

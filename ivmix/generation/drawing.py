@@ -129,7 +129,8 @@ def crossing_noise(job: Job, seeds: Sequence[int]) -> Tensor | None:
     if bridge is None:
         return None
     size = record.height * bridge.scale, record.width * bridge.scale
-    return bridge_noise(seeds, job.pair.latent_shape(record.frames, *size, "image"))
+    xi = bridge_noise(seeds, job.pair.latent_shape(record.frames, *size, "image"))
+    return xi.to(job.pair.device)  # once: every evaluation has it
 
 
 def begin(job: Job, batch: Batch, z: Tensor, follow: Callback) -> tuple[Tensor, Run | None]:

@@ -6,10 +6,12 @@ Where both models share weights, as AnimateDiff's do, only the text encoder and 
 
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import groupby
 
 from torch import nn
 
 from ivmix.generation.job import Job
+from ivmix.generation.preview import Preview, stored_map
 from ivmix.pairs.offload import size_of, tensors_of
 from ivmix.pairs.side import Side
 from ivmix.solvers import Guided, planned_nfe
@@ -36,22 +38,27 @@ def moved(networks: Iterable[nn.Module]) -> int:
 
 def turns(job: Job) -> Iterator[nn.Module]:
     """The networks of a batch in the order of their work. Of a step that asks several, in the order of its field; of an
-    adaptive one, as if its first attempt did."""
+    adaptive one, as if its first attempt did. A preview that no map colours asks the autoencoder after every step."""
     pair, lead = job.pair, job.pair.sides[job.lead]
+    shown = [pair.vae] if isinstance(job.callback, Preview) and stored_map(pair) is None else []
     for side in pair.sides:
         yield from _reading(side)
     if job.video is not None:
         yield pair.vae
     if job.inversion:
         yield from _reading(lead)
+    for _ in job.inversion:
+        yield from (lead.unet, *shown)
     unread = [side.network(own) for side, own in zip(pair.sides, job.schedules, strict=True)]
     image, video = (Guided(network("negative"), network("prompt")) for network in unread)  # two conditions, whichever
     fields, _ = job.sampling.plan(image, video, job.sigmas)
     networks = {side.name: side.unet for side in pair.sides}
-    for leg in job.legs:
-        asked = planned_nfe([leg], fields)
-        for _ in range(max(asked.values(), default=0)):
-            yield from (networks[name.split()[0]] for name in asked)  # "video perturbed" has the same weights
+    for _, step in groupby(job.legs, key=lambda leg: leg.step):
+        for leg in step:
+            asked = planned_nfe([leg], fields)
+            for _ in range(max(asked.values(), default=0)):
+                yield from (networks[name.split()[0]] for name in asked)  # "video perturbed" has the same weights
+        yield from shown
     yield pair.vae
 
 

@@ -11,6 +11,7 @@ through small learned maps (`ivmix.models.LatentMap`).
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ivmix.models import VAE, LatentMap, LatentMapConfig, load_folder, load_vae
+from ivmix.models import VAE, LatentMap, LatentMapConfig, VAEConfig, load_folder, load_vae
 from ivmix.models.checkpoints.folders import Local
 from ivmix.samplers.base import Plan, Sampling
 from ivmix.solvers import Across, Affine, Bridge, Composite, Guided, Levels, Network, bridged
@@ -114,18 +115,30 @@ class PairBridge:
 
 def load(
     raw: Mapping[str, Any], files: Mapping[tuple[str, str], Local], drop: Mapping[Local, list[str]],
-    device: torch.device, dtype: torch.dtype,
+    device: torch.device, dtype: torch.dtype, video: VAE,
 ) -> PairBridge:  # fmt: skip
-    """The bridge of a description, from its files. ValueError for maps that are of other latents."""
+    """The bridge of a description from the latents of `video`, from its files. ValueError for maps that are of other
+    latents."""
     entry, own = raw["bridge"], files["vae", raw["image"]["vae"]]
     vae = load_vae(own, drop=drop[own], device=device, dtype=dtype)
     maps = [load_folder(LatentMap, LatentMapConfig, files["map", entry[name]], device, dtype)
             for name in MAPS if name in entry]  # fmt: skip
-    channels = vae.config.latent_channels
-    if maps and (maps[0].config.out_channels, maps[1].config.in_channels) != (channels, channels):
-        raise ValueError(f"bridge: its maps are of other latents than those of the image vae, of {channels} channels")
-    both = (maps[0], maps[1]) if maps else None
-    return PairBridge(vae, read_levels(entry), entry.get("scale", 1), both)
+    scale, both = entry.get("scale", 1), (maps[0], maps[1]) if maps else None
+    if both is not None:
+        check_maps(both, video.config, vae.config, scale)
+    return PairBridge(vae, read_levels(entry), scale, both)
+
+
+def check_maps(maps: tuple[LatentMap, LatentMap], video: VAEConfig, image: VAEConfig, scale: int) -> None:
+    """ValueError for maps that are not between the latents of both autoencoders, of frames enlarged `scale` times."""
+    larger = Fraction(scale * video.factor, image.factor)
+    ways = (video, image, larger), (image, video, 1 / larger)
+    for name, network, (a, b, times) in zip(MAPS, maps, ways, strict=True):
+        own, said = network.config, "{} channels to {}, {} times the side"
+        found = said.format(own.in_channels, own.out_channels, Fraction(own.up, own.down))
+        wanted = said.format(a.latent_channels, b.latent_channels, times)
+        if found != wanted:
+            raise ValueError(f"bridge: {name} maps {found}: expected {wanted}")
 
 
 def resized(pixels: Tensor, scale: float) -> Tensor:

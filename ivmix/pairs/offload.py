@@ -5,8 +5,8 @@ go of the other one: bytes move in one direction, to the device, behind what it 
 the object that networks hold, so that what two of them share, the spatial weights of AnimateDiff's two sides or of a
 LoRA and its base, is there for both, and stays where one follows the other.
 
-A captured graph reads weights where they lay when it was recorded, and Inductor's code was compiled for them: with
-either, a pair with offload is refused.
+A captured graph reads weights where they lay when it was recorded, Inductor's on a GPU too: a pair with offload is
+refused with any mode of compiling but "off".
 """
 
 from collections.abc import Callable, Iterable
@@ -50,7 +50,7 @@ class Offload:
             for tensor in own:
                 if tensor not in self.there and tensor.device.type == "cpu":
                     come = tensor.to(self.device, non_blocking=True)
-                    self.there[tensor], tensor.data = tensor.detach(), come
+                    tensor.data, self.there[tensor] = come, tensor.detach()
             self.at_work = network
         return network
 

@@ -342,7 +342,7 @@ def load_pair(
     )  # fmt: skip
     if shelf is not None:
         shelf.rest(vae)
-    across = None if "bridge" not in raw else bridge.load(raw, files, drop, device, dtype)
+    across = None if "bridge" not in raw else bridge.load(raw, files, drop, device, dtype, vae)
     if across is None and "vae" in raw["image"]:
         check_scale(raw["image"]["vae"], latent_scale(raw["image"]["vae"], hub, swaps.drop), vae.config.scaling_factor)
     return Pair(

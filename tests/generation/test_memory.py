@@ -23,6 +23,7 @@ from ivmix.generation.memory import (
     device_memory,
     moments,
     needs,
+    reading,
     upper_bound,
     weights,
 )
@@ -83,6 +84,10 @@ def test_of_offloaded_weights_those_at_work_count_alone(pair):
     assert needs(by_turns, load) == max(own[name] + tensors for name, tensors in moments(pair, load).items())
     assert needs(pair, load) == weights(pair) + activations(pair, load)
     assert before(by_turns) == weights(by_turns) == max(own.values()) < before(pair) == weights(pair)
+    image, video = (replace(s, readers=tuple(replace(r, stays=False) for r in s.readers)) for s in pair.sides)
+    there, leaving = (replace(p, image=image, video=video) for p in (pair, by_turns))
+    assert before(leaving) == max(weights(leaving), reading(leaving))
+    assert before(there) == weights(there) + reading(there) > weights(there)
 
 
 def test_frames_in_parts_bound_what_the_image_model_takes_and_nothing_else(pair):

@@ -284,6 +284,16 @@ def test_shapes_and_views_have_their_own_recordings(
     assert (tape.recorded, tape.replays) == (8, 16)
 
 
+def test_arguments_of_another_type_have_a_recording_of_their_own(
+    graphs: Graphs, tape: Tape, arguments: Callable[..., Arguments]
+) -> None:
+    z, t, condition = arguments(f=1)
+    for _ in range(2):
+        for kind in (torch.float64, torch.float32):
+            graphs(z, t.to(kind), condition)
+    assert tape.recorded == 2
+
+
 def test_a_view_of_a_network_has_recordings_of_its_own(
     graphs: Graphs, network: UNet, tape: Tape, arguments: Callable[..., Arguments]
 ) -> None:

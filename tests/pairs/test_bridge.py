@@ -193,7 +193,11 @@ def test_a_bridge_that_cannot_be_is_told(home, tmp_path, entries, message):
 def test_maps_of_other_latents_are_refused(home):
     to_image, to_video = (str(home / "mapped" / name) for name in ("to_image", "to_video"))
     folder = changed(home, home / "swapped", "mapped", bridge__to_image=to_video, bridge__to_video=to_image)
-    with pytest.raises(ValueError, match="its maps are of other latents than those of the image vae, of 3 channels"):
+    said = "bridge: to_image maps 3 channels to 4, 1/2 times the side: expected 4 channels to 3, 2 times the side"
+    with pytest.raises(ValueError, match=said):
+        load_pair(folder, "cpu")
+    folder = changed(home, home / "larger", "mapped", bridge__scale=2)  # made for frames of one size
+    with pytest.raises(ValueError, match=r"to_image maps .* 2 times the side: expected .*, 4 times the side"):
         load_pair(folder, "cpu")
 
 

@@ -13,9 +13,12 @@ import torch
 from far_device import beside_far
 from safetensors.torch import save_file
 from small_pair import DIT, VIDEO_DIT, write_modules, write_pipeline, write_transformers
+from torch import nn
 
+from ivmix.generation.announcements import two_digits
 from ivmix.generation.job import make_job
 from ivmix.generation.memory import Load, needs, weights
+from ivmix.generation.preview import Preview
 from ivmix.generation.traffic import moved, turns
 from ivmix.pairs.offload import Offload, size_of, tensors_of
 from ivmix.pairs.pair import Pair, load_pair
@@ -37,6 +40,7 @@ RUNS = {  # the words of a command, and the same as a call
     "stg": ([RED, "--steps", "2"], {"sampler": "stg", "steps": 2}),
     "freeinit": ([RED, "--steps", "2", "--iterations", "2"], {"sampler": "freeinit", "steps": 2, "iterations": 2}),
     "shared": (["a cat", *SHARED, "--steps", "4"], {"sampler": "zigzag", "steps": 4}),
+    "seen": (["a cat", *SHARED, "--steps", "4", "--preview", "now.png"], {"sampler": "zigzag", "steps": 4}),
     "styled": (["a cat", *STYLED, "--steps", "4"], {"sampler": "zigzag", "steps": 4}),
     "leaving": (["a cat", *LATTE, "--steps", "2"], {"sampler": "composite", "steps": 2}),
 }  # fmt: skip
@@ -61,7 +65,7 @@ def pair_of(name: str, place: Path) -> Pair:
     sd = str(place / "sd")
     own = Swaps(sd, sd, motion=str(place / "mm.safetensors"))
     match name:
-        case "shared":
+        case "shared" | "seen":
             return load_pair("animatediff", "cpu", swaps=own)
         case "styled":
             lora = (str(place / "lora.safetensors"),)
@@ -107,11 +111,13 @@ def test_no_two_networks_are_there_at_a_time(name, place, ends):
 @pytest.mark.parametrize("name", RUNS)
 def test_as_many_bytes_move_as_the_plan_says_before_the_run(name, place, ends):
     came = sum(size for line, size in ends[name][1]["came"].items() if line.startswith("offload.py"))
-    words, call = RUNS[name]
+    pair, (words, call) = pair_of(name, place), RUNS[name]
     given = {"video": place / str(call["video"])} if "video" in call else {}
-    job = make_job(pair_of(name, place), words[0], **SIZES, **{**call, **given})
+    shown = {"callback": Preview(pair, place / "now.png")} if "--preview" in words else {}
+    job = make_job(pair, words[0], **SIZES, **{**call, **given, **shown})
     assert came == moved(turns(job))
-    assert f"offload: {came / 1e9:,.2g} GB of weights go to far:0 for every batch, at PCIe" in ends[name][1]["said"]
+    said = f"offload: {two_digits(came / 1e9)} GB of weights go to far:0 for every batch, at PCIe"
+    assert said in ends[name][1]["said"]
 
 
 @pytest.mark.slow
@@ -142,6 +148,16 @@ def test_a_device_that_only_offloaded_weights_fit_is_told_so_and_draws_then(plac
     assert alone - pixels <= ends[1]["most"] < all_there
     (end,) = beside_far(place, [both[0]], FAR_MEMORY=str((weights(pair) + weights(by_turns)) // 2))
     assert end["said"].endswith("GB in all; try float16, offload\n")
+
+
+def test_a_move_that_fails_is_made_again_when_it_is_asked_for():
+    """As where memory ends on the way: weights of CPU memory do not become those of meta."""
+    network, offload = nn.Linear(2, 2, bias=False), Offload(torch.device("meta"))
+    offload.bring(nn.Identity())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="incompatible tensor type"):
+            offload.bring(network)
+        assert offload.at_work is None
 
 
 def test_what_cannot_be_offloaded_is_one_line():

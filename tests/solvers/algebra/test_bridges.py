@@ -223,8 +223,10 @@ def test_fields_that_no_bridge_carries_are_refused():
     x, xi = normals(SHAPE, 0), normals(FAR, 3)
     with pytest.raises(ValueError, match=r"got weights of sum 1 at sigma 1, 1 of it across the bridge"):
         bridged(image.at(3.0), xi)(x, 1.0)  # nothing knows the state
-    with pytest.raises(ValueError, match=r"got weights of sum 2 "):
-        bridged(image.at(3.0) + video.at(2.0), xi).cost(1.0)
+    with pytest.raises(ValueError, match=r"got weights of sum 1 at sigma 1, 1 of it across the bridge"):
+        bridged(image.at(3.0) + video.direction, xi).cost(1.0)  # nor does what is near
+    with pytest.raises(ValueError, match=r"got weights of sum 2 at sigma 1, 0 of it across the bridge"):
+        bridged(2 * video.at(2.0) + image.direction, xi).cost(1.0)
     with pytest.raises(TypeError, match="one bridge"):
         bridged(image.direction + across(far, IDENTITY).direction + video.at(2.0), xi).cost(1.0)
     with pytest.raises(TypeError, match=r"lies across a bridge .* use bridged"):
