@@ -76,7 +76,9 @@ def read_ahead(job: Job) -> None:
     """Has text encoders that do not stay read all that the job says, before the first latent is there."""
     said, sources = job.record, job.record.source_prompts or []
     negatives = {"image": said.image_negative_prompts, "video": said.negative_prompts}
-    texts = {name: [*said.prompts, *own, *sources] for name, own in negatives.items()}
+    texts: dict[str, list[str]] = {
+        name: [*said.prompts, *negatives[name], *sources] for name in job.sampling.models
+    }
     job.pair.read_ahead(texts, said.raw_prompts)
 
 
@@ -148,10 +150,15 @@ def begin(job: Job, batch: Batch, z: Tensor, follow: Callback) -> tuple[Tensor, 
 
 
 def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
-    """The image model (k = 0) or the video model (1) under these prompts and the negative ones that are its own."""
+    """The image model (k = 0) or the video model (1) under these prompts and the negative ones that are its own.
+
+    One that the sampler never evaluates reads none.
+    """
     side, record = job.pair.sides[k], job.record
     negatives = (record.image_negative_prompts, record.negative_prompts)[k]
     network = side.network(job.schedules[k], record.image_frames, job.windows.of(side.name))
+    if side.name not in job.sampling.models:
+        return Guided(network("negative"), network("prompt"))
     texts = [side.read(pick(own, batch), record.raw_prompts) for own in (negatives, prompts)]  # all, then the network
     negative, positive = (side.told(text, (record.height, record.width)) for text in texts)
     bridge = None if job.pair.bridge is None else job.pair.bridge.between(job.pair.vae, at_once(job), record.vae_tile)

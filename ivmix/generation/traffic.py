@@ -42,7 +42,8 @@ def turns(job: Job) -> Iterator[nn.Module]:
     pair, lead = job.pair, job.pair.sides[job.lead]
     shown = [pair.vae] if isinstance(job.callback, Preview) and stored_map(pair) is None else []
     for side in pair.sides:
-        yield from _reading(side)
+        if side.name in job.sampling.models:
+            yield from _reading(side)
     if job.video is not None:
         yield pair.vae
     if job.inversion:

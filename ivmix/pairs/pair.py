@@ -114,7 +114,8 @@ class Pair:
 
     def read_ahead(self, texts: Mapping[str, Sequence[str]], raw: bool = False) -> None:
         """Has text encoders that do not stay in memory read all these texts, by side, and leave: one at a time."""
-        wanted = [(*reading, texts[side.name]) for side in self.sides for reading in side.readings(raw)]
+        sides = (side for side in self.sides if side.name in texts)
+        wanted = [(*reading, texts[side.name]) for side in sides for reading in side.readings(raw)]
         for reader in (reader for reader in self.readers if not reader.stays):
             for own, how, prompts in wanted:
                 if own is reader and prompts:

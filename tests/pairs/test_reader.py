@@ -37,10 +37,10 @@ def model(folder: Path) -> TextToVideo:
     return TextToVideo.from_pair(folder)
 
 
-def lose(folder: Path, pair: Pair) -> None:
+def lose(folder: Path, pair: Pair, side: str = "*") -> None:
     """From here on nothing can be read of the text encoders' files, whose hashes a record has."""
     assert pair.files
-    for file in folder.glob("*/text_encoder/*.safetensors"):
+    for file in folder.glob(f"{side}/text_encoder/*.safetensors"):
         file.unlink()
 
 
@@ -67,6 +67,16 @@ def test_prompts_that_were_read_once_need_no_file_and_a_new_one_does(model: Text
         model("a green square moving up", **CALL)
     with pytest.raises(FileNotFoundError, match="text_encoder"):
         model(A, raw_prompts=True, **CALL)  # read in another way
+
+
+@pytest.mark.parametrize(("sampler", "other"), [("ddim", "image"), ("image", "video")])
+def test_a_model_that_a_sampler_never_evaluates_reads_nothing(
+    model: TextToVideo, folder: Path, sampler: str, other: str
+) -> None:
+    lose(folder, model.pair, other)
+    model(A, **CALL | {"sampler": sampler})
+    with pytest.raises(FileNotFoundError, match="text_encoder"):
+        model(A, **CALL | {"sampler": "composite"})
 
 
 def test_prompts_of_calls_to_come_are_read_together(model: TextToVideo, folder: Path) -> None:
