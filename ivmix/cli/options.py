@@ -26,7 +26,8 @@ def add_model(command: argparse.ArgumentParser, in_full: bool = False) -> None:
     group.add_argument("--compile", choices=("off", "auto", "graphs", "cudagraphs", "inductor"),
                        help="auto: graphs on a GPU, which are captured CUDA graphs and need no Triton, off elsewhere; "
                             "cudagraphs, inductor: torch.compile of the networks' blocks by that backend, the second "
-                            f"with Triton on a GPU (default: {MODEL['compile']})")  # fmt: skip
+                            "with Triton on a GPU; first calls may take minutes "
+                            f"(default: {MODEL['compile']})")  # fmt: skip
     group.add_argument("--offload", action="store_true", help="networks rest in CPU memory and come to the device in "
                        "turn: less memory, the same picture, and time for what moves, which is said")  # fmt: skip
     group = command.add_argument_group(
