@@ -118,9 +118,7 @@ class Kernels(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
             return torch.ops.aten._scaled_dot_product_flash_attention(*args[:3], **(kwargs or {}))[0]  # a mask is free
-        if func is F.silu and (kwargs or {}).get("inplace"):
-            return args[0]
-        if func in (F.layer_norm, F.group_norm, F.silu, F.gelu):
+        if func in (F.layer_norm, F.group_norm, F.silu, F.gelu) and not (kwargs or {}).get("inplace"):
             return torch.empty_like(args[0], memory_format=torch.contiguous_format)
         return func(*args, **(kwargs or {}))
 

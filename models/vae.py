@@ -3,8 +3,9 @@
 arXiv 2112.10752, section 3.1. State-dict names are diffusers' AutoencoderKL.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -114,12 +115,10 @@ class VAELevel(nn.Module):
         self.downsamplers = nn.ModuleList([Downsample(out, padding=0)]) if down and not last else None
         self.upsamplers = nn.ModuleList([Upsample(out)]) if not down and not last else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        for resnet in self.resnets:
-            x = resnet(x)
-        for resample in self.downsamplers or self.upsamplers or ():
-            x = resample(x)
-        return x
+    def layers(self) -> Iterator[nn.Module]:
+        """One by one, so that what the level was given need not be there to its end."""
+        yield from self.resnets
+        yield from self.downsamplers or self.upsamplers or ()
 
 
 class Encoder(nn.Module):
@@ -137,8 +136,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
-        for level in self.down_blocks:
-            x = level(x)
+        for layer in chain.from_iterable(level.layers() for level in self.down_blocks):  # type: ignore[operator]
+            x = layer(x)
         return self.conv_out(normed_silu(self.conv_norm_out, self.mid_block(x)))
 
 
@@ -157,8 +156,8 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(x))
-        for level in self.up_blocks:
-            x = level(x)
+        for layer in chain.from_iterable(level.layers() for level in self.up_blocks):  # type: ignore[operator]
+            x = layer(x)
         return self.conv_out(normed_silu(self.conv_norm_out, x))
 
 
