@@ -21,19 +21,26 @@ HAS_ONEDNN = (
 )
 
 
+def is_plain_call() -> bool:
+    """Whether nothing derives, maps or compiles what is computed here, which may then be done in place."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch.is_grad_enabled()
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
 def by_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether `product(x, weight)` is oneDNN's: on the CPU, in float32, while nothing derives, casts or compiles."""
+    """Whether `product(x, weight)` is oneDNN's: of a plain call on the CPU in float32."""
     return (
         HAS_ONEDNN
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.shape[-1] == weight.shape[-1]  # or the error is torch's
         and bool(torch.backends.mkldnn.enabled)
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and forward_ad._current_level < 0
-        and not torch._C._are_functorch_transforms_active()
+        and is_plain_call()
     )
 
 
@@ -44,7 +51,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: str | N
     y = F.linear(x, weight, bias)
     if gelu is None:
         return y
-    return F.gelu(y, approximate=gelu) if torch.is_grad_enabled() else torch.ops.aten.gelu_(y, approximate=gelu)
+    return torch.ops.aten.gelu_(y, approximate=gelu) if is_plain_call() else F.gelu(y, approximate=gelu)
 
 
 def gated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -57,7 +64,7 @@ def gated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     (to_value, to_gate), (value_bias, gate_bias) = weight.chunk(2), bias.chunk(2)
     gate = product(x, to_gate, gate_bias, gelu="none")
     value = product(x, to_value, value_bias)
-    return value * gate if torch.is_grad_enabled() else value.mul_(gate)
+    return value.mul_(gate) if is_plain_call() else value * gate
 
 
 class Linear(nn.Linear):

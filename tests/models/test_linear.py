@@ -73,20 +73,28 @@ def test_only_float32_on_the_cpu_without_gradients_is_onednn_s() -> None:
     assert not by_onednn(x, weight)
 
 
-def test_derivatives_go_through_backward_forward_and_by_torch_func(layer: Linear) -> None:
+@pytest.mark.parametrize("layer", [Linear(24, 10), Linear(24, 10, gelu="tanh"), Gated(24, 10)], ids=["", "gelu", "gated"])
+def test_derivatives_and_batches_of_torch_func_are_those_with_gradients_on(layer: nn.Linear) -> None:
+    x, along = torch.randn(3, 24), torch.randn(3, 24)
+    y, pushed = torch.func.jvp(layer, (x,), (along,))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.jvp(layer, (x,), (along,)), (y, pushed), rtol=0, atol=0)
+        torch.testing.assert_close(torch.func.vmap(layer)(x), y)
+        gradient = torch.func.grad(lambda x: layer(x).sum())(x)
+    layer(x.requires_grad_()).sum().backward()
+    torch.testing.assert_close(gradient, x.grad)
+
+
+def test_derivatives_go_backward_and_forward(layer: Linear) -> None:
     x, along = torch.randn(3, 24), torch.randn(3, 24)
     expected = F.linear(along, layer.weight)
     layer(x.requires_grad_()).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(3, -1))
     x = x.detach()
-    with torch.no_grad():
-        _, pushed = torch.func.jvp(layer, (x,), (along,))
-        torch.testing.assert_close(pushed, expected)
-        with forward_ad.dual_level():
-            _, pushed = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, along)))
-        torch.testing.assert_close(pushed, expected)
-        torch.testing.assert_close(torch.func.vmap(layer)(x), layer(x))
+    with torch.no_grad(), forward_ad.dual_level():
+        _, pushed = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, along)))
+    torch.testing.assert_close(pushed, expected)
 
 
 def test_a_wrong_width_is_told_as_torch_tells_it() -> None:
