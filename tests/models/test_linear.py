@@ -73,7 +73,7 @@ def test_only_float32_on_the_cpu_without_gradients_is_onednn_s() -> None:
     assert not by_onednn(x, weight)
 
 
-@pytest.mark.parametrize("layer", [Linear(24, 10), Linear(24, 10, gelu="tanh"), Gated(24, 10)], ids=["", "gelu", "gate"])
+@pytest.mark.parametrize("layer", [Linear(24, 10), Linear(24, 10, gelu="tanh"), Gated(24, 10)], ids=repr)
 def test_derivatives_and_batches_of_torch_func_are_those_with_gradients_on(layer: nn.Linear) -> None:
     x, along = torch.randn(3, 24), torch.randn(3, 24)
     y, pushed = torch.func.jvp(layer, (x,), (along,))
