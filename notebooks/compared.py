@@ -91,7 +91,8 @@ details at twice the guidance, a quarter of the image model's noise.
   that zigzag with idle evaluations. `switch` is `mixture` with the whole share and an edge at a level rather than at
   a step. `w2sd`'s limit is `autoguidance` at contrast 2, and Z-Sampling's is guidance 4: at 20, 50, 100 and 250
   evaluations they are at 0.93, 0.90, 0.88, 0.86 and at 0.94, 0.92, 0.90, 0.89, on the way to 0.84 (`autoguidance`
-  from 50 on) and 0.86 (guidance 4, 8 clips of seed 500). `freqprior` and `freeinit` are the plain sampler from other noise, of which nothing is left in these scores.
+  from 50 on) and 0.86 (guidance 4, 8 clips of seed 500). `freqprior` and `freeinit` are the plain sampler from other
+  noise, of which nothing is left in these scores.
   The [catalogue](methods.md) has each limit, notebook [09](09_one_algebra.ipynb) draws them.
 - **What has no limit shows it.** CFG++ at 0.9 is at 0.80 with 20 steps, 0.18 with 50, 0.00 with 100 and -0.07 with
   250: its scale of guidance is λ/(1 - σ'/σ), which grows with the number of steps. What looks like a cure at 100 is a
