@@ -53,7 +53,7 @@ def test_every_section_runs_at_toy_size(bare: bool, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(path.read_text())
     assert list(report["sections"]) == [
-        "exactness", "passes", "samplers", "roofline", "attention", "decoding", "compiling"
+        "exactness", "passes", "samplers", "roofline", "attention", "gating", "decoding", "compiling"
     ]  # fmt: skip
     rows = {name: found["rows"] for name, found in report["sections"].items()}
     assert [row["same bits"] for row in rows["exactness"]] == [True] * 3
@@ -66,6 +66,8 @@ def test_every_section_runs_at_toy_size(bare: bool, tmp_path: Path) -> None:
     assert (plain["forwards V"], plain["ratio to plain"]) == (2 * 6, 1)  # cond and uncond of every step
     assert all(row["PFLOP"] > 0 for row in rows["samplers"])
     assert [row["way"] for row in rows["compiling"]] == ["eager", "auto"]
+    assert [row["product"] for row in rows["gating"]] == ["whole", "by halves"] * 2
+    assert max(row["difference"] for row in rows["gating"]) < 1e-5  # rounding of sums of 16 and 32 products
     again = subprocess.run(
         [sys.executable, str(SCRIPT), "--table", str(path)], capture_output=True, text=True, check=True
     )

@@ -41,6 +41,7 @@ from traffic import forward_traffic
 from ivmix.models import VAE, Condition, MotionConfig, UNet, UNetConfig, VAEConfig
 from ivmix.models.compile import Compiled, Mode, compile_network
 from ivmix.models.cost import forward_cost
+from ivmix.models.linear import gated
 from ivmix.models.meta import build
 from ivmix.models.triton import missing
 from ivmix.pairs.description import describe
@@ -244,6 +245,29 @@ def attention(bench: Bench) -> list[Row]:
     return rows
 
 
+def gating(bench: Bench) -> list[Row]:
+    """the gated product of a feed-forward at every level's width, by halves as ivmix has it, beside the whole of it"""
+    size, rows = bench.size, list[Row]()
+    for level, channels in enumerate(size.unet.block_out_channels):
+        tokens = 2 * size.frames * (size.side >> level) ** 2
+        x, weight, bias = (bench.normal(*shape, seed=seed) for seed, shape in
+                           enumerate([(tokens, channels), (8 * channels, channels), (8 * channels,)]))  # fmt: skip
+
+        def whole(x: Tensor = x, weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
+            value, gate = torch.nn.functional.linear(x, weight, bias).chunk(2, dim=-1)
+            return value * torch.nn.functional.gelu(gate)
+
+        sides = {"whole": whole, "by halves": partial(gated, x, weight, bias)}
+        difference = apart(sides["by halves"](), whole())
+        times = paired(bench.card, sides, size.rounds)
+        for side, run in sides.items():
+            with bench.card.memory() as memory:
+                run()
+            rows.append({"tokens x channels": f"{tokens} x {channels}", "product": side,
+                         **compared(times[side], times["whole"]), **memory, "difference": difference})  # fmt: skip
+    return rows
+
+
 def decoding(bench: Bench) -> list[Row]:
     """the autoencoder's decoder by layout of its weights and frames at a time"""
     size, rows, expected = bench.size, list[Row](), None
@@ -285,7 +309,7 @@ def roofline(bench: Bench) -> list[Row]:
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     function.__name__: function
-    for function in (exactness, passes, samplers, roofline, attention, decoding, compiling)
+    for function in (exactness, passes, samplers, roofline, attention, gating, decoding, compiling)
 }
 
 
