@@ -118,7 +118,7 @@ def test_an_arm_of_a_strength_begins_from_the_degraded_clips_of_its_captions_and
     options = {"sampler": "ddim", "steps": 4, "frames": 2, "strength": 0.5}
     arm, inverted = Arm("edit", options), Arm("edit", {**options, "invert": True})
     drawn, both = (one.draw(maker.model, CAPTIONS, SEEDS, source) for one in (arm, inverted))
-    own = maker.model(CAPTIONS, seed=SEEDS, video=given, sampler="ddim", steps=4, strength=0.5)
+    own = maker.model(CAPTIONS, seed=SEEDS, batch_size=3, video=given, sampler="ddim", steps=4, strength=0.5)
     assert np.array_equal(drawn.frames, own.frames)
     assert (drawn.nfe, both.nfe) == ({"video": 2}, {"video": 4})
     assert arm.settings(maker.model) | {"invert": True} == inverted.settings(maker.model)
