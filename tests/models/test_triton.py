@@ -54,7 +54,8 @@ assert forward_cost(network.config, 2, 8, 8).total > 0
 torch.compiler.config.force_cudagraph_gc  # what torch.cuda.graph reads
 assert choose("cudagraphs", "cuda")[0] == "cudagraphs"
 with torch.no_grad():
-    assert torch.equal(InBlocks(network, "aot_eager")(z, t, condition), network(z, t, condition))
+    compiled, eager = InBlocks(network, "aot_eager")(z, t, condition), network(z, t, condition)
+torch.testing.assert_close(compiled, eager, rtol=0, atol=1e-5)  # by MKL's products and by oneDNN's: rounding
 try:
     choose("inductor", "cuda")
 except ValueError as error:
