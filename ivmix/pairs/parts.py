@@ -45,7 +45,8 @@ def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], hub: Hub) -> Files:
             continue
         known = raw.get("files", {}).get(source, {})
         try:
-            found[part, source] = hub.fetch(source, part, known.get("variant"), fall_back=True)
+            sharded = known.get("sharded", False)
+            found[part, source] = hub.fetch(source, part, known.get("variant"), fall_back=True, sharded=sharded)
         except MissingError as error:
             missing.append(error)
             commands.append(f"  {error.command}" + (f"  # {size(known)}" if bounds(known) else ""))
