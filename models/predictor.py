@@ -53,6 +53,11 @@ class Predictor(nn.Module):
         return {}
 
     @property
+    def reads_padding(self) -> bool:
+        """Whether a negative prompt is read as far as its prompt reaches, with its padding."""
+        return False
+
+    @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 

@@ -12,6 +12,7 @@ from ivmix.evaluation.paper import metrics
 from ivmix.evaluation.protocols import PROTOCOLS
 from ivmix.models.checkpoints import hub
 from ivmix.pairs.parts import named as named_parts
+from ivmix.pairs.sizes import total
 
 WHERE = {  # networks that measure, as their users have them
     "torchscript": "i3d_torchscript.pt, hub:flateon/FVD-I3D-torchscript/i3d_torchscript.pt; a program, which is run",
@@ -123,8 +124,8 @@ def pair_needs(raw: Mapping[str, Any], name: str) -> tuple[State, ...]:
     if not sources:
         return (State("here", f"pair {name}"),)
     known = raw.get("files", {})
-    size = sum(known.get(source, {}).get("bytes", 0) for source in sources) / 1e9
+    size = total(entry for source, entry in known.items() if source in sources)
     lacking = [source for source in sources if not hub.cached(hub.parse(source))]
     if not lacking:
         return (State("here", f"pair {name}: its repositories are in the cache"),)
-    return (State("download", f"pair {name}: {size:.1f} GB in all, {', '.join(lacking)}"),)
+    return (State("download", f"pair {name}: {size}; {', '.join(lacking)}"),)

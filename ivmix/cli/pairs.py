@@ -51,6 +51,7 @@ def about(name: str, raw: dict[str, Any], folder: Path) -> list[str]:
     from ivmix.models.quoting import printable
     from ivmix.pairs.description import EMBEDDED
     from ivmix.pairs.parts import named
+    from ivmix.pairs.sizes import size as size_of
 
     size = f"{raw['frames']} frames of {raw['height']}x{raw['width']}, default sampler {raw['defaults']['sampler']}"
     lines = [f"{name}: {size}", *(f"  {printable(raw[note])}" for note in ("about", "authors") if note in raw)]
@@ -62,13 +63,14 @@ def about(name: str, raw: dict[str, Any], folder: Path) -> list[str]:
     pinned = all("@" in source for source in hub)
     lines.append(f"  {licence}{'' if pinned else '; no revision is pinned: the newest is taken'}")
     if "text_parameters" in raw:
-        memory = raw["text_parameters"] * getattr(torch, raw.get("dtype", "float32")).itemsize
+        memory, wide = (raw["text_parameters"] * getattr(torch, dtype).itemsize / 1e9
+                        for dtype in (raw.get("dtype", "float32"), "float32"))  # fmt: skip
         leave = "give back when the prompts are read" if raw.get("release_text_encoders") else "keep"
-        lines.append(f"  its text encoders take {memory / 1e9:.2g} GB of memory, which they {leave}")
+        on_cpu = f" ({wide:.2g} GB in float32, a CPU's default)" if wide > memory else ""
+        lines.append(f"  its text encoders take {memory:.2g} GB of memory{on_cpu}, which they {leave}")
     for source, known in raw.get("files", {}).items():
         entry = printable(source + (f" ({known['variant']})" if "variant" in known else ""))
-        size = f"{known['bytes'] / 1e9:.2g} GB" if "bytes" in known else "size not known here"
-        lines.append(f"  {entry}, {size}")
+        lines.append(f"  {entry}, {size_of(known)}")
     return lines
 
 

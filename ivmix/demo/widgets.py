@@ -6,6 +6,7 @@ from pathlib import Path
 from ivmix.demo.form import OPTIONS, options_of
 from ivmix.models import Tokenizer
 from ivmix.pairs.description import describe
+from ivmix.pairs.sizes import total
 from ivmix.samplers.declared import Declared
 from ivmix.sprites.world import all_captions
 
@@ -40,10 +41,10 @@ def explained(sampler: str) -> str:
 def about(pair: str) -> str:
     """What a pair is and needs, in Markdown."""
     raw, _, _ = describe(pair)
-    bytes_known = sum(entry.get("bytes", 0) for entry in raw.get("files", {}).values())
-    remote = any(source.startswith("hub:") for source in raw.get("files", {}))
-    size = f", {bytes_known / 1e9:.2g} GB that are known of" if bytes_known else ""
-    lines = [raw.get("about", ""), raw.get("licence", ""), f"Downloaded from the Hugging Face hub at first use{size}."]
+    files = raw.get("files", {})
+    remote = any(source.startswith("hub:") for source in files)
+    lines = [raw.get("about", ""), raw.get("licence", ""),
+             f"Downloaded from the Hugging Face hub at first use: {total(files.values())}."]  # fmt: skip
     return "  \n".join(line for line in (lines if remote else lines[:2]) if line)
 
 

@@ -159,7 +159,7 @@ def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
     network = side.network(job.schedules[k], record.image_frames, job.windows.of(side.name))
     if side.name not in job.sampling.models:
         return Guided(network("negative"), network("prompt"))
-    texts = [side.read(pick(own, batch), record.raw_prompts) for own in (negatives, prompts)]  # all, then the network
+    texts = side.read_both(pick(negatives, batch), pick(prompts, batch), record.raw_prompts)  # all, then the network
     negative, positive = (side.told(text, (record.height, record.width)) for text in texts)
     bridge = None if job.pair.bridge is None else job.pair.bridge.between(job.pair.vae, at_once(job), record.vae_tile)
     atoms = source_of_atoms(job.pair, job.sampling, network, bridge)

@@ -9,7 +9,7 @@ pair.json, version 1:
      "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
      "text_parameters": 123060480, "release_text_encoders": false,
      "defaults": {"from": "…", "why": "…", "sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
-     "files": {SOURCE: {"variant": "fp16", "bytes": …, "licence": "…"}, …}}
+     "files": {SOURCE: {"variant": "fp16", "bytes": …, "parameters": …, "sharded": true, "licence": "…"}, …}}
 
 A side's network is its `unet`, or its `transformer` (Latte, PixArt). A SOURCE is a path relative to the file's folder,
 or `hub:owner/name[/path][@revision]`; what is named twice is loaded once. `motion` (AnimateDiff's modules for a spatial
@@ -29,7 +29,8 @@ counted once), `release_text_encoders` (whether they are in memory only while th
 `ivmix.pairs.reader`), `bridge` (between the latents of both models, where those of the image model are others:
 `ivmix.pairs.bridge`), `licence`, `about` and `authors` (what the paper's authors ran and what is another here, in
 words), `judge` (what measures clips of the sprite world: the folder "judge" beside pair.json, if there is one), and
-`files` (what is known of sources) may be missing.
+`files` (what is known of sources: `parameters` are the numbers that one holds, where its bytes are not known,
+`sharded` says that its weights are several files) may be missing.
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
 said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
@@ -104,6 +105,8 @@ class SideEntry(TypedDict):
 class FileEntry(TypedDict, total=False):
     variant: str
     bytes: int
+    parameters: int
+    sharded: bool
     licence: str
 
 

@@ -117,10 +117,7 @@ class Pair:
         sides = (side for side in self.sides if side.name in texts)
         wanted = [(*reading, texts[side.name]) for side in sides for reading in side.readings(raw)]
         for reader in (reader for reader in self.readers if not reader.stays):
-            for own, how, prompts in wanted:
-                if own is reader and prompts:
-                    reader.read(prompts, how)
-            reader.release()
+            reader.read_ahead([(how, prompts) for own, how, prompts in wanted if own is reader])
 
     def release_text_encoders(self) -> None:
         """Frees the memory of text encoders, which from here on are in it only while there is a new prompt to read."""

@@ -14,6 +14,7 @@ from ivmix.models.checkpoints.sources import locate, sha256
 from ivmix.pairs import bridge
 from ivmix.pairs.description import PARTS, read_weighted
 from ivmix.pairs.facts import Read
+from ivmix.pairs.sizes import bounds, size
 
 Files = dict[tuple[str, str], Local]  # of a part and its source
 
@@ -44,11 +45,11 @@ def fetch_all(raw: Mapping[str, Any], loras: Iterable[str], hub: Hub) -> Files:
             continue
         known = raw.get("files", {}).get(source, {})
         try:
-            found[part, source] = hub.fetch(source, part, known.get("variant"), fall_back=True)
+            sharded = known.get("sharded", False)
+            found[part, source] = hub.fetch(source, part, known.get("variant"), fall_back=True, sharded=sharded)
         except MissingError as error:
-            size = known.get("bytes")
             missing.append(error)
-            commands.append(f"  {error.command}" + (f"  # {size / 1e9:.2g} GB" if size else ""))
+            commands.append(f"  {error.command}" + (f"  # {size(known)}" if bounds(known) else ""))
     hub.tell_plain()
     if missing:
         reasons = dict.fromkeys(error.reason for error in missing)

@@ -12,7 +12,7 @@ from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, pertur
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.compile import Compiled
 from ivmix.models.predictor import Predictor
-from ivmix.models.text.text import Text, joined, without_empty
+from ivmix.models.text.text import Text, joined, read_as_far, without_empty
 from ivmix.pairs.facts import RunAs
 from ivmix.pairs.offload import Offload
 from ivmix.pairs.reader import Reader, Reading
@@ -97,6 +97,11 @@ class Side:
         """What the side's text encoders make of the prompts."""
         text = joined([reader.read(prompts, how) for reader, how in self.readings(raw)])
         return without_empty(text, prompts) if self.empty_prompt == "zeros" else text
+
+    def read_both(self, negatives: Sequence[str], prompts: Sequence[str], raw: bool = False) -> tuple[Text, Text]:
+        """Negative prompts and prompts, clip by clip: as `read`, but that a network may read padding of the first."""
+        negative, positive = (self.read(own, raw) for own in (negatives, prompts))
+        return read_as_far(negative, positive) if self.unet.reads_padding else negative, positive
 
     def told(self, text: Text, size: tuple[int, int] | None = None) -> Condition:
         """The condition of what was read, of a clip of that size."""

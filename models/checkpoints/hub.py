@@ -5,6 +5,7 @@ cache holds are not asked for again. Where the hub does not answer, the cache sa
 """
 
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, Local, choose, shards
 
-CLIP_TOKENIZER = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
-TOKENIZER = ("tokenizer.json", *CLIP_TOKENIZER, "spiece.model")
+TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json",
+             "spiece.model")  # fmt: skip
 SCHEDULER = "scheduler_config.json"
 BUSY = (408, 429, 500, 502, 503, 504)  # answers that another try may better
 MAIN = "main"
@@ -69,7 +70,8 @@ class MissingError(FileNotFoundError):
     @property
     def command(self) -> str:
         revision = f" --revision {self.place.revision}" if self.place.revision else ""
-        return f"hf download {self.place.repo} {' '.join(self.files)}{revision}"
+        include = "--include " if any("*" in name for name in self.files) else ""
+        return f"hf download {self.place.repo} {include}{shlex.join(self.files)}{revision}"
 
 
 def parse(source: str) -> Place:
@@ -97,13 +99,16 @@ class Hub:
     plain: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # by variant and who lacks it, see tell_plain
     pauses: tuple[float, ...] = (1, 2)  # seconds before a busy hub is asked again
 
-    def fetch(self, source: str, part: str, variant: str | None = None, fall_back: bool = False) -> Local:
+    def fetch(
+        self, source: str, part: str, variant: str | None = None, fall_back: bool = False, sharded: bool = False
+    ) -> Local:
         """The files of one part that `source` names, on this machine.
 
         `part` is as `locate` has it. Downloads what the cache lacks, after saying on stderr what and from where.
-        `fall_back` takes the plain file where there is none of that `variant`, which `tell_plain` says. Raises
-        ValueError for a source that is none, FileNotFoundError with the repository, the files and what to do for
-        anything that cannot be had.
+        `fall_back` takes the plain file where there is none of that `variant`, which `tell_plain` says; `sharded` says
+        that the weights are in several files, of which only a hub that answers knows how many. Raises ValueError for a
+        source that is none, FileNotFoundError with the repository, the files and what to do for anything that cannot be
+        had.
         """
         place = self.place(source)
         answer = self.ask(place)
@@ -137,7 +142,7 @@ class Hub:
         if answer.fault is None:
             assert refusal is not None
             raise refusal
-        raise MissingError(place, lacking or guess(place, part, variant), reason(place, answer.fault))
+        raise MissingError(place, lacking or guess(place, part, variant, sharded), reason(place, answer.fault))
 
     def tell_plain(self) -> None:
         """Says, in one line, which plain files were read in place of those of a variant."""
@@ -262,15 +267,17 @@ def files_of(place: Place, names: Mapping[str, object], part: str, variant: str 
     return [chosen, config]
 
 
-def guess(place: Place, part: str, variant: str | None) -> list[str]:
-    """What to download of a repository that nobody knows, by the names that such files have."""
+def guess(place: Place, part: str, variant: str | None, sharded: bool = False) -> list[str]:
+    """What to download of a repository that nobody knows, by the names that such files have, or a pattern of them."""
     if PurePosixPath(place.path).suffix in (SAFETENSORS, *PICKLES, ".json"):
         return [place.path]
     below = place.prefix or ("" if part in ("", "motion") else f"{part}/")  # an adapter has a repository to itself
     kind = part.removesuffix("_2")
     stem = "model" if kind == "text_encoder" else "diffusion_pytorch_model"
+    if kind == "tokenizer" or sharded:
+        return [f"{below}*"]  # one pattern: versions of the command differ in how they take several
     weights = "config.json", f"{stem}{'.' + variant if variant else ''}.safetensors"
-    return [below + name for name in {"tokenizer": CLIP_TOKENIZER, "scheduler": (SCHEDULER,)}.get(kind, weights)]
+    return [below + name for name in {"scheduler": (SCHEDULER,)}.get(kind, weights)]
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

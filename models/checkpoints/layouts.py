@@ -90,11 +90,17 @@ VIDEOCRAFTER_UNET = (
 
 # --- transformers ---------------------------------------------------------------------------------------------------
 
-DIFFUSERS_DIT = same(
-    "scale_shift_table",
-    "{pos_embed.proj|proj_out|adaln_single.linear}.{weight|bias}",
-    "{adaln_single.emb.timestep_embedder|caption_projection}.linear_{1|2}.{weight|bias}",
-    "{transformer_blocks|temporal_transformer_blocks}.{n}.{rest}",
+DIFFUSERS_DIT = (
+    *same(
+        "scale_shift_table",
+        "{pos_embed.proj|proj_out|adaln_single.linear}.{weight|bias}",
+        "{adaln_single.emb.timestep_embedder|caption_projection}.linear_{1|2}.{weight|bias}",
+        "{transformer_blocks|temporal_transformer_blocks}.{n}.{rest}",
+        # Of models that are told the size of images, which their config says and is refused for.
+        "adaln_single.emb.{resolution_embedder|aspect_ratio_embedder}.linear_{1|2}.{weight|bias}",
+    ),
+    # What stood for no caption in PixArt's training, in files that were converted from its authors': nothing reads it.
+    *drop("caption_projection.y_embedding"),
 )
 
 # --- AnimateDiff's motion modules -----------------------------------------------------------------------------------

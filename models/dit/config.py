@@ -134,7 +134,11 @@ class DiTConfig:
         size = raw["sample_size"]
         told = raw.get("use_additional_conditions")
         if told or (told is None and kind != VIDEO and size == TOLD_SIZES):
-            raise ValueError("it is told the size of images (use_additional_conditions), which is not supported")
+            raise ValueError(
+                "its network is told the size and aspect of images (use_additional_conditions, which a sample_size of "
+                f"{TOLD_SIZES} means without that entry): not supported, expected a model that is told none, such as "
+                "PixArt-alpha/PixArt-XL-2-512x512"
+            )
         scale = raw.get("interpolation_scale")
         config = cls(
             in_channels=raw["in_channels"],

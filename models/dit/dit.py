@@ -77,6 +77,15 @@ class DiT(Predictor):
         self.proj_out = ToPatches(width, config.patch_size**2 * config.out_channels)
         self.positions = Positions(width, config.base_size, config.interpolation_scale)
 
+    @property
+    def reads_padding(self) -> bool:
+        """Latte's, as its authors sample it (Vchitect/Latte, sample/sample_t2x.py), and diffusers of one clip.
+
+        PixArt, whose blocks it has, was trained so: what stands for a caption that is left out is as long as it was
+        (PixArt-alpha, nets/PixArt.py). But PixArt's pipeline in diffusers reads a negative prompt alone.
+        """
+        return self.config.temporal is not None
+
     def condition(self, context: Tensor, fps: float | None = None, mask: Tensor | None = None) -> Condition:
         """Text features (b l d) -> the keys and values of every cross-attention, computed once per prompt.
 

@@ -36,9 +36,10 @@ class T5Tokenizer:
     """Prompts -> token ids (b, max_length) int64, and which are no padding (b, max_length) bool.
 
     In lower case and without white space at its ends, which is all that the pipelines of PixArt and Latte do to a
-    prompt where the two libraries of DeepFloyd's `clean_caption` are missing. (What that does besides is for captions
-    from the web: addresses, HTML, names of files; to a plain prompt a space after each comma is all.) A prompt that is
-    too long loses its end, and a UserWarning shows what.
+    prompt with `clean_caption=False`, or where beautifulsoup4 or ftfy is missing. (What DeepFloyd's cleaning does
+    besides is for captions from the web: it takes out HTML, addresses, names of files, brackets, long numbers and
+    Chinese characters, and sets a space after commas.) A prompt that is too long loses its end, and a UserWarning shows
+    what.
     """
 
     def __init__(self, backend: Backend, max_length: int = LENGTH) -> None:

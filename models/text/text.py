@@ -1,7 +1,7 @@
 """What networks are told of prompts: what text encoders made of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,13 @@ class Text:
 def joined(texts: Sequence[Text]) -> Text:
     """What several encoders read of the same prompts: their states side by side, pooled text and mask of the last."""
     return Text(torch.cat([text.states for text in texts], dim=-1), texts[-1].pooled, texts[-1].mask)
+
+
+def read_as_far(text: Text, other: Text) -> Text:
+    """The text, whose padding counts as text as far as the other's text reaches, row by row; without masks as it is."""
+    if text.mask is None or other.mask is None:
+        return text
+    return replace(text, mask=text.mask | other.mask)
 
 
 def without_empty(text: Text, prompts: Sequence[str]) -> Text:

@@ -129,9 +129,10 @@ def test_pairs_lists_the_embedded_pair_and_what_public_ones_download(capsys):
     assert "hub:guoyww/animatediff-motion-adapter-v1-5-3, 1.7 GB" in said
     files = [line for line in said.splitlines() if line.startswith("  hub:")]
     assert len(files) > 3 * len(PUBLIC)
-    assert all(line.endswith((" GB", ", size not known here")) for line in files)
+    assert all(line.endswith((" GB", " in 32", ", size not known here")) for line in files)
+    assert "hub:maxin-cn/Latte-1/transformer, 2.1 GB in 16 bits or 4.2 GB in 32\n" in said
     assert said.count("no revision is pinned: the newest is taken") == len(PUBLIC)
-    assert "its text encoders take 0.25 GB of memory, which they keep\n" in said
+    assert "its text encoders take 0.25 GB of memory (0.49 GB in float32, a CPU's default), which they keep\n" in said
 
 
 def test_pairs_say_what_text_encoders_give_back(tmp_path, capsys):
@@ -139,8 +140,8 @@ def test_pairs_say_what_text_encoders_give_back(tmp_path, capsys):
     said = {"text_parameters": 4_762_310_656, "release_text_encoders": True, "dtype": "bfloat16"}
     (tmp_path / "pair.json").write_text(json.dumps(raw | said))
     assert main(["pairs", str(tmp_path)]) == 0
-    expected = "its text encoders take 9.5 GB of memory, which they give back when the prompts are read\n"
-    assert expected in capsys.readouterr().out
+    expected = "take 9.5 GB of memory (19 GB in float32, a CPU's default), which they give back when the prompts are "
+    assert f"its text encoders {expected}read\n" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("default")

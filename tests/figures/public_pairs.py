@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +122,13 @@ class File:
     config: dict[str, Any] | None = None
     wrapped: bool = False  # under "state_dict", as trainers write it
     renamed: tuple[str, str] = ("", "")  # what stands in place of another beginning
+    besides: tuple[tuple[str, tuple[int, ...]], ...] = ()  # what it holds that no manifest has
 
     def write(self, root: Path, small: bool) -> None:
         path = root / self.path
         path.parent.mkdir(parents=True, exist_ok=True)
         shapes = {key: shape for name in self.manifests for key, shape in shapes_of(name, small).items()}
-        shapes = {key.replace(*self.renamed, 1): shape for key, shape in shapes.items()}
+        shapes = {key.replace(*self.renamed, 1): shape for key, shape in shapes.items()} | dict(self.besides)
         state = draw(shapes, self.dtype, seed=len(self.path))
         if path.suffix == ".json":
             write_shards(state, path)
@@ -236,6 +237,7 @@ DIT_CONFIG = {
     "norm_elementwise_affine": False, "norm_eps": 1e-06, "norm_type": "ada_norm_single", "num_attention_heads": 16,
     "num_embeds_ada_norm": 1000, "num_layers": 28, "out_channels": 8, "patch_size": 2, "sample_size": 64,
 }  # fmt: skip
+NO_CAPTION = (("caption_projection.y_embedding", (120, 4096)),)  # of its training, in PixArt's files
 LATTE_CONFIG = DIT_CONFIG | {"_class_name": "LatteTransformer3DModel", "video_length": 16}
 SDXL_ADAPTER = ADAPTER | {"block_out_channels": [320, 640, 1280]}
 SMALL_DIT = {"attention_head_dim": 3, "caption_channels": 64, "cross_attention_dim": 48, "num_layers": 2}
@@ -382,7 +384,7 @@ CASES = {
     "latte": Case(
         "latte",
         [
-            transformer(hub(PIXART), "pixart_xl2_512_transformer", DIT_CONFIG),
+            replace(transformer(hub(PIXART), "pixart_xl2_512_transformer", DIT_CONFIG), besides=NO_CAPTION),
             t5(hub(PIXART)),
             transformer(hub(LATTE), "latte1_transformer", LATTE_CONFIG),
             File(f"{hub(LATTE)}vae/diffusion_pytorch_model.safetensors", ("sd15_vae_diffusers",), config=VAE_CONFIG),

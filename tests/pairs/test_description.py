@@ -77,3 +77,15 @@ def test_public_text_encoders_have_the_parameters_of_their_key_lists():
         "animatediff-sdxl": large + largest, "hotshot-xl": large + largest, "latte": t5,
         "modelscope": large + huge, "videocrafter2": large + huge,
     }  # fmt: skip
+
+
+def test_files_whose_bytes_are_not_known_hold_as_many_numbers_as_their_key_lists():
+    manifests = Path(__file__).parents[1] / "data" / "manifests"
+    names = {"XL-2-512x512/transformer": "pixart_xl2_512_transformer", "text_encoder": "t5_v1_1_xxl_encoder",
+             "Latte-1/transformer": "latte1_transformer", "vae": "sd15_vae_diffusers"}  # fmt: skip
+    files = describe("latte")[0]["files"]
+    assert len(files) == len(names)
+    for source, known in files.items():
+        (name,) = (name for end, name in names.items() if source.endswith(end))
+        keys = json.loads((manifests / f"{name}.json").read_text())
+        assert known["parameters"] == keys["parameters"], source

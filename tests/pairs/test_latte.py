@@ -56,6 +56,31 @@ def test_a_pair_of_transformers_is_run_as_its_files_say(own: Swaps) -> None:
             pair.latent_shape(*sizes)
 
 
+def test_latte_reads_a_negative_prompt_as_far_as_its_own_prompt_reaches_and_pixart_alone(own: Swaps) -> None:
+    """No text is cut: one that is longer than its prompt is read whole."""
+    prompts, negatives = ["a red cat moving left", "a", "a cat"], ["", "a blue cat", "a red"]
+    lengths = {}
+    for side in load_pair("latte", swaps=own).sides:
+        negative, positive = side.read_both(negatives, prompts)
+        assert torch.equal(negative.states, side.read(negatives).states)
+        assert negative.mask is not None
+        assert positive.mask is not None
+        assert positive.mask.sum(dim=1).tolist() == [6, 2, 3]
+        lengths[side.name] = negative.mask.sum(dim=1).tolist()
+    assert lengths == {"image": [1, 4, 3], "video": [6, 4, 3]}
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "image"])
+def test_a_clip_is_the_same_whatever_prompts_are_drawn_beside_it(sampler: str, own: Swaps) -> None:
+    """To float32's rounding, which other batches have."""
+    model = TextToVideo.from_pair("latte", swaps=own)
+    prompts, call = ["a red cat moving left", "a", "a blue circle, moving"], {"sampler": sampler, **CALL}
+    together = model(prompts, seed=[1, 2, 3], batch_size=3, **call).latents
+    for k, prompt in enumerate(prompts):
+        alone = model(prompt, seed=k + 1, **call).latents
+        assert float((alone[0] - together[k]).abs().max() / alone.abs().max()) < 1e-5
+
+
 def test_one_latte_on_both_sides_is_one_set_of_weights_seen_in_two_ways(root: Path) -> None:
     latte = str(root / "latte")
     pair = load_pair("latte", swaps=Swaps(latte, latte))

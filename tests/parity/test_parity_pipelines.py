@@ -253,10 +253,13 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32], ids=["float32"], indirect=True)
-def test_latte_is_diffusers_pipeline(
-    of_transformers: dict[str, Any], diffusers: ModuleType, randomised: Any, dtype: torch.dtype, tmp_path: Path
-) -> None:
-    """Of one clip and texts of equal length: of others its pipeline looks at padding."""
+@pytest.mark.parametrize("negative", ["", "a blue cat"])
+def test_latte_is_diffusers_pipeline_clip_by_clip(
+    negative: str, of_transformers: dict[str, Any], diffusers: ModuleType, randomised: Any, dtype: torch.dtype,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Ours of a batch of prompts of any length, no shorter than the negative one, which theirs would cut; theirs of one
+    after another, as its authors draw: of several at once it has no mask."""
     network = transformer(replace(DIT, temporal=FRAMES), randomised, diffusers)
     theirs = diffusers.LattePipeline(**of_transformers, transformer=network)
     theirs.save_pretrained(tmp_path / "latte")
@@ -265,25 +268,32 @@ def test_latte_is_diffusers_pipeline(
     model = TextToVideo.from_pair("latte", dtype=dtype, swaps=swaps)
     assert model.pair.image.unet is model.pair.video.unet
 
-    prompt, negative = "a red Circle, moving left", "a blue cat, moving left"
-    _, mask = model.pair.video.tokenizer([prompt, negative])
-    assert 5 < int(mask[0].sum()) == int(mask[1].sum()) < 120
+    _, mask = model.pair.video.tokenizer([*PROMPTS, negative])
+    lengths = mask.sum(dim=1).tolist()
+    assert lengths[0] != lengths[1]
+    assert max(lengths) < 120
     mine, result = ours(
-        model, model.pair.video.schedule, [prompt], negative, sampler="ddim", spacing="trailing", guidance=7.5
+        model, model.pair.video.schedule, PROMPTS, negative, sampler="ddim", spacing="trailing", guidance=7.5
     )
-    states: list[Tensor] = []
+    states: list[list[Tensor]] = []
 
     def keep(pipeline: Any, step: int, t: Any, given: dict[str, Any]) -> dict[str, Any]:
-        states.append(given["latents"])
+        states[-1].append(given["latents"])
         return given
 
-    frames = theirs(
-        prompt, negative, num_inference_steps=STEPS, guidance_scale=7.5, video_length=FRAMES, height=HEIGHT,
-        width=WIDTH, latents=noise(dtype)[:1], clean_caption=False, output_type="np", callback_on_step_end=keep,
-    ).frames  # fmt: skip
-    close(mine.latents, torch.stack(states))
-    close(mine.video, decode(theirs, states[-1]))
-    check_frames(result, frames)
+    frames = []
+    for k, prompt in enumerate(PROMPTS):
+        states.append([])
+        clip = theirs(
+            prompt, negative, num_inference_steps=STEPS, guidance_scale=7.5, video_length=FRAMES, height=HEIGHT,
+            width=WIDTH, latents=noise(dtype)[k : k + 1], clean_caption=False, output_type="np",
+            callback_on_step_end=keep,
+        )  # fmt: skip
+        frames.append(clip.frames)
+    drawn = torch.cat([torch.stack(clip) for clip in states], dim=1)
+    close(mine.latents, drawn)
+    close(mine.video, decode(theirs, drawn[-1]))
+    check_frames(result, np.concatenate(frames))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32], ids=["float32"], indirect=True)

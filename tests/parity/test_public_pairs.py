@@ -5,6 +5,7 @@ The files are those of tests/figures/public_pairs.py, which runs the same at ful
 
 import importlib.util
 import json
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -98,10 +99,11 @@ def files(name: str) -> dict[str, set[str]]:
 
 def named(error: str) -> dict[str, set[str]]:
     """What the commands of an error would download: by repository, folders, or files of the repository itself."""
-    words = [line.partition("#")[0].split() for line in error.splitlines() if line.startswith("  hf download ")]
+    words = [shlex.split(line, comments=True) for line in error.splitlines() if line.startswith("  hf download ")]
     found: dict[str, set[str]] = {}
     for _, _, repository, *paths in words:
-        found.setdefault(repository, set()).update(path.rpartition("/")[0] or path for path in paths)
+        names = [path.rpartition("/")[0] or path for path in paths if path != "--include"]
+        found.setdefault(repository, set()).update(names)
     return found
 
 

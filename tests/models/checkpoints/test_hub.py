@@ -6,6 +6,7 @@ The client is huggingface_hub itself, the server `local_hub`.
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,14 +17,14 @@ import huggingface_hub
 import pytest
 import torch
 from local_hub import TOKEN, LocalHub
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_pair import MOTION, write_adapter, write_pipeline
 from small_pair import UNET as SPATIAL
 from small_t5 import write_text
 from torch import nn
 
 from ivmix.cli import main
-from ivmix.models import T5Tokenizer, UNet, inspect, load_unet, load_vae, read_lora, save_folder
+from ivmix.models import T5Tokenizer, UNet, inspect, load_text_encoder, load_unet, load_vae, read_lora, save_folder
 from ivmix.models.checkpoints import hub
 from ivmix.models.checkpoints.hub import Hub, MissingError
 from ivmix.models.checkpoints.sources import locate, sha256
@@ -310,6 +311,29 @@ def test_the_command_that_a_missing_file_is_answered_with_brings_it(local_hub, p
     assert same(load_unet("hub:owner/name"), load_unet(pipeline))
 
 
+def test_the_command_that_shards_and_a_tokenizer_are_answered_with_brings_them(local_hub, tmp_path):
+    """As many as there are, whatever kind of tokenizer it is."""
+    network = write_text(tmp_path)
+    folder = tmp_path / "text_encoder"
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {key: f"model-{k % 3 + 1:05d}-of-00003.safetensors" for k, key in enumerate(state)}
+    for name in set(where.values()):
+        save_file({key: state[key] for key in state if where[key] == name}, folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    local_hub.publish("owner/t5", tmp_path)
+    local_hub.stop()
+    for part, sharded in (("text_encoder", True), ("tokenizer", False)):
+        with pytest.raises(MissingError) as caught:
+            Hub().fetch(f"hub:owner/t5/{part}", part, sharded=sharded)
+        local_hub.start()
+        hf = [sys.executable, "-m", "huggingface_hub.cli.hf"]
+        subprocess.run([*hf, *shlex.split(caught.value.command)[1:]], check=True, capture_output=True)
+        local_hub.stop()
+    assert same(load_text_encoder("hub:owner/t5"), network)
+    assert locate("hub:owner/t5/tokenizer", "tokenizer").files[0].name == "spiece.model"
+
+
 def test_a_network_that_is_a_repository_of_its_own_is_asked_for_by_its_files_names(local_hub, pipeline):
     local_hub.publish("owner/bare", pipeline / "unet")
     huggingface_hub.hf_hub_download("owner/bare", "config.json")  # the cache knows of it, and lacks the weights
@@ -502,5 +526,5 @@ def test_without_its_files_a_pair_names_every_one_and_what_to_do(local_hub):
         assert f"hf download {SD} {part}/config.json {part}/" in text
     assert f"hf download {ADAPTER} config.json diffusion_pytorch_model.safe" in text
     assert "diffusion_pytorch_model.fp16.safetensors" in text
-    assert "tokenizer/vocab.json tokenizer/merges.txt" in text
+    assert f"hf download {SD} --include 'tokenizer/*'" in text
     assert "--image-model, --video-model, --motion, --vae and --tokenizer" in text

@@ -59,8 +59,8 @@ def test_an_entry_that_would_silently_change_the_function_is_refused(name: str) 
     ("entries", "message"),
     [
         ({"_class_name": "SD3Transformer2DModel"}, "expected one of PixArtTransformer2DModel, Latte"),
-        ({"sample_size": 128}, "told the size of images"),
-        ({"use_additional_conditions": True}, "told the size of images"),
+        ({"sample_size": 128}, "told the size and aspect of images .*: not supported, expected"),
+        ({"use_additional_conditions": True}, "told the size and aspect of images .*: not supported, expected"),
         ({"cross_attention_dim": 4096}, "cross_attention_dim is 4096, only 1152 is supported"),
         ({"out_channels": 6}, r"out_channels is 6, expected 4 \(noise\) or 8"),
         ({"attention_head_dim": 9, "num_attention_heads": 2}, "18 channels do not hold sines"),

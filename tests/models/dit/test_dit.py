@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ivmix.models import Condition, DiT, DiTConfig, inspect, load_transformer, load_unet, perturbed, save_folder
@@ -121,6 +122,16 @@ def test_what_it_cannot_be_asked_is_one_clear_error(normal: Normal) -> None:
     assert dit(normal(2, 4, 5, 8, 8), t, told, temporal=False).shape == (2, 4, 5, 8, 8)
 
 
+def test_what_stood_for_no_caption_in_training_is_left_out_of_pixart_s_files(tmp_path: Path) -> None:
+    """diffusers, which wrote them with it, says so of them today: "caption_projection.y_embedding" was not used."""
+    good, file = network(IMAGE), tmp_path / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_folder(good, tmp_path / "transformer")
+    save_file(load_file(file) | {"caption_projection.y_embedding": torch.ones(120, 12)}, file)
+    read = load_transformer(tmp_path)
+    assert read.state_dict().keys() == good.state_dict().keys()
+    assert inspect(file.parent).parts[0].problems == ()
+
+
 @pytest.mark.slow
 def test_files_that_are_not_what_they_say_are_refused(tmp_path: Path) -> None:
     good, folder = network(IMAGE), tmp_path / "transformer"
@@ -143,6 +154,16 @@ def test_files_that_are_not_what_they_say_are_refused(tmp_path: Path) -> None:
             load_transformer(tmp_path)
         assert "\n" not in str(caught.value)
         assert inspect(folder).parts[0].problems
+    config.write_text(json.dumps(raw))
+    file = folder / "diffusion_pytorch_model.safetensors"
+    sizes = {f"adaln_single.emb.{part}.linear_1.weight": torch.ones(2, 2)
+             for part in ("resolution_embedder", "aspect_ratio_embedder")}  # fmt: skip
+    save_file(load_file(file) | sizes, file)
+    with pytest.raises(StateError, match=r"unexpected adaln_single\.emb\.aspect_ratio_embedder"):
+        load_transformer(tmp_path)
+    config.write_text(json.dumps(raw | {"use_additional_conditions": True}))
+    with pytest.raises(ValueError, match=r"config\.json describes no DiT: its network is told the size and aspect"):
+        load_transformer(tmp_path)
     config.unlink()
     with pytest.raises(FileNotFoundError, match="holds no weight file for transformer"):
         load_transformer(tmp_path)
