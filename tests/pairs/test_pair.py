@@ -211,7 +211,10 @@ def test_what_no_file_of_weights_says_is_as_the_models_were_trained():
     by_two = {"clip_skip": 2, "text_norm": False, "empty_prompt": "zeros"}
     said = {
         "animatediff-sdxl": (by_two, by_two),
-        "hotshot-xl": (by_two, {**by_two, "original_size": [1920, 1080]}),
+        "hotshot-xl": (
+            {**by_two, "original_size": [4096, 4096], "target_size": [1024, 1024]},
+            {**by_two, "original_size": [1920, 1080], "target_size": [512, 512]},
+        ),
         "animatelcm": ({}, {"consistency": True}),
         "modelscope": ({"latent_size": 64}, {}),
         "videocrafter2": ({}, {"fps": 24}),
