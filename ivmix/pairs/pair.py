@@ -45,7 +45,7 @@ from ivmix.pairs.model_files import check_scale, latent_scale
 from ivmix.pairs.offload import Offload
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.reader import Reader
-from ivmix.pairs.side import Side, check_text
+from ivmix.pairs.side import Side, check_latents, check_text
 from ivmix.pairs.swaps import Swaps, check_there, with_swaps
 from ivmix.pairs.words import TOKENIZERS
 from ivmix.solvers import Schedule
@@ -345,6 +345,8 @@ def load_pair(
     if shelf is not None:
         shelf.rest(vae)
     across = None if "bridge" not in raw else bridge.load(raw, files, drop, device, dtype, vae)
+    check_latents(image, vae if across is None else across.vae)
+    check_latents(video, vae)
     if across is None and "vae" in raw["image"]:
         check_scale(raw["image"]["vae"], latent_scale(raw["image"]["vae"], hub, swaps.drop), vae.config.scaling_factor)
     return Pair(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ivmix.models import CLIPTextConfig, Condition, MotionConfig, T5Config, T5Tokenizer, Tokenizer, perturbed
+from ivmix.models import VAE, CLIPTextConfig, Condition, MotionConfig, T5Config, T5Tokenizer, Tokenizer, perturbed
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.compile import Compiled
 from ivmix.models.predictor import Predictor
@@ -170,6 +170,17 @@ def check_text(name: str, network: Predictor, encoders: Sequence[CLIPTextConfig 
     if what:
         reason = "they are not of one model, or an encoder is missing"
         raise ValueError(f"{name} model: its {network.kind} {what}: {reason}")
+
+
+def check_latents(side: Side, vae: VAE) -> None:
+    """ValueError where a network reads other latents than its autoencoder makes, as one that paints in what a mask
+    leaves out does."""
+    read, made = side.unet.config.in_channels, vae.config.latent_channels
+    if read != made:
+        raise ValueError(
+            f"{side.name} model: its {side.unet.kind} reads latents of {read} channels, the autoencoder makes {made}: "
+            "expected a model that reads latents alone, no inpainting or depth model"
+        )
 
 
 def _told(call: Compiled, view: Predictor, z: Tensor, t: Tensor, condition: Condition, temporal: bool) -> Tensor:
