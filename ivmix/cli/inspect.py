@@ -156,14 +156,14 @@ def scheduler_block(raw: dict[str, Any]) -> str:
     from ivmix.models.quoting import printable
     from ivmix.pairs.trained_as import in_words
 
-    lines = [raw["path"], f"  scheduler     {printable(raw['class'], 100) or 'of no class'}"]
+    lines = [raw["path"], line("scheduler", printable(raw["class"], 100) or "of no class")]
     if raw["problem"]:
-        lines.append(f"  unknown       {raw['problem']}")
+        lines.append(line("unknown", raw["problem"]))
     else:
-        lines.append(f"  taken         prediction {raw['prediction']}, schedule {in_words(raw['schedule'])}")
+        lines.append(line("taken", f"prediction {raw['prediction']}, schedule {in_words(raw['schedule'])}"))
     if raw["sampling"]:
         facts = ", ".join(f"{name}={printable(value, 60)}" for name, value in raw["sampling"].items())
-        lines.append(f"  not taken     {facts}: how to sample is said by --spacing and --solver")
+        lines.append(line("not taken", f"{facts}: how to sample is said by --spacing and --solver"))
     return "\n".join(lines) + "\n"
 
 
@@ -189,33 +189,35 @@ def known_judge(found: "Inspection") -> "Inspection":
     return replace(found, parts=(part,), problem=None)
 
 
+def line(name: str, text: str) -> str:
+    """One line of a block, `text` in a column behind the longest name, a part's."""
+    return f"  {name:14s} {text}"
+
+
 def block(found: "Inspection", keys: bool, cost: dict[str, Any] | None) -> str:
     from ivmix.models.quoting import printable
 
     dtypes = ", ".join(f"{count:,} of {dtype}" for dtype, count in found.dtypes.items())
-    lines = [
-        f"{found.path}",
-        f"  file          {found.format}, {found.size / 1e6:,.1f} MB, {found.elements:,} numbers in "
-        f"{len(found.keys):,} tensors: {dtypes}",
-    ]
+    held = f"{found.elements:,} numbers in {len(found.keys):,} tensors: {dtypes}"
+    lines = [f"{found.path}", line("file", f"{found.format}, {found.size / 1e6:,.1f} MB, {held}")]
     for part in found.parts:
         layout = f"{part.layout} behind {part.prefix}" if part.prefix else part.layout
-        lines.append(f"  {part.name:13s} {layout}, {part.tensors:,} tensors, {part.parameters:,} parameters")
+        lines.append(line(part.name, f"{layout}, {part.tensors:,} tensors, {part.parameters:,} parameters"))
         if part.config is not None:
-            lines.append(f"  {'':13s} {part.config}")
+            lines.append(line("", f"{part.config}"))
         state = _some(part.problems, keys) or ["whole: no key is missing or too much"]
-        lines += [f"  {'':13s} {text}" for text in state]
+        lines += [line("", text) for text in state]
     if cost:
         lines += cost_lines(cost)
     if found.problem:
-        lines.append(f"  unknown       {found.problem}")
+        lines.append(line("unknown", found.problem))
     if found.dropped:
-        lines.append(f"  left out      {', '.join(_some(found.dropped, keys))}")
+        lines.append(line("left out", ", ".join(_some(found.dropped, keys))))
     if told := trained_on(found):
-        lines.append(f"  trained       {told}")
+        lines.append(line("trained", told))
     if found.metadata:
         said = (f"{printable(name, 100)}={printable(value, 100)}" for name, value in found.metadata.items())
-        lines.append(f"  metadata      {', '.join(said)}")
+        lines.append(line("metadata", ", ".join(said)))
     if keys:
         lines += [f"  {key} {list(shape)}" for key, shape in found.keys.items()]
     return "\n".join(lines) + "\n"
@@ -227,11 +229,8 @@ def cost_lines(cost: dict[str, Any]) -> list[str]:
     asked = f"{cost['rows']} rows of {cost['frames']} frames of {cost['height']}x{cost['width']} latents"
     needs = f"{cost['activations'] / 1e9:,.3g} GB beside {cost['weights'] / 1e9:,.3g} GB of weights"
     shares = (f"{kind} {count / cost['total']:.1%}" for kind, count in cost["flops"].items() if count)
-    return [
-        f"  {'cost':13s} {asked}, {cost['tokens']} tokens, in {cost['dtype']}: {cost['total'] / size:,.3g} {unit}FLOP, "
-        f"{needs}",
-        f"  {'':13s} {', '.join(shares)}",
-    ]
+    counted = f"{cost['tokens']} tokens, in {cost['dtype']}: {cost['total'] / size:,.3g} {unit}FLOP"
+    return [line("cost", f"{asked}, {counted}, {needs}"), line("", ", ".join(shares))]
 
 
 def trained_on(found: "Inspection") -> str:

@@ -14,8 +14,9 @@ def add(commands: Any) -> None:
         "pairs",
         help="list the pairs, or say what one is, needs and does by default",
         description="Lists the pairs that --pair knows by name: the embedded one, and those of public checkpoints, "
-        "whose files are downloaded from the Hugging Face hub at first use. Their default scales are the papers'. "
-        "A clip's record holds the commits it was drawn with, and `ivmix sample --from` says if they have changed.",
+        "whose files are downloaded from the Hugging Face hub at first use. Their default scales are the papers' or "
+        "their models' pipelines'. A clip's record holds the commits it was drawn with, and `ivmix sample --from` says "
+        "if they have changed.",
         epilog="examples:\n"
         "  ivmix pairs\n"
         "  ivmix pairs animatediff          its licence, downloads, and every sampler's defaults as flags\n"
@@ -82,7 +83,9 @@ def defaults(raw: dict[str, Any]) -> list[str]:
     lines = [f"Defaults: --sampler {raw['defaults']['sampler']} --frames {raw['frames']} "
              f"--size {raw['height']}x{raw['width']} --fps {raw['fps']:g} "
              f"--negative-prompt {printable(quote(raw['defaults']['negative_prompt']))}; and by sampler"]  # fmt: skip
-    for sampler, options in completed(raw["defaults"]).items():
+    by_sampler = completed(raw["defaults"])
+    column = max(map(len, by_sampler))
+    for sampler, options in by_sampler.items():
         flags = (f"{flag(name)} {written(value)}" for name, value in options.items() if value is not None)
-        lines.append(f"  {sampler:<10} {' '.join(flags)}")
+        lines.append(f"  {sampler:<{column}} {' '.join(flags)}")
     return lines

@@ -21,16 +21,17 @@ see `ivmix.solvers.enlarged`), `lora` (what is added to a model before what a ca
 `ivmix.solvers.Boundary`), `text_encoder_2` (what it reads goes beside what the first does, and its pooled text and the
 clip's size to the UNet) and `tokenizer_2` (the first's), `text_norm` (whether text states go through the encoder's
 final norm: true), `empty_prompt` ("zeros" in place of all that is read of an empty prompt, or its "text"),
-`original_size` (height and width in pixels that a UNet which is told sizes is told of an image before it was scaled:
-the clip's), `vae_scaling` (what latents are scaled by where the VAE is a single file, which does not say), `vae_dtype`
-(the narrowest type that the VAE runs in: that of the networks), `dtype` (what the networks run in on an accelerator
-unless the caller says: float32), `text_parameters` (how many numbers the text encoders have, one that both sides share
-counted once), `release_text_encoders` (whether they are in memory only while there is a new prompt to read: no, see
-`ivmix.pairs.reader`), `bridge` (between the latents of both models, where those of the image model are others:
-`ivmix.pairs.bridge`), `licence`, `about` and `authors` (what the paper's authors ran and what is another here, in
-words), `judge` (what measures clips of the sprite world: the folder "judge" beside pair.json, if there is one), and
-`files` (what is known of sources: `parameters` are the numbers that one holds, where its bytes are not known,
-`sharded` says that its weights are several files) may be missing.
+`original_size` and `target_size` (two numbers of pixels each that a UNet which is told sizes is told, in this order, of
+a clip before and after it was scaled: the clip's own height and width), `vae_scaling` (what latents are scaled by where
+the VAE is a single file, which does not say), `vae_dtype` (the narrowest type that the VAE runs in: that of the
+networks), `dtype` (what the networks run in on an accelerator unless the caller says: float32), `text_parameters` (how
+many numbers the text encoders have, one that both sides share counted once), `release_text_encoders` (whether they are
+in memory only while there is a new prompt to read: no, see `ivmix.pairs.reader`), `bridge` (between the latents of both
+models, where those of the image model are others: `ivmix.pairs.bridge`), `licence`, `about` and `authors` (what the
+paper's authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder
+"judge" beside pair.json, if there is one), and `files` (what is known of sources: `parameters` are
+the numbers that one holds, where its bytes are not known, `sharded` says that its weights are several files) may be
+missing.
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
 said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
@@ -73,6 +74,7 @@ NETWORKS = ("unet", "transformer")  # one of which a side names
 # What a side of a description may name, and "motion" and "lora": of these one network, an encoder and its tokenizer it
 # has to.
 PARTS = (*NETWORKS, "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+SAID_SIZES = ("original_size", "target_size")  # of a side, for a UNet that is told sizes
 # How text is read for a UNet that is told of it by two encoders: SDXL (arXiv 2307.01952, section 2.1). Its layers' last
 # but one, without the final norm; and nothing of an empty prompt, as diffusers' pipelines have it by default.
 BY_TWO = {"clip_skip": 2, "text_norm": False, "empty_prompt": "zeros"}
@@ -99,6 +101,7 @@ class SideEntry(TypedDict):
     text_norm: NotRequired[bool]
     empty_prompt: NotRequired[Literal["text", "zeros"]]
     original_size: NotRequired[list[int]]
+    target_size: NotRequired[list[int]]
     vae: NotRequired[str]  # the image model's own, see `bridge`
 
 
@@ -226,8 +229,9 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
     for name in ("image", "video"):
         side = raw[name]
         whole(f"{name}: latent_size", side.get("latent_size", 1), 1, 1024)
-        if len(original := side.get("original_size", [1, 1])) != 2 or not all(1 <= n <= 2**16 for n in original):
-            raise ValueError(f"{name}: original_size is {short(original)}, expected height and width, 1 to {2**16}")
+        for said in SAID_SIZES:
+            if len(size := side.get(said, [1, 1])) != 2 or not all(1 <= n <= 2**16 for n in size):
+                raise ValueError(f"{name}: {said} is {short(size)}, expected two numbers of pixels, 1 to {2**16}")
         try:
             network_of(side)
         except ValueError as error:

@@ -22,6 +22,6 @@ RunAs = TypedDict("RunAs", {
     "prediction": str, "schedule": dict[str, Any], "from": dict[str, str], "clip_skip": int, "fps": float | None,
     "latent_size": int | None, "motion_norm": str | None, "consistency": NotRequired[bool],
     "text_norm": NotRequired[bool], "empty_prompt": NotRequired[str],  # where two encoders read, like the next
-    "original_size": NotRequired[list[int] | None],
+    "original_size": NotRequired[list[int] | None], "target_size": NotRequired[list[int] | None],
     "bridge": NotRequired[dict[str, Any]],
 })  # fmt: skip

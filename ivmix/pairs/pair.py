@@ -39,13 +39,13 @@ from ivmix.models.predictor import Predictor
 from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs import bridge
 from ivmix.pairs.bridge import PairBridge
-from ivmix.pairs.description import describe, network_of, read_weighted
+from ivmix.pairs.description import SAID_SIZES, describe, network_of, read_weighted
 from ivmix.pairs.facts import Read, RunAs
 from ivmix.pairs.model_files import check_scale, latent_scale
 from ivmix.pairs.offload import Offload
 from ivmix.pairs.parts import by_source, fetch_all, patterns_by_file, pinned
 from ivmix.pairs.reader import Reader
-from ivmix.pairs.side import Side
+from ivmix.pairs.side import Side, check_latents, check_text
 from ivmix.pairs.swaps import Swaps, check_there, with_swaps
 from ivmix.pairs.words import TOKENIZERS
 from ivmix.solvers import Schedule
@@ -323,12 +323,13 @@ def load_pair(
             if len(suffixes) == 1 and "text_encoder_2" in style.factors:
                 raise ValueError(f"{name} model: {style.name} adds to a second text encoder, and this model has one")
         readers, tokenizers = zip(*(read_by(name, suffix) for suffix in suffixes), strict=True)
-        check_text(name, network, [reader.network.config.channels for reader in readers])
+        check_text(name, network, [reader.network.config for reader in readers])
+        original, target = (tuple(entry[size]) if size in entry else None for size in SAID_SIZES)
         return Side(
             name, network, readers, tokenizers, Schedule.from_config(entry["schedule"]), entry["prediction"],
             entry["from"], entry.get("fps"), entry.get("clip_skip", 1), entry.get("latent_size"), compiled(network),
             entry.get("consistency", False), entry.get("text_norm", True), entry.get("empty_prompt", "text"),
-            tuple(entry["original_size"]) if "original_size" in entry else None, shelf,
+            original, target, shelf,
         )  # fmt: skip
 
     image, video = side("image"), side("video")
@@ -341,6 +342,8 @@ def load_pair(
     if shelf is not None:
         shelf.rest(vae)
     across = None if "bridge" not in raw else bridge.load(raw, files, drop, device, dtype, vae)
+    check_latents(image, vae if across is None else across.vae)
+    check_latents(video, vae)
     if across is None and "vae" in raw["image"]:
         check_scale(raw["image"]["vae"], latent_scale(raw["image"]["vae"], hub, swaps.drop), vae.config.scaling_factor)
     return Pair(
@@ -348,15 +351,6 @@ def load_pair(
         by_source(files.values(), own, folder), Path(raw["judge"]) if "judge" in raw else None, raw["frames"],
         raw["height"], raw["width"], raw["fps"], raw["defaults"], shelf, across,
     )  # fmt: skip
-
-
-def check_text(name: str, network: Predictor, said: Sequence[int]) -> None:
-    """ValueError where text encoders do not say, of a token and together, as much as their network reads."""
-    read = network.config.context_dim
-    if sum(said) != read:
-        encoders = "its text encoder says" if len(said) == 1 else f"its {len(said)} text encoders say"
-        what = f"its {network.kind} reads text of {read} channels, {encoders} {' + '.join(map(str, said))}"
-        raise ValueError(f"{name} model: {what}: they are not of one model, or an encoder is missing")
 
 
 def fingerprint(pair: Pair, **others: nn.Module) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ivmix.models import Condition, MotionConfig, T5Tokenizer, Tokenizer, perturbed
+from ivmix.models import VAE, CLIPTextConfig, Condition, MotionConfig, T5Config, T5Tokenizer, Tokenizer, perturbed
 from ivmix.models.checkpoints.load import TextEncoder
 from ivmix.models.compile import Compiled
 from ivmix.models.predictor import Predictor
@@ -39,7 +39,8 @@ class Side:
     consistency: bool = False  # whether it tells where a trajectory ends, and has no scores
     text_norm: bool = True  # whether text states go through the encoder's final norm
     empty_prompt: Literal["text", "zeros"] = "text"  # what is told of an empty prompt
-    original_size: tuple[int, int] | None = None  # height and width that a clip is said to be scaled from
+    original_size: tuple[int, int] | None = None  # that a clip is said to be scaled from, in pixels
+    target_size: tuple[int, int] | None = None  # and to
     offload: Offload | None = None  # what brings the network to the device, where it is not always there
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
@@ -74,6 +75,7 @@ class Side:
         if len(self.readers) > 1:
             run_as |= {"text_norm": self.text_norm, "empty_prompt": self.empty_prompt}
             run_as["original_size"] = self.original_size and list(self.original_size)
+            run_as["target_size"] = self.target_size and list(self.target_size)
         return run_as
 
     @property
@@ -88,8 +90,9 @@ class Side:
     def condition(self, prompts: Sequence[str], raw: bool = False, size: tuple[int, int] | None = None) -> Condition:
         """Reads the prompts and, unless `raw`, their weights once: what this side's network is told at every step.
 
-        A network that is told pooled text is told the `size` of the clip too, height and width in pixels: that it is
-        whole, and was no larger unless the side has an original size. Negative prompts are told the same.
+        A network that is told pooled text is told the `size` of the clip too, height and width in pixels: that it was
+        scaled from there to there, and is whole, unless the side has sizes of its own. Negative prompts are told the
+        same.
         """
         return self.told(self.read(prompts, raw), size)
 
@@ -111,7 +114,7 @@ class Side:
         self.unet.check_context(text.states)  # first of all: another family is told other things beside it
         beside: dict[str, Any] = {} if text.mask is None else {"mask": text.mask}
         if text.pooled is not None:
-            sizes = None if size is None else (*(self.original_size or size), 0, 0, *size)
+            sizes = None if size is None else (*(self.original_size or size), 0, 0, *(self.target_size or size))
             beside |= {"pooled": text.pooled, "sizes": sizes}
         return self.unet.condition(text.states, fps=self.fps, **beside)
 
@@ -155,6 +158,34 @@ class Side:
         """The size that height x width latents have for the network."""
         k = 1 if self.latent_size is None else enlargement(height, width, self.latent_size)
         return k * height, k * width
+
+
+def check_text(name: str, network: Predictor, encoders: Sequence[CLIPTextConfig | T5Config]) -> None:
+    """ValueError where text encoders do not say, of a token and together, and the last of a prompt as a whole, as much
+    as their network reads."""
+    pooled, last = network.told(1).get("pooled"), encoders[-1].projection_dim
+    read, whole = network.config.context_dim, None if pooled is None else pooled.shape[1]
+    said = [config.channels for config in encoders]
+    who = "its text encoder says" if len(said) == 1 else f"its {len(said)} text encoders say"
+    what = ""
+    if sum(said) != read:
+        what = f"reads text of {read} channels, {who} {' + '.join(map(str, said))}"
+    elif last != whole:
+        what = f"reads pooled text of {whole or 'no'} channels, the last text encoder says {last or 'none'}"
+    if what:
+        reason = "they are not of one model, or an encoder is missing"
+        raise ValueError(f"{name} model: its {network.kind} {what}: {reason}")
+
+
+def check_latents(side: Side, vae: VAE) -> None:
+    """ValueError where a network reads other latents than its autoencoder makes, as one that paints in what a mask
+    leaves out does."""
+    read, made = side.unet.config.in_channels, vae.config.latent_channels
+    if read != made:
+        raise ValueError(
+            f"{side.name} model: its {side.unet.kind} reads latents of {read} channels, the autoencoder makes {made}: "
+            "expected a model that reads latents alone, no inpainting or depth model"
+        )
 
 
 def _told(call: Compiled, view: Predictor, z: Tensor, t: Tensor, condition: Condition, temporal: bool) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from ivmix.models.checkpoints.hub import Hub
 from ivmix.models.checkpoints.load import XL_SCALING
 from ivmix.models.unet.temporal import MotionNorm
-from ivmix.pairs.description import BY_TWO, NETWORKS, PARTS, absolute, network_of
+from ivmix.pairs.description import BY_TWO, NETWORKS, PARTS, SAID_SIZES, absolute, network_of
 from ivmix.pairs.model_files import has_temporal_layers, nothing_known, parts_of, read_trained_as
 from ivmix.pairs.trained_as import (
     NAMED,
@@ -104,7 +104,7 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
             hint = "; AnimateDiff's modules are --motion" if "motion" in held[name] else ""
             found = ", ".join(held[name]) or nothing_known(model, hub, swaps.drop)
             raise ValueError(f"{name} model {model}: expected a UNet or transformer, found {found}{hint}")
-        for part in NETWORKS:
+        for part in (*NETWORKS, *(SAID_SIZES if name == "image" else ())):
             new[name].pop(part, None)
         if "text_encoder" in held[name]:
             for entry in ("text_encoder_2", *(() if "text_encoder_2" in held[name] else ("tokenizer_2",)), *BY_TWO):
@@ -122,7 +122,7 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
                 new |= XL_VAE if "text_encoder_2" in held[name] else {}
         if name == "video" and ("transformer" in network or has_temporal_layers(held[name]["unet"], hub, swaps.drop)):
             # What was made of the image model it was.
-            for entry in ("motion", "motion_norm", "lora", "consistency", "original_size"):
+            for entry in ("motion", "motion_norm", "lora", "consistency", *SAID_SIZES):
                 new["video"].pop(entry, None)
     if swaps.motion is not None:
         new["video"]["motion"] = swaps.motion

@@ -75,6 +75,11 @@ def motion(shapes: Shapes) -> MotionConfig:
     return MotionConfig(8, frames, any(key.startswith("mid_block.motion_modules.") for key in shapes))
 
 
+def for_xl(shapes: Shapes) -> bool:
+    """Whether motion modules are for SDXL, whose UNet has three levels."""
+    return count(shapes, "down_blocks.{}.motion_modules.0.norm.weight") == 3
+
+
 def around(shapes: Shapes) -> UNetConfig:
     """A UNet that motion modules fit into, as far as they tell; its text and heads are Stable Diffusion 1's."""
     levels = count(shapes, "down_blocks.{}.motion_modules.0.norm.weight")

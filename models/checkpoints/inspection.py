@@ -12,7 +12,7 @@ from torch import Tensor
 from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.files import read_metadata, read_state
 from ivmix.models.checkpoints.folders import PICKLES, SAFETENSORS, STEMS, shards
-from ivmix.models.checkpoints.layouts import Found, find
+from ivmix.models.checkpoints.layouts import Found, find, of_xl
 from ivmix.models.checkpoints.load import Weights, matching, motion_config, vae_config
 from ivmix.models.checkpoints.lora import parse_lora, read_config
 from ivmix.models.checkpoints.measuring import MEASURING, described
@@ -124,14 +124,14 @@ def _parts(
         return (_lora(path, state),), (), None
     try:
         out = set(matching(state, drop))
-        found = find([key for key in state if key not in out], layouts)
+        found = find([key for key in state if key not in out], layouts, path.parent.name)  # as a pipeline's folder is
     except LayoutError as error:
         return (), (), str(error)
     dropped = set(state) - {key for part in found.values() for key in part.keys}
     parts = []
     for part in found.values():
         dropped |= {key for key in part.keys if not part.layout.names(key.removeprefix(part.prefix))}
-        parts.append(_part(path, part, state, tuple(found)))
+        parts.append(_part(path, part, state, of_xl(found)))
     return tuple(parts), tuple(key for key in state if key in dropped), None
 
 
@@ -145,7 +145,7 @@ def _lora(path: Path, state: dict[str, Tensor]) -> Part:
     return Part("lora", layout, "", len(state), _elements(state), None, ())
 
 
-def _part(path: Path, found: Found, state: dict[str, Tensor], beside: tuple[str, ...]) -> Part:
+def _part(path: Path, found: Found, state: dict[str, Tensor], xl: bool) -> Part:
     name, layout = found.layout.part, found.layout.name
     try:
         ours = found.take(state)
@@ -154,7 +154,7 @@ def _part(path: Path, found: Found, state: dict[str, Tensor], beside: tuple[str,
     described_by = path.with_name("config.json")
     known = path.name.partition(".")[0] in STEMS and described_by.is_file()
     try:
-        weights = Weights(path, ours, described_by if known else None, found.layout, beside=beside)
+        weights = Weights(path, ours, described_by if known else None, found.layout, xl=xl)
         config, wanted = _described(name, weights)
         wanted = {key: shape for key, shape in wanted.items() if key not in tables_left_out(ours, wanted)}
     except (ValueError, RuntimeError) as error:

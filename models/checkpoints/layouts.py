@@ -308,6 +308,13 @@ def find(keys: Collection[str], own: Sequence[Layout] = (), wanted: str = "") ->
     return parts
 
 
+def of_xl(parts: Mapping[str, Found]) -> bool:
+    """Whether a file is of an SDXL, as its second text encoder tells, or a UNet that reads pooled text."""
+    unet = parts.get("unet")
+    told = () if unet is None else unet.layout.sources("add_embedding.linear_1.weight")
+    return "text_encoder_2" in parts or any(unet is not None and unet.prefix + key in unet.keys for key in told)
+
+
 def detect(keys: Collection[str], prefix: str = "", own: Sequence[Layout] = (), wanted: str = "") -> Layout:
     """The layout that knows every one of `keys`, of the part that is `wanted` if one may be. Raises LayoutError."""
     if "conv_out.weight" not in keys and any(".motion_modules." in key for key in keys):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ivmix.models.checkpoints import configs
 from ivmix.models.checkpoints.files import read_state
-from ivmix.models.checkpoints.layouts import THEIRS, find
+from ivmix.models.checkpoints.layouts import THEIRS, find, of_xl
 from ivmix.models.checkpoints.rules import Layout, LayoutError
 from ivmix.models.checkpoints.sources import Source, locate
 from ivmix.models.checkpoints.state import assign, check_state
@@ -117,8 +117,8 @@ def load_vae(
     """The VAE of `source`, which may be any that `load_unet` takes (subfolder `vae`), or a VAE's own file.
 
     A file without config.json does not tell what latents are scaled by: it is `scaling_factor`, by default 0.13025 of
-    one that holds SDXL's text encoders besides, or else Stable Diffusion 1's and 2's 0.18215. SDXL's own VAE overflows
-    in float16. Options and errors as in `load_unet`.
+    one that holds SDXL's UNet or text encoders besides, or else Stable Diffusion 1's and 2's 0.18215. SDXL's own VAE
+    overflows in float16. Options and errors as in `load_unet`.
     """
     weights = read("vae", source, variant, drop)
     check_dropped([weights], drop)
@@ -170,7 +170,7 @@ class Weights:
     """One part of a source, under our names. `config_file` is None for a single file.
 
     `dropped` are the file's keys that the caller had left out, `missed` which of them a network might need, by our
-    names, and `beside` the parts of the file.
+    names, and `xl` whether the file is of an SDXL.
     """
 
     path: Path
@@ -179,7 +179,7 @@ class Weights:
     layout: Layout | None = None
     dropped: tuple[str, ...] = ()
     missed: dict[str, Tensor] = field(default_factory=dict)
-    beside: tuple[str, ...] = ()
+    xl: bool = False
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -228,7 +228,7 @@ def read(
         for key, tensor in dropped.items():
             hit = own.layout.look_up(key.removeprefix(own.prefix)) if key.startswith(own.prefix) else None
             missed |= dict.fromkeys(hit[1] if hit else (), tensor)
-        return Weights(path, own.take(state), config, own.layout, tuple(dropped), missed, tuple(found))
+        return Weights(path, own.take(state), config, own.layout, tuple(dropped), missed, of_xl(found))
     except LayoutError as error:
         left = f" (without the {len(dropped):,} keys that drop names)" if dropped else ""
         raise LayoutError(
@@ -279,8 +279,8 @@ def motion_config(modules: Weights, spatial: UNetConfig | None = None) -> Motion
     Unless it is said, the group norms are of the code that the layout is written for.
     """
     theirs = modules.layout is not None and modules.layout.name in THEIRS
-    xl = spatial is not None and spatial.text_time is not None
     try:
+        xl = configs.for_xl(modules.shapes) if spatial is None else spatial.text_time is not None
         config = normed(configs.motion(modules.shapes), "authors" if theirs else "diffusers", xl)
     except (KeyError, IndexError) as missing:
         raise ValueError(f"{modules.path} does not tell how many frames it knows: no {missing}") from None
@@ -300,7 +300,7 @@ def motion_config(modules: Weights, spatial: UNetConfig | None = None) -> Motion
 def vae_config(weights: Weights, scaling_factor: float | None = None) -> VAEConfig:
     """Of config.json, or told by the shapes and, unless a scaling factor is given, by what lies beside them."""
     if scaling_factor is None:
-        scaling_factor = XL_SCALING if "text_encoder_2" in weights.beside else VAEConfig.scaling_factor
+        scaling_factor = XL_SCALING if weights.xl else VAEConfig.scaling_factor
     config: VAEConfig = weights.config(VAEConfig, lambda shapes: configs.vae(shapes, scaling_factor))
     return config
 

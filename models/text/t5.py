@@ -48,6 +48,11 @@ class T5Config:
         """Of what is said of a token."""
         return self.d_model
 
+    @property
+    def projection_dim(self) -> None:
+        """Of pooled text: there is none."""
+        return None
+
     def runs_in(self, dtype: torch.dtype) -> torch.dtype:
         """The type it is run in where the networks it reads for are run in this one: bfloat16 for float16, which the
         public XXL overflows."""

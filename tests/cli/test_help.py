@@ -95,6 +95,8 @@ def test_the_flags_that_pairs_shows_ask_for_what_is_drawn_without_them(pair, cap
     said = capsys.readouterr().out
     defaults = describe(pair)[0]["defaults"]
     assert f"Defaults: --sampler {defaults['sampler']} " in said
+    columns = {line.index("--") for line in said.splitlines() if re.match(r"  \w+ +--", line)}
+    assert len(columns) == 1
     for name in describe_samplers():
         (flags,) = re.findall(rf"^  {name} +(--.*)$", said, re.M)
         options = parse(["sample", "a prompt", "-o", "x.mp4", "--sampler", name, *shlex.split(flags)])

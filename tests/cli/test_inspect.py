@@ -1,15 +1,17 @@
 """`ivmix inspect`: what it says of whole, faulty, unknown and unreadable files, and without reading their weights."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_pair import XL_TEXT
 
 from ivmix.cli import main
-from ivmix.models import MotionConfig, UNet, UNetConfig, inspect, save_folder
+from ivmix.models import CLIPText, MotionConfig, UNet, UNetConfig, inspect, save_folder
 from ivmix.models.checkpoints.layouts import AUTHORS, LAYOUTS
 from ivmix.models.cost import forward_cost
 from ivmix.models.meta import build
@@ -25,7 +27,7 @@ def test_a_file_with_its_config_is_told_whole(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     for text in (
         f"{VAE_FILE}\n", "safetensors, 1.5 MB, 732,743 numbers in 152 tensors: 152 of float16", "diffusers VAE",
-        "732,743 parameters", "VAEConfig(in_channels=3", "whole: no key is missing", "metadata      format=pt",
+        "732,743 parameters", "VAEConfig(in_channels=3", "whole: no key is missing", "metadata       format=pt",
     ):  # fmt: skip
         assert text in said
 
@@ -38,12 +40,29 @@ def test_every_file_of_a_folder_has_a_block(capsys: pytest.CaptureFixture[str]) 
     assert "temporal=MotionConfig(" in blocks[1]
 
 
+def test_sdxls_second_encoder_is_known_by_its_folder_and_all_stands_in_one_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its keys alone are those of a first encoder, of whose projection nobody has a use."""
+    save_folder(CLIPText(XL_TEXT), tmp_path / "text_encoder_2")
+    shutil.copytree(tmp_path / "text_encoder_2", tmp_path / "elsewhere")
+    assert main(["inspect", str(tmp_path / "text_encoder_2"), str(tmp_path / "elsewhere")]) == 0
+    second, first = capsys.readouterr().out.split("\n\n")
+    assert "  text_encoder_2 transformers text, projected, " in second
+    assert "projection_dim=20" in second
+    assert "left out" not in second
+    assert "  text_encoder   transformers text, " in first
+    assert "  left out       text_projection.weight" in first
+    lines = [line for block in (first, second) for line in block.splitlines()[1:]]
+    assert all(line[16] == " " != line[17] for line in lines)
+
+
 def test_the_embedded_pair_is_whole_its_own_judge_included(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["inspect", str(EMBEDDED["sprites"])]) == 0
     said = capsys.readouterr().out
-    assert "judge         ivmix's measure of the sprite world, 44 tensors, 576,092 parameters" in said
+    assert "judge          ivmix's measure of the sprite world, 44 tensors, 576,092 parameters" in said
     assert said.count("whole: no key is missing") == 6
     judge = EMBEDDED["sprites"] / "judge"
     state = load_file(judge / "diffusion_pytorch_model.safetensors")
@@ -73,7 +92,7 @@ def test_a_file_of_no_known_layout_names_the_nearest(capsys: pytest.CaptureFixtu
     save_file({**load_file(VAE_FILE), "stranger": torch.zeros(1)}, tmp_path / "a.safetensors")
     assert main(["inspect", str(tmp_path / "a.safetensors")]) == 1
     said = capsys.readouterr().out
-    assert "unknown       nearest layout diffusers VAE, which knows 152 of 153 keys, not: stranger" in said
+    assert "unknown        nearest layout diffusers VAE, which knows 152 of 153 keys, not: stranger" in said
 
 
 def test_an_unreadable_file_hides_no_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -133,6 +152,19 @@ def test_motion_modules_of_the_authors_norm_as_their_code_does(tmp_path: Path) -
     save_file({name: v.clone() for k, v in ours.items() for name in layout.sources(k)}, tmp_path / "mm.safetensors")
     (part,) = inspect(tmp_path / "mm.safetensors").parts
     assert part.config == MotionConfig(max_frames=24, joint_norm=False, joint_resnet_norm=True)
+
+
+@pytest.mark.parametrize(("levels", "joint"), [(3, True), (4, False)])
+def test_the_authors_modules_for_sdxl_which_have_three_levels_norm_as_diffusers_does(
+    levels: int, joint: bool, tmp_path: Path
+) -> None:
+    widths, none = (32,) * levels, (False,) * levels
+    network = UNet(replace(SMALL, block_out_channels=widths, attention_levels=none, temporal=MotionConfig()))
+    ours = {k: v for k, v in network.state_dict().items() if ".motion_modules." in k}
+    (layout,) = (layout for layout in LAYOUTS if layout.name == AUTHORS)
+    save_file({name: v.clone() for k, v in ours.items() for name in layout.sources(k)}, tmp_path / "mm.safetensors")
+    (part,) = inspect(tmp_path / "mm.safetensors").parts
+    assert part.config == MotionConfig(joint_norm=joint)
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:
@@ -201,7 +233,7 @@ def test_the_cost_is_told_in_words_at_the_sizes_taken_by_default(
     assert main(["inspect", "--cost", str(tmp_path)]) == 0
     said, cost = capsys.readouterr().out, forward_cost(config, 6, 64, 64)
     what = f"{cost.total / 1e9:.3g} GFLOP, {cost.activations / 1e9:.3g} GB beside {4 * cost.parameters / 1e9:.3g} GB"
-    assert f"cost          2 rows of 6 frames of 64x64 latents, 77 tokens, in float32: {what} of weights\n" in said
+    assert f"cost           2 rows of 6 frames of 64x64 latents, 77 tokens, in float32: {what} of weights\n" in said
     assert f"convolutions {cost.flops['convolutions'] / cost.total:.1%}, spatial layers " in said
 
 

@@ -153,7 +153,7 @@ def write_shards(state: dict[str, Tensor], index: Path) -> None:
 
 def write_tokenizer(folder: Path, pad: str, size: int) -> None:
     """CLIP's vocab.json and merges.txt with its letters and special tokens, and none of its words."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(n) for n in (*range(33, 127), *range(161, 173), *range(174, 256))]  # "!" is 0, as in CLIP's
     letters += [chr(256 + n) for n in range(68)]
     words = {word: n for n, word in enumerate([*letters, *(x + "</w>" for x in letters)])}
@@ -167,7 +167,7 @@ def write_tokenizer(folder: Path, pad: str, size: int) -> None:
 
 def write_t5_tokenizer(folder: Path) -> None:
     """T5's special tokens and letters, and none of its words."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(n) for n in range(97, 123)]
     pieces = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", -10.0], ["▁", -3.0], [",", -4.0], *([x, -4.0] for x in letters)]
     special = [

@@ -37,11 +37,15 @@ def test_what_public_pairs_do_otherwise_is_what_their_files_say():
     assert found["animatediff-paper"] == found["animatediff"]
     assert {name: d["zigzag"]["guidance"] for name, d in found.items()} == {
         "animatediff": 7.5, "animatediff-paper": 7.5, "latte": 7.5, "modelscope": 7.5, "videocrafter2": 9.0,
-        "animatelcm": 1.5, "animatediff-lightning": 1.0, "animatediff-sdxl": 7.5, "hotshot-xl": 7.5,
+        "animatelcm": 1.5, "animatediff-lightning": 1.0, "animatediff-sdxl": 8.5, "hotshot-xl": 5.0,
     }  # fmt: skip
     assert {d["zigzag"]["image_guidance"] for d in found.values()} == {"4"}
-    assert {d["image"]["image_guidance"] for name, d in found.items() if name != "latte"} == {"7.5"}
-    assert found["latte"]["image"]["image_guidance"] == "4.5"
+    own = {"latte": "4.5", "animatediff-sdxl": "5", "hotshot-xl": "5"}
+    assert {name: d["image"]["image_guidance"] for name, d in found.items()} == dict.fromkeys(PUBLIC, "7.5") | own
+    for name, own_scale in (("animatediff-sdxl", 8.5), ("hotshot-xl", 5.0)):  # wherever Stable Diffusion 1.5's would be
+        scales = [(d.get("guidance"), d.get("image_guidance")) for d in found[name].values() if isinstance(d, dict)]
+        assert not any(guidance == 7.5 or image == "7.5" for guidance, image in scales)
+        assert found[name]["ddim"] == found["animatediff"]["ddim"] | {"guidance": own_scale}
     assert found["modelscope"]["official"]["variant"] == "modelscope"
     assert found["videocrafter2"]["zsampling"]["guidance"] == 5.5
     assert (found["animatelcm"]["sampler"], found["animatelcm"]["lcm"]["steps"]) == ("lcm", 6)

@@ -12,7 +12,15 @@ import pytest
 import torch
 from far_device import beside_far
 from safetensors.torch import save_file
-from small_pair import DIT, VIDEO_DIT, write_modules, write_pipeline, write_transformers
+from small_pair import (
+    DIT,
+    VIDEO_DIT,
+    XL_UNET,
+    write_modules,
+    write_pipeline,
+    write_transformers,
+    write_xl_pipeline,
+)
 from torch import nn
 
 from ivmix.generation.announcements import two_digits
@@ -29,6 +37,7 @@ SIZES = {"frames": 2, "height": 16, "width": 16}
 SMALL = ["--frames", "2", "--size", "16x16"]
 SHARED = ["--pair", "animatediff", "--image-model", "sd", "--video-model", "sd", "--motion", "mm.safetensors"]
 STYLED = [*SHARED, "--image-lora", "lora.safetensors"]
+XL = ["--pair", "animatediff-sdxl", "--image-model", "xl", "--video-model", "xl", "--motion", "mm-xl.safetensors"]
 LATTE = ["--pair", "latte", "--image-model", "pixart", "--video-model", "latte"]
 RUNS = {  # the words of a command, and the same as a call
     "composite": ([RED, "--steps", "2"], {"sampler": "composite", "steps": 2}),
@@ -42,16 +51,19 @@ RUNS = {  # the words of a command, and the same as a call
     "shared": (["a cat", *SHARED, "--steps", "4"], {"sampler": "zigzag", "steps": 4}),
     "seen": (["a cat", *SHARED, "--steps", "4", "--preview", "now.png"], {"sampler": "zigzag", "steps": 4}),
     "styled": (["a cat", *STYLED, "--steps", "4"], {"sampler": "zigzag", "steps": 4}),
+    "two encoders": (["a cat", *XL, "--steps", "2"], {"sampler": "composite", "steps": 2}),
     "leaving": (["a cat", *LATTE, "--steps", "2"], {"sampler": "composite", "steps": 2}),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pipelines of Stable Diffusion with motion modules and a LoRA, of PixArt and of Latte, small."""
+    """Pipelines of Stable Diffusion with motion modules and a LoRA, of XL, of PixArt and of Latte, small."""
     place = tmp_path_factory.mktemp("offload")
     write_pipeline(place / "sd")
     write_modules(place / "mm.safetensors")
+    write_xl_pipeline(place / "xl")
+    write_modules(place / "mm-xl.safetensors", XL_UNET)
     write_transformers(place / "latte", VIDEO_DIT, 0)
     write_transformers(place / "pixart", DIT, 1)
     module = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora"
@@ -70,6 +82,9 @@ def pair_of(name: str, place: Path) -> Pair:
         case "styled":
             lora = (str(place / "lora.safetensors"),)
             return load_pair("animatediff", "cpu", swaps=Swaps(sd, sd, motion=own.motion, image_lora=lora))
+        case "two encoders":
+            xl = str(place / "xl")
+            return load_pair("animatediff-sdxl", "cpu", swaps=Swaps(xl, xl, str(place / "mm-xl.safetensors")))
         case "leaving":
             return load_pair("latte", "cpu", swaps=Swaps(str(place / "pixart"), str(place / "latte")))
     return load_pair("sprites", "cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_pair import TEXT, VAE_CONFIG, WORDS, write_modules, write_pipeline
+from small_pair import TEXT, UNET, VAE_CONFIG, WORDS, write_modules, write_pipeline
 from torch.nn import functional
 
 from ivmix import TextToVideo
@@ -17,6 +17,7 @@ from ivmix.generation.memory import Load, activations, upper_bound
 from ivmix.models import (
     VAE,
     Tokenizer,
+    UNet,
     encode_prompts,
     save_folder,
 )
@@ -211,7 +212,10 @@ def test_what_no_file_of_weights_says_is_as_the_models_were_trained():
     by_two = {"clip_skip": 2, "text_norm": False, "empty_prompt": "zeros"}
     said = {
         "animatediff-sdxl": (by_two, by_two),
-        "hotshot-xl": (by_two, {**by_two, "original_size": [1920, 1080]}),
+        "hotshot-xl": (
+            {**by_two, "original_size": [4096, 4096], "target_size": [1024, 1024]},
+            {**by_two, "original_size": [1920, 1080], "target_size": [512, 512]},
+        ),
         "animatelcm": ({}, {"consistency": True}),
         "modelscope": ({"latent_size": 64}, {}),
         "videocrafter2": ({}, {"fps": 24}),
@@ -445,6 +449,15 @@ def test_a_video_model_with_temporal_layers_of_its_own_needs_no_motion_modules(o
         load_pair("animatelcm", swaps=own)
     with pytest.raises(ValueError, match="motion modules of its own"):
         load_pair("animatediff", swaps=Swaps(own.image_model, str(tmp_path / "joined"), own.motion))
+
+
+def test_a_model_of_other_latents_is_refused_as_it_is_loaded(own, pipeline, tmp_path):
+    """Stable Diffusion's for inpainting reads a mask and what it leaves beside them: nine channels."""
+    shutil.copytree(pipeline, tmp_path / "inpainting", ignore=shutil.ignore_patterns("unet"))
+    save_folder(UNet(replace(UNET, in_channels=9)), tmp_path / "inpainting" / "unet")
+    message = "^image model: its UNet reads latents of 9 channels, the autoencoder makes 4: expected a model that reads"
+    with pytest.raises(ValueError, match=message):
+        load_pair("animatediff", swaps=replace(own, image_model=str(tmp_path / "inpainting")))
 
 
 @pytest.mark.parametrize(

@@ -440,9 +440,9 @@ def test_inspect_shows_what_of_a_scheduler_is_taken_and_what_is_not(
     block = capsys.readouterr().out.split("\n\n")[-1].splitlines()
     assert block == [
         str(pipeline / "scheduler" / "scheduler_config.json"),
-        "  scheduler     DDIMScheduler",
-        "  taken         prediction v, schedule scaled_linear (0.00085 to 0.012), zero terminal SNR",
-        "  not taken     timestep_spacing=trailing, steps_offset=1, set_alpha_to_one=False, clip_sample=False: how to "
+        "  scheduler      DDIMScheduler",
+        "  taken          prediction v, schedule scaled_linear (0.00085 to 0.012), zero terminal SNR",
+        "  not taken      timestep_spacing=trailing, steps_offset=1, set_alpha_to_one=False, clip_sample=False: how to "
         "sample is said by --spacing and --solver",
     ]
     written(pipeline / "scheduler", SD15 | {"beta_schedule": "sigmoid"})
@@ -455,5 +455,5 @@ def test_inspect_shows_what_of_a_scheduler_is_taken_and_what_is_not(
 def test_inspect_shows_what_a_single_file_says_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", single(tmp_path / "a.safetensors", markers=("v_pred", "ztsnr"))]) == 0
     said = capsys.readouterr().out
-    assert "  trained       prediction v, zero terminal SNR\n" in said
-    assert "  left out      v_pred, ztsnr\n" in said
+    assert "  trained        prediction v, zero terminal SNR\n" in said
+    assert "  left out       v_pred, ztsnr\n" in said

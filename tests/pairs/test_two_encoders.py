@@ -4,17 +4,19 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_pair import MOTION, XL_UNET, write_modules, write_pipeline, write_xl_pipeline
+from small_pair import MOTION, XL_TEXT, XL_UNET, write_modules, write_pipeline, write_xl_pipeline
 
 from ivmix import TextToVideo
 from ivmix.models import VAE, CLIPText, Tokenizer, UNet, VAEConfig, load_vae, save_folder
 from ivmix.models.text.prompts import encode
-from ivmix.pairs.description import BY_TWO, EMBEDDED, describe
+from ivmix.pairs.description import BY_TWO, EMBEDDED, PARTS, PUBLIC, SAID_SIZES, describe
 from ivmix.pairs.pair import Pair, fingerprint, load_pair
+from ivmix.pairs.side import Side
 from ivmix.pairs.swaps import Swaps, with_swaps
 
 SIZE = (16, 32)
@@ -66,19 +68,52 @@ def test_an_empty_prompt_is_told_as_zeros_but_for_the_size_of_the_clip(pair: Pai
     assert any(bool(values[0].any()) for _, values in read.keys_values)
 
 
-def test_a_clip_may_be_said_to_be_scaled_from_another_size(pair: Pair) -> None:
-    said = replace(pair.video, original_size=(1080, 1920)).condition(["a cat"], size=SIZE).embedding
-    own = pair.video.condition(["a cat"], size=SIZE).embedding
-    assert said is not None
-    assert own is not None
-    assert not torch.equal(said, own)
+def embedded(side: Side, sizes: tuple[int, ...]) -> torch.Tensor:
+    """What is added to the time where "a cat" is read and these sizes are told."""
     with torch.no_grad():
-        text = encode(pair.video.tokenizers[1], pair.video.readers[1].in_memory, ["a cat"], 2, norm=False)  # type: ignore[arg-type]
-        told = pair.video.unet.condition(torch.zeros(1, 8, 80), pooled=text.pooled, sizes=(1080, 1920, 0, 0, *SIZE))
-    assert told.embedding is not None
-    torch.testing.assert_close(said, told.embedding)
+        text = encode(side.tokenizers[1], side.readers[1].in_memory, ["a cat"], 2, norm=False)  # type: ignore[arg-type]
+        told = side.unet.condition(torch.zeros(1, 8, 80), pooled=text.pooled, sizes=sizes).embedding
+    assert told is not None
+    return told
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"),
+    [
+        ({}, (*SIZE, 0, 0, *SIZE)),
+        ({"original_size": (1920, 1080)}, (1920, 1080, 0, 0, *SIZE)),
+        ({"original_size": (1920, 1080), "target_size": (640, 480)}, (1920, 1080, 0, 0, 640, 480)),
+    ],
+)
+def test_a_clip_may_be_said_to_be_scaled_from_one_size_to_another(
+    given: dict[str, Any], sizes: tuple[int, ...], pair: Pair
+) -> None:
+    """In the order of the six numbers that the network is told, whatever the clip's size is."""
+    said = replace(pair.video, **given).condition(["a cat"], size=SIZE).embedding
+    assert said is not None
+    torch.testing.assert_close(said, embedded(pair.video, sizes))
     with pytest.raises(ValueError, match="sizes=None: expected 6 numbers"):
         pair.video.condition(["a cat"])
+
+
+def test_hotshots_models_are_told_the_sizes_that_their_authors_tell_them(own: Swaps, tmp_path: Path) -> None:
+    """By hotshotco/Hotshot-XL's inference.py and by the card of hotshotco/SDXL-512, of clips of any size; and of them
+    alone: an image model in place of theirs is told a clip's own."""
+    raw, networks = json.loads(PUBLIC["hotshot-xl"].read_text()), str(own.image_model)
+    raw["vae"], raw["video"]["motion"] = f"{networks}/vae", own.motion
+    for side in (raw["image"], raw["video"]):
+        side |= {part: f"{networks}/{part}" for part in PARTS if part in side}
+    (tmp_path / "pair.json").write_text(json.dumps(raw))
+    shipped, other = load_pair(tmp_path), load_pair(tmp_path, swaps=Swaps(networks, networks))
+    assert shipped.image.unet is shipped.video.unet
+    told = {
+        "image": (4096, 4096, 0, 0, 1024, 1024), "video": (1920, 1080, 0, 0, 512, 512),
+        "other image": (*SIZE, 0, 0, *SIZE), "other video": (1920, 1080, 0, 0, 512, 512),
+    }  # fmt: skip
+    for name, side in zip(told, (*shipped.sides, *other.sides), strict=True):
+        said = side.condition(["a cat"], size=SIZE).embedding
+        assert said is not None
+        torch.testing.assert_close(said, embedded(side, told[name]))
 
 
 @pytest.mark.slow
@@ -88,8 +123,8 @@ def test_the_size_of_the_clip_is_what_the_network_is_told(own: Swaps) -> None:
     call = {"frames": 2, "height": 16, "width": 16, "steps": 2, "sampler": "ddim"}
     result = model("a red cat", **call)
     told = result.record.models["video"]
-    said = {name: told.get(name) for name in (*BY_TWO, "original_size")}
-    assert said == {**BY_TWO, "original_size": None}
+    said = {name: told.get(name) for name in (*BY_TWO, *SAID_SIZES)}
+    assert said == {**BY_TWO, **dict.fromkeys(SAID_SIZES)}
     side = replace(model.pair.video, original_size=(1024, 1024))
     other = TextToVideo(replace(model.pair, video=side))("a red cat", **call)
     assert not torch.equal(result.latents, other.latents)
@@ -182,6 +217,23 @@ def test_a_model_without_its_second_encoder_is_refused_as_it_is_loaded(own: Swap
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("projection", "message"),
+    [(7, "the last text encoder says 7"), (None, "the last text encoder says none")],
+)
+def test_a_second_encoder_of_another_projection_is_refused_as_it_is_loaded(
+    projection: int | None, message: str, own: Swaps, tmp_path: Path
+) -> None:
+    for part in ("unet", "text_encoder", "tokenizer", "tokenizer_2", "scheduler", "vae"):
+        (tmp_path / part).symlink_to(Path(str(own.image_model)) / part)
+    save_folder(CLIPText(replace(XL_TEXT, projection_dim=projection)), tmp_path / "text_encoder_2")
+    reads = f"^image model: its UNet reads pooled text of 20 channels, {message}: they are not of one model"
+    lacks = r"text_encoder_2.*holds no text_encoder_2, but a text_encoder \(transformers text\)"
+    with pytest.raises(ValueError, match=reads if projection else lacks):
+        load_pair("animatediff-sdxl", swaps=replace(own, image_model=str(tmp_path)))
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:(image|video) model")
 def test_a_whole_video_model_brings_how_its_autoencoder_is_run(own: Swaps, tmp_path: Path) -> None:
     """Of a single file the pair's scale would be another autoencoder's; SDXL's overflows in float16."""
@@ -216,8 +268,9 @@ def test_what_frames_were_scaled_from_leaves_with_the_modules_that_were_told_so(
     whole = UNet(replace(XL_UNET, temporal=MOTION))
     save_folder(whole, tmp_path / "unet")
     hotshot = describe("hotshot-xl")[0]
-    assert "original_size" in with_swaps(hotshot, own)["video"]  # other spatial weights, or the same modules' own file
-    assert "original_size" not in with_swaps(hotshot, Swaps(video_model=str(tmp_path / "unet")))["video"]
+    told = set(SAID_SIZES)
+    assert told <= with_swaps(hotshot, own)["video"].keys()  # other spatial weights, or the same modules' own file
+    assert not told & with_swaps(hotshot, Swaps(video_model=str(tmp_path / "unet")))["video"].keys()
 
 
 @pytest.mark.slow
@@ -251,8 +304,9 @@ def test_a_lora_of_a_second_encoder_is_refused_where_there_is_one(own: Swaps, tm
     [
         ("empty_prompt", "nothing", "empty_prompt is 'nothing'"),
         ("text_norm", 1, "text_norm is 1"),
-        ("original_size", [1024], r"image: original_size is \[1024\], expected height and width"),
-        ("original_size", [0, 10], r"image: original_size is \[0, 10\], expected height and width"),
+        ("original_size", [1024], r"image: original_size is \[1024\], expected two numbers of pixels, 1 to 65536"),
+        ("target_size", [0, 10], r"image: target_size is \[0, 10\], expected two numbers of pixels"),
+        ("target_size", "512", "target_size is '512', expected"),
         ("vae_scaling", 0, "vae_scaling is 0, expected a factor"),
         ("vae_dtype", "float8", "vae_dtype is 'float8'"),
     ],

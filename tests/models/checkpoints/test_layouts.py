@@ -24,7 +24,7 @@ from ivmix.models import (
     VAEConfig,
 )
 from ivmix.models.checkpoints import configs
-from ivmix.models.checkpoints.layouts import EXTRAS, LAYOUTS, THEIRS, Found, find
+from ivmix.models.checkpoints.layouts import EXTRAS, LAYOUTS, THEIRS, Found, find, of_xl
 from ivmix.models.checkpoints.rules import Layout, LayoutError, Rule, Template, numbers
 from ivmix.models.meta import build, shapes_of
 
@@ -154,6 +154,22 @@ def test_each_key_of_a_public_file_is_taken_by_one_rule_or_dropped_by_name(name:
     if not dropped:
         numbers = {key: torch.Size(shape).numel() for key, shape in ours.items() if not key.endswith(".pe")}
         assert sum(numbers.values()) == published
+
+
+@pytest.mark.parametrize(
+    ("names", "xl"),
+    [
+        (("sdxl_unet_ldm", "sd15_vae_ldm"), True),  # merges without text encoders
+        (("openclip_bigg_text_openclip", "sd15_vae_ldm"), True),
+        (("sdxl_unet_ldm", "clip_l_text_ldm", "openclip_bigg_text_openclip", "sd15_vae_ldm"), True),
+        (("sd15_unet_ldm", "clip_l_text_ldm", "sd15_vae_ldm"), False),
+        (("sd15_vae_ldm",), False),
+    ],
+)
+def test_an_sdxl_file_is_known_by_its_unet_or_its_second_encoder(
+    names: tuple[str, ...], xl: bool, manifest: Manifest
+) -> None:
+    assert of_xl(find([key for name in names for key in manifest(name)[0]])) == xl
 
 
 @pytest.mark.parametrize("name", NETWORKS)
