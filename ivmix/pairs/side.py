@@ -41,6 +41,8 @@ class Side:
     empty_prompt: Literal["text", "zeros"] = "text"  # what is told of an empty prompt
     original_size: tuple[int, int] | None = None  # height and width that a clip is said to be scaled from
     offload: Offload | None = None  # what brings the network to the device, where it is not always there
+    motion: str | None = None  # the source of its motion modules, where they are a file of their own
+    motion_for_steps: Mapping[str, str] = field(default_factory=dict)  # of those distilled for so many steps each
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
@@ -75,6 +77,11 @@ class Side:
             run_as |= {"text_norm": self.text_norm, "empty_prompt": self.empty_prompt}
             run_as["original_size"] = self.original_size and list(self.original_size)
         return run_as
+
+    @property
+    def for_steps(self) -> int | None:
+        """The only number of steps that its motion modules were distilled for, None where that is not known."""
+        return next((int(n) for n, source in self.motion_for_steps.items() if source == self.motion), None)
 
     @property
     def announcement(self) -> str:
