@@ -55,7 +55,8 @@ def cut_into_windows(job: Job) -> Iterator[str]:
             f, height, width = job.windows.largest(model, frames, h, w)
             factor, times = job.pair.vae.config.factor, windows * f * height * width / (frames * h * w)
             yield (
-                f"the {model} model has the clip in windows of {f} frames of {factor * height}x{factor * width}: each "
+                f"the {model} model has the clip in windows of {f} frame{'s' * (f > 1)} of {factor * height}x"
+                f"{factor * width}: each "
                 f"evaluation calls it {windows} times, for {times:.3g} times the latents that there are"
             )
 
