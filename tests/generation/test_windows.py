@@ -100,15 +100,16 @@ def test_windows_over_space_are_both_models_and_only_where_asked_for(model):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the video model has the clip in windows")
-@pytest.mark.parametrize("more", [{}, {"noise": "freenoise"}, {"window": 6, "overlap": 1}, {"space_window": 16}])
+@pytest.mark.filterwarnings("ignore:the video model has the clip in windows", "error:.* no effect")
+@pytest.mark.parametrize(
+    "more", [{}, {"noise": "freenoise"}, {"window": 6, "overlap": 1}, {"space_window": 16, "width": 32}]
+)
 def test_a_record_draws_its_windows_again(model, more):
-    call = {"frames": 18, **QUICK}
-    first = model(PROMPT, **call, **more)
+    call = {"frames": 18, **QUICK, **more}
+    first = model(PROMPT, **call)
     made = first.record
-    again = model(
-        PROMPT, **call, window=made.window, overlap=made.overlap, space_window=made.space_window, noise=made.noise
-    )
+    windows = {name: getattr(made, name) for name in ("window", "overlap", "space_window", "noise")}
+    again = model(PROMPT, **call | windows)
     assert np.array_equal(first.frames, again.frames)
     assert made.asks_as(again.record)
 
