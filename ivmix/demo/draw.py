@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ivmix.demo.form import WINDOWS, Form
+from ivmix.demo.form import Form
 from ivmix.demo.line import Tell
 from ivmix.evaluation.arms import Arm
 from ivmix.evaluation.comparison import Outcome, Scorer, columns, summary, table
@@ -94,7 +94,8 @@ def arms(form: Form) -> list[Arm]:
 
 def plain(call: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
     """A call without what has no effect on a sampler that runs one of the models alone."""
-    models, own = SAMPLERS[arm.options["sampler"]].models, {"image": ["image_negative_prompt"], "video": WINDOWS}
+    models = SAMPLERS[arm.options["sampler"]].models
+    own = {"image": ["image_negative_prompt"], "video": ["window", "overlap", "noise"]}
     idle = {name for model, names in own.items() if model not in models for name in names}
     return {name: value for name, value in call.items() if name not in idle}
 

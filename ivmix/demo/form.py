@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from ivmix.generation.record import Record
+from ivmix.generation.record import NoiseKind, Record
 from ivmix.generation.replay import recall
 from ivmix.pairs.description import describe
 from ivmix.samplers.declared import Declared, declared
@@ -13,13 +13,12 @@ from ivmix.samplers.samplers import SAMPLERS
 
 OPTIONS = declared()
 SIZES = ("frames", "height", "width")
-WINDOWS = ("window", "overlap")  # the pair's own where they are empty and the clip needs them
+WINDOWS = ("window", "overlap", "space_window")  # the pair's own where they are empty and the clip needs them
+NOISES = get_args(NoiseKind)  # the first is what is drawn by default
 FACTS = (
-    "pair", "prompt", "negative_prompt", "image_negative_prompt", "seed", *SIZES, *WINDOWS, "sampler",
+    "pair", "prompt", "negative_prompt", "image_negative_prompt", "seed", *SIZES, *WINDOWS, "noise", "sampler",
 )  # fmt: skip
-UNASKED = (  # have no field
-    "vae_tile", "image_frames", "raw_prompts", "video", "strength", "source_prompts", "space_window", "noise",
-)  # fmt: skip
+UNASKED = ("vae_tile", "image_frames", "raw_prompts", "video", "strength", "source_prompts")  # have no field
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class Form:
         call = {name: read("whole", name, self.facts[name]) for name in ("seed", *SIZES, *WINDOWS)}
         if call["seed"] is None:
             raise ValueError("seed is empty: expected a whole number, such as 0")
+        call["noise"] = self.facts["noise"] or NOISES[0]
         call["negative_prompt"] = self.facts["negative_prompt"]
         if self.facts["image_negative_prompt"] != self.facts["negative_prompt"]:
             call["image_negative_prompt"] = self.facts["image_negative_prompt"]
@@ -77,7 +77,7 @@ def default_form(pair: str, prompt: str = "", seed: str = "0", sampler: str | No
     defaults, sizes = raw["defaults"], {name: write(raw.get(name)) for name in (*SIZES, *WINDOWS)}
     sampler, negative = sampler or str(defaults["sampler"]), str(defaults["negative_prompt"])
     facts = {"pair": pair, "prompt": prompt, "negative_prompt": negative, "image_negative_prompt": negative,
-             "seed": seed, **sizes, "sampler": sampler}  # fmt: skip
+             "seed": seed, **sizes, "noise": NOISES[0], "sampler": sampler}  # fmt: skip
     return Form(facts, default_options(defaults, sampler))
 
 
@@ -88,14 +88,15 @@ def recalled_form(path: Path) -> tuple[Form, Record]:
     record, sampler = kept.record, str(kept.sampling["sampler"])
     assert record is not None
     several = [f"{len(record.prompts)} prompts"] if len(record.prompts) > 1 else []
-    asked = [*several, *(name for name in UNASKED if getattr(record, name) not in (None, False, "white"))]
+    asked = [*several, *(name for name in UNASKED if getattr(record, name) not in (None, False))]
     if asked:
         raise ValueError(
             f"the record has {', '.join(asked)}, for which this page has no field: `ivmix sample --from` draws it"
         )
     facts = {"pair": record.pair, "prompt": record.prompts[0], "negative_prompt": record.negative_prompts[0],
              "image_negative_prompt": record.image_negative_prompts[0], "seed": write(record.seeds[0]),
-             **{name: write(getattr(record, name)) for name in (*SIZES, *WINDOWS)}, "sampler": sampler}  # fmt: skip
+             **{name: write(getattr(record, name)) for name in (*SIZES, *WINDOWS)}, "noise": record.noise,
+             "sampler": sampler}  # fmt: skip
     return Form(facts, default_options(kept.sampling, sampler)), record
 
 

@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 from ivmix.demo import markup
 from ivmix.demo.draw import Clip, Note, Step, Table
-from ivmix.demo.form import FACTS, SIZES, WINDOWS, Form, default_form, default_options, options_of
+from ivmix.demo.form import FACTS, NOISES, SIZES, WINDOWS, Form, default_form, default_options, options_of
 from ivmix.demo.line import Cancelled, Cancelling, Waiting
 from ivmix.demo.studio import Studio
 from ivmix.demo.widgets import FIELDS, about, examples, explained, vocabulary
@@ -82,7 +82,8 @@ class Page:
         with gr.Row():
             found["seed"] = line(label="Seed", elem_id="seed", min_width=70)
             for name in (*SIZES, *WINDOWS):
-                found[name] = line(label=name.capitalize(), elem_id=name, min_width=70)
+                found[name] = line(label=name.replace("_", " ").capitalize(), elem_id=name, min_width=70)
+            found["noise"] = gr.Dropdown(list(NOISES), label="Noise", elem_id="noise", min_width=110)
         for name, component in found.items():
             component.value = form.facts[name]
         return found

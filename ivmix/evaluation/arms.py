@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from ivmix.generation.arguments import read_noise_kind, read_strength
+from ivmix.generation.arguments import check_noise_kind, read_strength
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.generation.windows import read_windows
 from ivmix.models.json_files import read_value
@@ -71,8 +71,8 @@ class Arm:
         options = {name: value for name, value in self.options.items() if name not in BESIDE}
         try:
             frames = whole("frames", beside.get("frames", model.pair.frames), 1)
-            windows = read_windows(model.pair, frames, beside.get("window"), beside.get("overlap"), None)
-            read_noise_kind(beside.get("noise", "white"), False, frames, windows.frames)
+            read_windows(model.pair, frames, beside.get("window"), beside.get("overlap"), None)
+            check_noise_kind(beside.get("noise", "white"), False)
             if "strength" in beside:
                 read_strength(beside["strength"])
             elif "invert" in beside:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ivmix.generation.job import Job
 from ivmix.generation.traffic import LINK, moved, turns
+from ivmix.models.quoting import printable
 from ivmix.pairs.bridge import COMBINING, source_of_atoms
 from ivmix.samplers.few_steps import LCM
 from ivmix.solvers.checks import within
@@ -18,6 +19,7 @@ def announcements(job: Job) -> Iterator[str]:
     if "video" in job.sampling.models and job.pair.video.unet.config.temporal is None:
         yield "the video model has no temporal layers: its frames know nothing of each other"
     yield from of_distillation(job)
+    yield from of_steps(job)
     yield from of_crossing(job)
     name, n = job.sampling.name, job.sampling.steps
     levels = {leg.step: leg.source for leg in job.legs if leg.label == "step"}
@@ -53,7 +55,8 @@ def cut_into_windows(job: Job) -> Iterator[str]:
             f, height, width = job.windows.largest(model, frames, h, w)
             factor, times = job.pair.vae.config.factor, windows * f * height * width / (frames * h * w)
             yield (
-                f"the {model} model has the clip in windows of {f} frames of {factor * height}x{factor * width}: each "
+                f"the {model} model has the clip in windows of {f} frame{'s' * (f > 1)} of {factor * height}x"
+                f"{factor * width}: each "
                 f"evaluation calls it {windows} times, for {times:.3g} times the latents that there are"
             )
 
@@ -95,3 +98,12 @@ def of_distillation(job: Job) -> Iterator[str]:
         )
     if few and "video" not in consistency:
         yield f"the video model is not said to be a consistency model: {name!r} takes its x0, a mean, for a clip"
+
+
+def of_steps(job: Job) -> Iterator[str]:
+    """Where motion modules that were distilled for one number of steps are to take another."""
+    side, n = job.pair.video, job.sampling.steps
+    if job.sampling.lead == "video" and side.for_steps not in (None, n):
+        own, others = side.motion_for_steps.get(str(n)), ", ".join(side.motion_for_steps)
+        hint = f"those for {n} are --motion {printable(own)}" if own else f"there are some for {others} steps"
+        yield f"the video model's motion modules were distilled for {side.for_steps} steps, not {n}: {hint}"

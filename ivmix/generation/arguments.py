@@ -16,7 +16,6 @@ from ivmix.generation.record import Input, NoiseKind
 from ivmix.media import fit, read_clip
 from ivmix.media.files import StrPath
 from ivmix.models.text.prompts import clean
-from ivmix.solvers import Windows
 from ivmix.typed import short, whole
 
 Texts = str | Sequence[str]
@@ -90,18 +89,12 @@ def read_noise(latents: Tensor | np.ndarray, shape: tuple[int, ...]) -> tuple[Te
     return noise, odd
 
 
-def read_noise_kind(noise: NoiseKind, given: bool, frames: int, windows: Windows | None) -> list[str]:
-    """In words what is odd about that kind of noise for the video model's windows. ValueError for none that there is,
-    or for another than white where the noise is `given`."""
+def check_noise_kind(noise: NoiseKind, given: bool) -> None:
+    """ValueError for a kind of noise that there is not, or for another than white where the noise is `given`."""
     if noise not in get_args(NoiseKind):
         raise ValueError(f"noise {short(noise)}: expected one of {', '.join(get_args(NoiseKind))}")
-    if noise == "white":
-        return []
-    if given:
+    if noise != "white" and given:
         raise ValueError(f"noise={noise!r} beside latents, which are the noise to begin from: leave one out")
-    if windows is None or frames <= windows.length:
-        return [f"noise has no effect: the video model has all {frames} frames in one window"]
-    return []
 
 
 def check_video(

@@ -160,7 +160,9 @@ def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
     if side.name not in job.sampling.models:
         return Guided(network("negative"), network("prompt"))
     texts = side.read_both(pick(negatives, batch), pick(prompts, batch), record.raw_prompts)  # all, then the network
-    negative, positive = (side.told(text, (record.height, record.width)) for text in texts)
+    most = record.space_window or max(record.height, record.width)  # a window is told that it is a clip by itself
+    size = min(record.height, most), min(record.width, most)
+    negative, positive = (side.told(text, size) for text in texts)
     bridge = None if job.pair.bridge is None else job.pair.bridge.between(job.pair.vae, at_once(job), record.vae_tile)
     atoms = source_of_atoms(job.pair, job.sampling, network, bridge)
     return Guided(atoms(negative), atoms(positive))

@@ -14,10 +14,10 @@ from ivmix._version import __version__
 from ivmix.devices import dtype_name
 from ivmix.generation.arguments import (
     Texts,
+    check_noise_kind,
     check_video,
     digest,
     read_noise,
-    read_noise_kind,
     read_prompts,
     read_seeds,
     read_sizes,
@@ -107,7 +107,7 @@ def make_job(
     windows = read_windows(pair, frames, window, overlap, space_window)
     if "video" not in sampling.models:
         windows = replace(windows, frames=None)
-    notes += read_noise_kind(noise, given is not None, frames, windows.frames)
+    check_noise_kind(noise, given is not None)
 
     load = Load(count, frames, height, width, vae_tile, image_frames, sampling.models, windows)
     size = read_batch_size(pair, load, batch_size, place)
@@ -123,9 +123,13 @@ def make_job(
     for name, value in (("image_negative_prompt", image_negative_prompt), ("image_frames", image_frames)):
         if value is not None and "image" not in sampling.models:
             notes.append(f"{name} has no effect: sampler {sampling.name!r} runs the video model alone")
-    for name, value in (("window", window), ("overlap", overlap)):
-        if value is not None and windows.frames is None:
-            notes.append(f"{name} has no effect: sampler {sampling.name!r} runs the image model alone")
+    if windows.frames is None or frames <= windows.frames.length:
+        alone = f"sampler {sampling.name!r} runs the image model alone"
+        why = f"the video model has all {frames} frames in one window" if "video" in sampling.models else alone
+        asked = {"window": window, "overlap": overlap, "noise": None if noise == "white" else noise}
+        notes += [f"{name} has no effect: {why}" for name, value in asked.items() if value is not None]
+    if space_window is not None and space_window >= max(height, width):
+        notes.append(f"space_window has no effect: one window holds all of {height}x{width}")
 
     schedules = sampling.schedules(pair.image.schedule, pair.video.schedule)
     sigmas, legs = planned(pair, sampling, schedules)

@@ -5,36 +5,49 @@ pair.json, version 1:
     {"format": 1, "name": "…", "licence": "…", "vae": SOURCE, "vae_scaling": 0.13025, "vae_dtype": "float32",
      "image": {"unet": SOURCE, "text_encoder": SOURCE, "tokenizer": SOURCE, "schedule": {"kind": …},
                "prediction": "epsilon", "text_encoder_2": SOURCE, "tokenizer_2": SOURCE},
-     "video": {… the same keys …, "motion": SOURCE, "fps": 24, "lora": "SOURCE:WEIGHT", "consistency": true},
+     "video": {… the same keys …, "motion": SOURCE, "fps": 24, "lora": "SOURCE:WEIGHT", "consistency": true,
+               "motion_for_steps": {"4": SOURCE, "8": SOURCE}},
      "frames": 8, "height": 32, "width": 32, "fps": 8, "dtype": "float16",
      "text_parameters": 123060480, "release_text_encoders": false,
-     "defaults": {"from": "…", "why": "…", "sampler": "…", "negative_prompt": "", "<sampler>": {option: value, …}, …},
+     "defaults": {"from": "…", "every": {option: value, …}, "why": "…", "sampler": "…", "negative_prompt": "",
+                  "<sampler>": {option: value, …}, …},
      "files": {SOURCE: {"variant": "fp16", "bytes": …, "parameters": …, "sharded": true, "licence": "…"}, …}}
 
-A side's network is its `unet`, or its `transformer` (Latte, PixArt). A SOURCE is a path relative to the file's folder,
-or `hub:owner/name[/path][@revision]`; what is named twice is loaded once. `motion` (AnimateDiff's modules for a spatial
-UNet), `motion_norm` (whose group norms they have, "authors" or "diffusers": `ivmix.models.unet.temporal.normed`), `fps`
-(what the network is told, VideoCrafter2), `clip_skip` (the text encoder's layer that is read, counted from the end: 1),
-`latent_size` (the side of the square of latents that a model was trained on: it is shown much smaller ones enlarged,
-see `ivmix.solvers.enlarged`), `lora` (what is added to a model before what a caller adds, by default with the weight
-1), `consistency` (whether a model tells where a trajectory ends, as LCM's do, rather than a mean:
-`ivmix.solvers.Boundary`), `text_encoder_2` (what it reads goes beside what the first does, and its pooled text and the
-clip's size to the UNet) and `tokenizer_2` (the first's), `text_norm` (whether text states go through the encoder's
-final norm: true), `empty_prompt` ("zeros" in place of all that is read of an empty prompt, or its "text"),
-`original_size` and `target_size` (two numbers of pixels each that a UNet which is told sizes is told, in this order, of
-a clip before and after it was scaled: the clip's own height and width), `vae_scaling` (what latents are scaled by where
-the VAE is a single file, which does not say), `vae_dtype` (the narrowest type that the VAE runs in: that of the
-networks), `dtype` (what the networks run in on an accelerator unless the caller says: float32), `text_parameters` (how
-many numbers the text encoders have, one that both sides share counted once), `release_text_encoders` (whether they are
-in memory only while there is a new prompt to read: no, see `ivmix.pairs.reader`), `bridge` (between the latents of both
-models, where those of the image model are others: `ivmix.pairs.bridge`), `licence`, `about` and `authors` (what the
-paper's authors ran and what is another here, in words), `judge` (what measures clips of the sprite world: the folder
-"judge" beside pair.json, if there is one), and `files` (what is known of sources: `parameters` are
-the numbers that one holds, where its bytes are not known, `sharded` says that its weights are several files) may be
-missing.
+A SOURCE is a path relative to the file's folder, or `hub:owner/name[/path][@revision]`; what is named twice is loaded
+once. A side's network is its `unet`, or its `transformer` (Latte, PixArt). Beside it, a side may have
+
+    motion            AnimateDiff's modules for a spatial UNet
+    motion_for_steps  modules that were distilled for so many steps each: a run of another number is told which are its
+    motion_norm       whose group norms they have, "authors" or "diffusers" (`ivmix.models.unet.temporal.normed`)
+    lora              what is added to the model before what a caller adds, by default with the weight 1
+    consistency       whether it tells where a trajectory ends, as LCM's do, not a mean (`ivmix.solvers.Boundary`)
+    fps               what it is told (VideoCrafter2)
+    latent_size       side of the square of latents it was trained on: it is shown much smaller ones enlarged
+                      (`ivmix.solvers.enlarged`)
+    original_size,    two numbers of pixels each, in the order that a UNet which is told sizes is told them, of a clip
+    target_size       before and after it was scaled: by default the clip's own height and width
+    clip_skip         the text encoder's layer that is read, counted from the end: 1
+    text_encoder_2    what it reads goes beside what the first does, its pooled text and the clip's size to the UNet
+    tokenizer_2       its tokenizer, by default the first's
+    text_norm         whether text states go through the encoder's final norm: true
+    empty_prompt      "zeros" in place of all that is read of an empty prompt, or its "text"
+
+and a pair
+
+    vae_scaling       what latents are scaled by where the VAE is a single file, which does not say
+    vae_dtype         the narrowest type that the VAE runs in: that of the networks
+    dtype             what the networks run in on an accelerator unless the caller says: float32
+    text_parameters   how many numbers the text encoders have, one that both sides share counted once
+    release_text_encoders  whether they are in memory only while there is a prompt to read: no (`ivmix.pairs.reader`)
+    bridge            between the latents of both models, where they are not the same (`ivmix.pairs.bridge`)
+    judge             what measures clips of the sprite world: the folder "judge" beside pair.json, if there is one
+    files             what is known of sources: their `bytes`, or the `parameters` that they hold where those are not
+                      known; `sharded` where weights are several files
+    licence, about, authors  in words, the last what the paper's authors ran and what is another here
 
 Defaults `from` a pair that is known by name are that pair's, sampler by sampler and option by option, but for what is
-said beside; `why` says why, to a reader of the file. Both may be missing, and neither is in what `describe` gives.
+said beside; those of `every` are of all samplers that run the video model and have such an option, but for what is said
+of one by name. `why` says why, to a reader of the file. All three may be missing, and none is in what `describe` gives.
 
 The public pairs say float16, not bfloat16: it is what their files come in and what their authors' codes run in, its
 rounding error is an eighth of the other's, and every GPU and MPS compute in it. Its smaller range is no matter to them:
@@ -54,6 +67,7 @@ from ivmix.models.unet.temporal import MotionNorm
 from ivmix.pairs.bridge import MAPS, BridgeEntry, check_bridge
 from ivmix.pairs.trained_as import Prediction
 from ivmix.samplers.base import one_of
+from ivmix.samplers.options import OPTIONS
 from ivmix.samplers.reading import names, sampling
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Schedule
@@ -90,6 +104,7 @@ class SideEntry(TypedDict):
     schedule: dict[str, Any]
     prediction: Prediction
     motion: NotRequired[str]
+    motion_for_steps: NotRequired[dict[str, str]]
     motion_norm: NotRequired[MotionNorm]
     fps: NotRequired[float]
     clip_skip: NotRequired[int]
@@ -145,7 +160,7 @@ def network_of(side: Mapping[str, Any]) -> tuple[str, str]:
     named = [part for part in NETWORKS if part in side]
     if len(named) != 1:
         raise ValueError(f"expected one of {' and '.join(NETWORKS)}, got {' and '.join(named) or 'none'}")
-    own = [entry for entry in ("motion", "motion_norm", "fps") if entry in side]
+    own = [entry for entry in ("motion", "motion_for_steps", "motion_norm", "fps") if entry in side]
     if own and named != ["unet"]:
         raise ValueError(f"{' and '.join(own)} beside a {named[0]}: only a UNet has a use for it")
     return named[0], side[named[0]]
@@ -181,6 +196,8 @@ def describe(name_or_folder: str | Path) -> tuple[dict[str, Any], Path, str]:
         raw["judge"] = beside(raw.get("judge", "judge"))
     for side in (raw["image"], raw["video"]):
         side |= {part: beside(side[part]) for part in (*PARTS, "motion", "lora", "vae") if part in side}
+        if "motion_for_steps" in side:
+            side["motion_for_steps"] = {n: beside(source) for n, source in side["motion_for_steps"].items()}
         side["schedule"] = own_words(side["schedule"])
     if "bridge" in raw:
         raw["bridge"] |= {part: beside(raw["bridge"][part]) for part in MAPS if part in raw["bridge"]}
@@ -201,14 +218,21 @@ def read_weighted(text: str) -> tuple[str, float]:
 
 def _complete(defaults: Mapping[str, Any]) -> dict[str, Any]:
     """A file's defaults on top of those that they are from. ValueError for what is no pair's name."""
-    own = {name: value for name, value in defaults.items() if name not in ("from", "why")}
+    own = {name: value for name, value in defaults.items() if name not in ("from", "every", "why")}
+    every = defaults.get("every", {})
     check(defaults.get("why", ""), str, "defaults: why")
+    check(every, dict, "defaults: every")
     if "from" not in defaults:
+        if every:
+            raise ValueError("defaults: every is of the pair that they are from, and they are from none")
         return own
     origin = defaults["from"]
     if origin not in (*EMBEDDED, *PUBLIC):
         raise ValueError(f"defaults: from is {short(origin)}, expected one of {', '.join([*EMBEDDED, *PUBLIC])}")
+    check_keys(every, OPTIONS, (), "defaults: every")
     base: dict[str, Any] = describe(origin)[0]["defaults"]
+    for name in base.keys() & {name for name, kind in SAMPLERS.items() if "video" in kind.models}:
+        base[name] |= {option: value for option, value in every.items() if option in names(SAMPLERS[name])}
     return base | {name: _over(base.get(name), value) for name, value in own.items()}
 
 
@@ -232,6 +256,9 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
         for said in SAID_SIZES:
             if len(size := side.get(said, [1, 1])) != 2 or not all(1 <= n <= 2**16 for n in size):
                 raise ValueError(f"{name}: {said} is {short(size)}, expected two numbers of pixels, 1 to {2**16}")
+        for n in side.get("motion_for_steps", {}):
+            if n not in map(str, range(1, 1001)):
+                raise ValueError(f"{name}: motion_for_steps: {short(n)} is no number of steps, such as '4'")
         try:
             network_of(side)
         except ValueError as error:
@@ -241,8 +268,9 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
         except ValueError as error:
             raise ValueError(f"{name}: schedule: {error}") from None
     check_bridge(raw)
+    others = [{"motion": source} for source in raw["video"].get("motion_for_steps", {}).values()]
     for part in ("vae", "judge", *PARTS, "motion", "lora", *MAPS):
-        for entry in (raw, raw["image"], raw["video"], raw.get("bridge", {})):
+        for entry in (raw, raw["image"], raw["video"], raw.get("bridge", {}), *others):
             source = entry.get(part, "")
             if len(source) > LONGEST_SOURCE or any(ord(letter) < 32 for letter in source):
                 raise ValueError(f"{part} is {short(source)}: too long for a name, or with control characters")

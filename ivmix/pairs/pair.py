@@ -329,7 +329,7 @@ def load_pair(
             name, network, readers, tokenizers, Schedule.from_config(entry["schedule"]), entry["prediction"],
             entry["from"], entry.get("fps"), entry.get("clip_skip", 1), entry.get("latent_size"), compiled(network),
             entry.get("consistency", False), entry.get("text_norm", True), entry.get("empty_prompt", "text"),
-            original, target, shelf,
+            original, target, shelf, entry.get("motion"), entry.get("motion_for_steps", {}),
         )  # fmt: skip
 
     image, video = side("image"), side("video")

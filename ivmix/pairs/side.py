@@ -42,6 +42,8 @@ class Side:
     original_size: tuple[int, int] | None = None  # that a clip is said to be scaled from, in pixels
     target_size: tuple[int, int] | None = None  # and to
     offload: Offload | None = None  # what brings the network to the device, where it is not always there
+    motion: str | None = None  # the source of its motion modules, where they are a file of their own
+    motion_for_steps: Mapping[str, str] = field(default_factory=dict)  # of those distilled for so many steps each
     _views: dict[Hashable, Callable[..., Tensor]] = field(default_factory=dict, init=False, repr=False)  # `seen` so far
 
     @property
@@ -77,6 +79,11 @@ class Side:
             run_as["original_size"] = self.original_size and list(self.original_size)
             run_as["target_size"] = self.target_size and list(self.target_size)
         return run_as
+
+    @property
+    def for_steps(self) -> int | None:
+        """The only number of steps that its motion modules were distilled for, None where that is not known."""
+        return next((int(n) for n, source in self.motion_for_steps.items() if source == self.motion), None)
 
     @property
     def announcement(self) -> str:

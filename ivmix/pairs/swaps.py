@@ -122,7 +122,7 @@ def with_swaps(raw: Mapping[str, Any], swaps: Swaps, hub: Hub | None = None) -> 
                 new |= XL_VAE if "text_encoder_2" in held[name] else {}
         if name == "video" and ("transformer" in network or has_temporal_layers(held[name]["unet"], hub, swaps.drop)):
             # What was made of the image model it was.
-            for entry in ("motion", "motion_norm", "lora", "consistency", *SAID_SIZES):
+            for entry in ("motion", "motion_for_steps", "motion_norm", "lora", "consistency", *SAID_SIZES):
                 new["video"].pop(entry, None)
     if swaps.motion is not None:
         new["video"]["motion"] = swaps.motion

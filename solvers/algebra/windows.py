@@ -35,8 +35,8 @@ class Windows:
     """Windows of `length` entries along one axis of `b c f h w`, each sharing `overlap` or more with the next.
 
     They begin every `stride` = length - overlap entries, and the last ends where the state does, however near that is
-    to the one before. Weights rise by one an entry over the overlap and fall likewise, so that neighbours fade into
-    each other; without overlap they are even.
+    to the one before. Weights rise by one an entry to a window's middle and fall likewise, so that neighbours fade into
+    each other.
 
     With `shift`, a function of what the network is told (its time, or sigma) that gives a share of the stride in
     [0, 1), all but the first and the last window begin that much later, so that seams lie elsewhere at every level.
@@ -77,7 +77,7 @@ class Windows:
         of one entry sum to 1."""
         length = min(self.length, n)
         place = torch.arange(length, dtype=torch.float64)
-        weight = (1 + torch.minimum(place, length - 1 - place)).clamp(max=self.overlap + 1)
+        weight = 1 + torch.minimum(place, length - 1 - place)
         starts, total = self.starts(n, at), torch.zeros(n, dtype=torch.float64)
         for start in starts:
             total[start : start + length] += weight

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ivmix.cli import main
-from ivmix.demo.draw import BESIDE, arms
+from ivmix.demo.draw import BESIDE, arms, plain
 from ivmix.demo.form import FACTS, OPTIONS, Form, default_form, default_options, options_of, recalled_form, write
 from ivmix.demo.widgets import FIELDS, OWN, about, examples, explained, vocabulary
 from ivmix.generation.record import Record, read_record
@@ -151,6 +151,13 @@ def test_the_sampler_chosen_is_compared_as_it_is_set_and_the_others_at_the_pairs
     assert changed["zigzag"]["steps"] == 7
 
 
+def test_windows_over_frames_and_their_noise_are_not_asked_of_the_image_model_alone():
+    call = form(frames="18", window="6", space_window="16", noise="freenoise").call()
+    kept = {arm.label: call.keys() - plain(call, arm).keys() for arm in arms(form())}
+    assert kept.pop("image") == {"window", "overlap", "noise"}
+    assert not any(kept.values())
+
+
 # --- records --------------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +176,12 @@ def test_a_record_of_a_long_clip_fills_in_its_windows(model, stored, tmp_path):
     recalled, record = recalled_form(path)
     assert (recalled.facts["window"], recalled.facts["overlap"]) == ("6", "1")
     assert recorded(model, recalled).asks_as(record)
+    more = {"space_window": 16, "noise": "freenoise"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    recalled, record = recalled_form(path)
+    assert (recalled.facts["space_window"], recalled.facts["noise"]) == ("16", "freenoise")
+    assert recorded(model, recalled).asks_as(record)
+    assert (record.space_window, record.noise) == (16, "freenoise")
     unasked = recorded(model, form(frames="18"))  # what the page draws by itself can be recalled, too
     assert (unasked.window, unasked.overlap) == (8, 4)
     with pytest.raises(ValueError, match="window 'wide': expected a whole number"):

@@ -1,6 +1,7 @@
 """Clips longer or larger than the networks have at a time: by windows, announced, recorded and drawn again."""
 
 import json
+import math
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from ivmix.generation.memory import Load, activations
 from ivmix.generation.record import read_record
 from ivmix.generation.windows import RunWindows, read_windows
+from ivmix.models.cost import Alive
 from ivmix.samplers.samplers import SAMPLERS
 from ivmix.solvers import Windows, initial_noise, rescheduled_noise
 
@@ -98,15 +100,16 @@ def test_windows_over_space_are_both_models_and_only_where_asked_for(model):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the video model has the clip in windows")
-@pytest.mark.parametrize("more", [{}, {"noise": "freenoise"}, {"window": 6, "overlap": 1}, {"space_window": 16}])
+@pytest.mark.filterwarnings("ignore:the video model has the clip in windows", "error:.* no effect")
+@pytest.mark.parametrize(
+    "more", [{}, {"noise": "freenoise"}, {"window": 6, "overlap": 1}, {"space_window": 16, "width": 32}]
+)
 def test_a_record_draws_its_windows_again(model, more):
-    call = {"frames": 18, **QUICK}
-    first = model(PROMPT, **call, **more)
+    call = {"frames": 18, **QUICK, **more}
+    first = model(PROMPT, **call)
     made = first.record
-    again = model(
-        PROMPT, **call, window=made.window, overlap=made.overlap, space_window=made.space_window, noise=made.noise
-    )
+    windows = {name: getattr(made, name) for name in ("window", "overlap", "space_window", "noise")}
+    again = model(PROMPT, **call | windows)
     assert np.array_equal(first.frames, again.frames)
     assert made.asks_as(again.record)
 
@@ -127,10 +130,15 @@ def test_what_has_no_effect_is_said(model):
     for more, message in [
         ({"sampler": "image", "window": 4}, "window has no effect: sampler 'image' runs the image model alone"),
         ({"sampler": "image", "overlap": 4}, "overlap has no effect: sampler 'image'"),
+        ({"sampler": "image", "noise": "freenoise"}, "noise has no effect: sampler 'image'"),
         ({"noise": "freenoise"}, "noise has no effect: the video model has all 8 frames in one window"),
+        ({"window": 8}, "window has no effect: the video model has all 8 frames in one window"),
+        ({"overlap": 2}, "overlap has no effect: the video model has all 8 frames in one window"),
+        ({"space_window": 64}, "space_window has no effect: one window holds all of 64x64"),
     ]:
-        with pytest.warns(UserWarning, match=message):
+        with pytest.warns(UserWarning, match=message) as caught:
             model.record(PROMPT, **more)
+        assert len(caught) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,3 +176,23 @@ def test_memory_for_networks_is_a_windows_however_long_or_large_the_clip(model):
     for frames, side in ((16, 256), (64, 256), (16, 512)):
         total, more = needed(frames, side, windows)
         assert total == one - 4 * latents + (4 + 8 + 8) * more
+
+
+@pytest.mark.slow
+def test_what_a_network_holds_at_a_time_is_a_windows_however_long_the_clip(model):
+    """Of the real network and its tensors, of those made in a call: what grows with the clip is z and the sum, a number
+    of 4 bytes each for one of the state; at once 16 frames take nearly twice as much as 8."""
+    side, shape = model.pair.video, (4, 8, 8)
+    condition, frame = side.condition([PROMPT]), 4 * math.prod(shape)
+
+    def held(frames, *windows):
+        x = torch.randn(1, 4, frames, *shape[1:])
+        with torch.no_grad(), Alive() as alive:
+            side.network(windows=windows)(condition)(x, 1.0)
+        return alive.most
+
+    one, two = held(8), held(16)
+    assert two > 1.8 * one
+    beside = {frames: held(frames, Windows(8, 4)) - 2 * frames * frame for frames in (16, 32, 64)}
+    assert max(beside.values()) - min(beside.values()) < frame
+    assert beside[64] < 1.05 * one

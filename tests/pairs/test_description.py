@@ -8,6 +8,7 @@ import pytest
 from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
 from ivmix.samplers.reading import sampling
 from ivmix.samplers.samplers import SAMPLERS
+from ivmix.solvers import GuidanceRamp
 
 
 def folder(at: Path, defaults: dict) -> Path:
@@ -22,6 +23,36 @@ def test_defaults_from_a_known_pair_are_its_own_but_for_what_is_said(tmp_path):
     found = describe(folder(tmp_path, said))[0]["defaults"]
     assert found == base | {"negative_prompt": "soft", "ddim": base["ddim"] | {"steps": 8}}
     assert list(found) == list(base)
+
+
+def test_defaults_of_every_sampler_are_of_those_that_run_the_video_model_and_have_the_option(tmp_path):
+    base = describe("animatediff")[0]["defaults"]
+    every = {"steps": 4, "guidance": 1.0, "solver": "euler"}
+    said = {"from": "animatediff", "every": every, "turns": {"steps": 8}}
+    found = describe(folder(tmp_path, said))[0]["defaults"]
+    assert found["image"] == base["image"]
+    assert found["composite"] == base["composite"] | every
+    assert found["official"] == base["official"] | {"steps": 4, "guidance": 1.0}  # which has no solver
+    assert found["cfgpp"] == base["cfgpp"] | {"steps": 4, "solver": "euler"}  # nor this guidance
+    assert found["turns"] == base["turns"] | every | {"steps": 8}
+    assert found.keys() == base.keys()
+
+
+@pytest.mark.parametrize(("pair", "steps", "guidance"), [("animatelcm", 6, 1.5), ("animatediff-lightning", 4, 1.0)])
+def test_no_sampler_guides_a_distilled_video_model_or_has_it_take_many_steps_by_default(pair, steps, guidance):
+    """Guidance is in the model already: every scale of its direction is its own, in the limit too."""
+    defaults = describe(pair)[0]["defaults"]
+    for name, kind in SAMPLERS.items():
+        options = sampling(defaults, {"sampler": name})
+        if "video" not in kind.models:
+            continue
+        assert getattr(options, "guidance", guidance) == guidance, name
+        assert "V" not in getattr(options, "pattern", ""), name
+        if name == "official":
+            assert options.video_guidance == GuidanceRamp(0.0)
+        if name != "turns":
+            taken = options.refining_steps if name == "videoelevator" else options.steps
+            assert taken == steps, name
 
 
 def test_every_known_pair_has_whole_defaults_for_every_sampler():
@@ -50,7 +81,7 @@ def test_what_public_pairs_do_otherwise_is_what_their_files_say():
     assert found["videocrafter2"]["zsampling"]["guidance"] == 5.5
     assert (found["animatelcm"]["sampler"], found["animatelcm"]["lcm"]["steps"]) == ("lcm", 6)
     assert found["animatediff-lightning"]["sampler"] == "ddim"
-    assert found["animatediff-lightning"]["ddim"] == {"steps": 4, "guidance": 1.0}
+    assert found["animatediff-lightning"]["ddim"] == {"steps": 4, "guidance": 1.0, "solver": "euler"}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +90,10 @@ def test_what_public_pairs_do_otherwise_is_what_their_files_say():
         ({"from": "spirits"}, "defaults: from is 'spirits', expected one of sprites, .*videocrafter2$"),
         ({"from": {}}, r"defaults: from is \{\}, expected one of"),
         ({"from": "sprites", "why": {}}, r"defaults: why is \{\}, expected text"),
+        ({"from": "sprites", "every": "few"}, "defaults: every is 'few', expected an object"),
+        ({"from": "sprites", "every": {"step": 4}}, "defaults: every: unknown entry 'step'; did you mean 'steps'"),
+        ({"from": "sprites", "every": {"steps": 0}}, "defaults: steps=0"),
+        ({"every": {"steps": 4}}, "defaults: every is of the pair that they are from, and they are from none"),
         ({"from": "sprites", "ddim": "fast"}, "defaults: ddim is 'fast', expected an object"),
         ({"from": "sprites", "composite": {"step": 3}}, "defaults: .*'step'; did you mean 'steps'"),
         ({"from": "sprites", "zigzag": {"stepz": 1}}, "defaults: .*'stepz'; did you mean 'steps'"),

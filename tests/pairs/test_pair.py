@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,7 +224,7 @@ def test_what_no_file_of_weights_says_is_as_the_models_were_trained():
     for name in PUBLIC:
         raw, xl = describe(name)[0], "xl" in name
         for side, expected in zip(("image", "video"), said.get(name, ({}, {})), strict=True):
-            parts = (*PARTS, "motion", "motion_norm", "lora", "schedule", "prediction")
+            parts = (*PARTS, "motion", "motion_for_steps", "motion_norm", "lora", "schedule", "prediction")
             assert {entry: value for entry, value in raw[side].items() if entry not in parts} == expected
         assert {raw.get("vae_scaling"), raw.get("vae_dtype")} == ({0.13025, "float32"} if xl else {None})
         assert raw.get("release_text_encoders", False) == (name == "latte")
@@ -433,6 +434,45 @@ def test_a_models_vae_comes_with_the_video_model_unless_another_is_given(own, pi
         load_pair("animatediff", swaps=replace(own, vae=str(tmp_path / "vae"))),
     )
     assert not same(first.vae, other.vae)
+
+
+def test_modules_distilled_for_one_number_of_steps_say_which_are_for_another(pipeline, modules, tmp_path):
+    """One file for each, by which the pair knows them; of a file it does not know nothing is said."""
+    for n in (2, 4):
+        shutil.copy(modules, tmp_path / f"{n}step.safetensors")
+    side = {part: str(pipeline / part) for part in ("unet", "text_encoder", "tokenizer")}
+    few = {"motion": "4step.safetensors", "motion_for_steps": {f"{n}": f"{n}step.safetensors" for n in (2, 4)}}
+    raw = describe("animatediff-lightning")[0] | {"vae": str(pipeline / "vae"), "name": "few"}
+    raw["image"], raw["video"] = raw["image"] | side, raw["video"] | side | few
+    (tmp_path / "pair.json").write_text(json.dumps(raw))
+    four, two = (load_pair(tmp_path, swaps=Swaps(motion=m)) for m in (None, str(tmp_path / "2step.safetensors")))
+    unknown = load_pair(tmp_path, swaps=Swaps(motion=str(modules)))
+    assert [pair.video.for_steps for pair in (four, two, unknown)] == [4, 2, None]
+    assert four.image.for_steps is None
+    call = {"frames": 2, "height": 16, "width": 16}
+    for pair, steps, hint in (
+        (four, 2, "for 4 steps, not 2: those for 2 are --motion .*/2step.safetensors$"),
+        (two, 4, "for 2 steps, not 4: those for 4 are --motion .*/4step.safetensors$"),
+        (two, 3, "for 2 steps, not 3: there are some for 2, 4 steps$"),
+    ):
+        with pytest.warns(UserWarning, match=f"the video model's motion modules were distilled {hint}"):
+            TextToVideo(pair)("a red cat", steps=steps, **call)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TextToVideo(four)("a red cat", **call)
+        TextToVideo(four)("a red cat", sampler="image", steps=2, **call)  # which leaves them out
+        TextToVideo(four)("a red cat", sampler="videoelevator", steps=2, **call)  # whose steps are the image model's
+        TextToVideo(two)("a red cat", steps=2, **call)
+        TextToVideo(unknown)("a red cat", steps=3, **call)
+
+
+@pytest.mark.parametrize("steps", ["0", "04", "four", "1001", "-1"])
+def test_modules_for_no_number_of_steps_are_refused(copy, steps):
+    raw = json.loads((copy / "pair.json").read_text())
+    raw["video"]["motion_for_steps"] = {steps: "mm.safetensors"}
+    (copy / "pair.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=f"video: motion_for_steps: '{steps}' is no number of steps, such as '4'"):
+        load_pair(copy)
 
 
 def test_a_video_model_with_temporal_layers_of_its_own_needs_no_motion_modules(own, pipeline, tmp_path):

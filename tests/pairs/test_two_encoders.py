@@ -318,3 +318,22 @@ def test_entries_that_no_pair_has_are_told_in_one_line(entry: str, value: object
     with pytest.raises(ValueError, match=message) as caught:
         describe(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_window_over_space_is_told_its_own_size_as_if_it_were_a_clip(pair: Pair) -> None:
+    """Else squares of 16 pixels would be told that they are all of a wide clip."""
+    told = []
+
+    def look(network, args, kwargs):
+        told.append(args[2].embedding)
+
+    hook = pair.video.unet.register_forward_pre_hook(look, with_kwargs=True)
+    call = {"frames": 1, "height": 16, "width": 32, "sampler": "ddim", "steps": 1, "negative_prompt": "a cat"}
+    with pytest.warns(UserWarning, match="windows of 1 frame of 16x16: each evaluation calls it 3 times"):
+        TextToVideo(pair)("a red cat", space_window=16, **call)
+    TextToVideo(pair)("a red cat", **call)
+    hook.remove()
+    for given, size in [*((one, (16, 16)) for one in told[:3]), (told[3], (16, 32))]:
+        rows = [pair.video.condition([text], size=size).embedding for text in ("a cat", "a red cat")]
+        torch.testing.assert_close(given, torch.cat(rows))
+    assert not torch.equal(told[0], told[3])

@@ -262,6 +262,10 @@ def test_where_the_image_model_cannot_reach_it_takes_no_part():
         chosen = sampling(DEFAULTS, {"sampler": name, "steps": 10, "solver": "euler"})
         fields, legs = chosen.plan(image, guided("video"), sigmas)
         assert integrate(fields, legs, x).nfe["image"] == inside
+    _, legs = sampling(DEFAULTS, {"sampler": "turns", "steps": 10}).plan(image, guided("video"), sigmas)
+    turns = [leg.step for leg in legs if leg.network == "image"]
+    assert turns == [k for k in range(1, 10, 2) if 0.5 <= sigmas[k] <= 5.0]
+    assert turns != list(range(1, 10, 2))
 
 
 def test_autoguidance_is_the_limit_of_w2sd_as_samplers_too():

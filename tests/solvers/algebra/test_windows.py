@@ -52,6 +52,9 @@ def test_neighbours_fade_into_each_other_along_a_line():
     assert start == 4
     torch.testing.assert_close(first[4:], torch.tensor([0.8, 0.6, 0.4, 0.2], dtype=torch.float64))
     torch.testing.assert_close(second[:4], torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64))
+    (_, first), (start, second) = Windows(8, 0).shares(11)  # where the last one shares more than was asked for, too
+    assert start == 3
+    torch.testing.assert_close(first[3:], torch.tensor([4 / 5, 4 / 6, 3 / 6, 2 / 6, 1 / 5], dtype=torch.float64))
 
 
 def test_a_state_that_one_window_holds_is_the_plain_call():

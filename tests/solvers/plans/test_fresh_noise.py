@@ -227,6 +227,11 @@ PLANS = [
 every_plan = pytest.mark.parametrize("legs", PLANS, ids=["ancestral", "churned", "few_step", "restart"])
 
 
+def test_jumps_of_a_plan_of_any_solver_are_few_steps():
+    """A solver that remembers slopes would go to 0 along them, not to x0."""
+    assert jumps(plain(GRID, 2.0, AdamsBashforth2())) == few_step(GRID, 2.0)
+
+
 @every_plan
 def test_plans_are_counted_cut_and_not_inverted(legs, pair, x):
     assert played(legs, 14 * x, pair).nfe == planned_nfe(legs)
