@@ -23,6 +23,7 @@ from ivmix.models.cost import Alive, Kernels, forward_cost
 from ivmix.models.meta import build
 from ivmix.models.predictor import PredictorConfig
 from ivmix.models.vae import Decoder
+from ivmix.pairs.bridge import times
 from ivmix.pairs.offload import Offload, has_own_memory, size_of, tensors_of
 from ivmix.pairs.pair import Pair
 from ivmix.solvers import Windows
@@ -51,6 +52,16 @@ class Load:
     image_frames: int | None = None
     models: tuple[str, ...] = ("image", "video")
     windows: RunWindows = RunWindows()  # noqa: RUF009 - immutable
+
+    @property
+    def home(self) -> str:
+        """The model in whose latents the run is."""
+        return "video" if "video" in self.models else "image"
+
+    def size_of(self, pair: Pair, model: str) -> tuple[int, int]:
+        """Height and width in pixels of the frames that a model has."""
+        k = times(pair, model, self.home)
+        return k * self.height, k * self.width
 
 
 def choose_batch(pair: Pair, load: Load) -> int:
@@ -145,17 +156,15 @@ def activations(pair: Pair, load: Load) -> int:
 
 
 def moments(pair: Pair, load: Load) -> dict[str, int]:
-    """Bytes beside weights while the image model, the video model and the autoencoder ("vae") are at work; on a bridge,
-    the autoencoder that takes more."""
-    home = "video" if "video" in load.models else "image"
-    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width, home)
+    """Bytes beside weights while the image model, the video model and the autoencoder ("vae") are at work; on a bridge
+    of pixels, the autoencoder that takes more: to cross, or to decode the clip."""
+    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width, load.home)
     state = 4 * load.clips * channels * load.frames * h * w  # in float32
     found = {}
     for side in pair.sides:
         if side.name not in load.models:
             continue
-        k = pair.bridge.scale if pair.bridge is not None and side.name != home else 1
-        channels, _, h, w = pair.latent_shape(load.frames, k * load.height, k * load.width, side.name)
+        channels, _, h, w = pair.latent_shape(load.frames, *load.size_of(pair, side.name), side.name)
         latents = load.clips * channels * load.frames * h * w
         temporal, itemsize = side.name == "video", pair.dtype.itemsize
         frames, height, width = load.windows.largest(side.name, load.frames, h, w)
@@ -165,21 +174,22 @@ def moments(pair: Pair, load: Load) -> dict[str, int]:
             waiting += 2 * latents * (itemsize + max(itemsize, 4))  # what windows are copied from, and summed in
         per_clip = network_activations(side.unet.config, at_once, *side.size_seen(height, width), temporal, pair.dtype)
         found[side.name] = state + load.clips * per_clip + waiting
-    crosses = pair.bridge is not None and len(load.models) > 1
-    decoders = [decoding(pair, load, model) for model in (("image", "video") if crosses else (home,))]
+    clip = load.clips * load.frames
+    decoders = [decoding(pair, load, load.home, frames_at_once(load.height, load.width), clip)]
+    if pair.bridge is not None and pair.bridge.maps is None and len(load.models) > 1:
+        at_once = min(clip, frames_at_once(*load.size_of(pair, "image")))  # from end to end: an encoder takes less
+        decoders += [decoding(pair, load, model, at_once, at_once) for model in load.models]
     return found | {"vae": state + max(decoders)}
 
 
-def decoding(pair: Pair, load: Load, model: str) -> int:
-    """Bytes that the decoder of a model's latents takes, with the frames decoded before; on a bridge, at its scale."""
-    vae = pair.vae_of(model)
-    k = pair.bridge.scale if pair.bridge is not None and model == "image" and "video" in load.models else 1
-    _, _, h, w = pair.latent_shape(load.frames, k * load.height, k * load.width, model)
+def decoding(pair: Pair, load: Load, model: str, at_once: int, kept: int) -> int:
+    """Bytes that the decoder of a model's latents takes of so many frames at once, with the pixels of those kept."""
+    vae, size = pair.vae_of(model), load.size_of(pair, model)
+    _, _, h, w = pair.latent_shape(load.frames, *size, model)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
-    decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
-    decoder = decoder_activations(vae.config, decoded, min(h, tile), min(w, tile), vae.dtype)
-    pixels = load.clips * load.frames * k**2 * load.height * load.width * vae.config.out_channels
-    return decoder + pixels * vae.dtype.itemsize
+    at_once = min(at_once, load.clips * load.frames)
+    decoder = decoder_activations(vae.config, at_once, min(h, tile), min(w, tile), vae.dtype)
+    return decoder + kept * math.prod(size) * vae.config.out_channels * vae.dtype.itemsize
 
 
 @lru_cache(maxsize=16)

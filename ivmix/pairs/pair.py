@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import torch
 from torch import nn
 
-from ivmix.devices import DTYPES, dtype_name, find_device, find_dtype
+from ivmix.devices import DTYPES, at_least, dtype_name, find_device, find_dtype
 from ivmix.models import (
     VAE,
     CLIPTextConfig,
@@ -164,8 +164,8 @@ class Pair:
         choose(self.compile, place.type)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
         self.vae.to(place, at_least(kind, self.vae_dtype))
-        for network in () if self.bridge is None else self.bridge.networks.values():
-            network.to(place, kind)
+        if self.bridge is not None:
+            self.bridge.to(place, kind)
         for side in self.sides:
             side.unet.to(place, kind)  # one that both share is there at the second time
         for reader in self.readers:
@@ -382,11 +382,6 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
                 sha.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
                 sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:16]
-
-
-def at_least(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
-    """`dtype`, or what is wide enough for both."""
-    return dtype if narrowest is None else torch.promote_types(dtype, narrowest)
 
 
 def with_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:
