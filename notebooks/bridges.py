@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ivmix import TextToVideo
 from ivmix.evaluation.report import Estimate, distance_text, evaluations, markdown_table, plus_minus
+from ivmix.pairs.crossing import round_trip
 from ivmix.sprites.benchmark import COLUMNS
-from ivmix.sprites.crossing import round_trip, some_clips
-from ivmix.sprites.world import balanced_captions
+from ivmix.sprites.world import balanced_captions, some_clips
 
 HERE = Path(__file__).parent
 PAGE, DATA = HERE / "bridges.md", HERE / "data"
@@ -184,7 +184,7 @@ own noise for xi, this is the plain combination ([its tests](../tests/solvers/al
 `Bridge`, `Across` and `bridged` of `ivmix.solvers`, around any networks.
 
 sigma_I hides as much in pixels: the correlation of decoded noisy latents with decoded clean ones is the same on either
-side (`ivmix.sprites.crossing`), measured once and kept in `pair.json`.
+side (`ivmix.pairs.crossing`), measured once and kept in `pair.json`.
 
 {levels}
 
