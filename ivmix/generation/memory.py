@@ -115,7 +115,7 @@ def check_fits(pair: Pair, load: Load) -> None:
 def offloaded(pair: Pair) -> Pair | None:
     """The pair as if its weights were offloaded, to count with; None where they are, or cannot be, or it would spare
     nothing."""
-    if pair.offload is not None or pair.bridge is not None or pair.compile != "off" or not has_own_memory(pair.device):
+    if pair.offload is not None or pair.compile != "off" or not has_own_memory(pair.device):
         return None
     return replace(pair, offload=Offload(pair.device))
 
@@ -129,14 +129,17 @@ def needs(pair: Pair, load: Load) -> int:
 def weights(pair: Pair, at: str | None = None) -> int:
     """Bytes of a pair's networks that stay on its device, what two of them share counted once.
 
-    Where they are offloaded, of the one `at` work, "image", "video" or "vae"; of the largest, where none is named.
+    Where they are offloaded, of the one `at` work, "image", "video" or "vae"; of the largest, where none is named. A
+    bridge stays, with both autoencoders, which work while either model is there.
     """
-    networks: dict[str, nn.Module] = {"vae": pair.vae, **{side.name: side.unet for side in pair.sides}}
+    networks: dict[str, nn.Module] = {side.name: side.unet for side in pair.sides}
     networks |= {f"text encoder {k}": reader.network for k, reader in enumerate(pair.readers) if reader.stays}
-    networks |= {} if pair.bridge is None else pair.bridge.networks
+    crossed = [] if pair.bridge is None else [pair.vae, *pair.bridge.networks.values()]
+    networks |= {} if crossed else {"vae": pair.vae}
     if pair.offload is None:
-        return size_of(tensors_of(*networks.values()))
-    return max(size_of(tensors_of(network)) for name, network in networks.items() if at in (None, name))
+        return size_of(tensors_of(*networks.values(), *crossed))
+    at_work = [network for name, network in networks.items() if at in (None, name)] or networks.values()
+    return size_of(tensors_of(*crossed)) + max(size_of(tensors_of(network)) for network in at_work)
 
 
 def before(pair: Pair) -> int:

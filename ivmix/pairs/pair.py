@@ -108,9 +108,9 @@ class Pair:
         return list(dict.fromkeys(reader for side in self.sides for reader in side.readers))
 
     def autoencoder(self, model: str = "video") -> VAE:
-        """The autoencoder of a model's latents, on the device."""
+        """The autoencoder of a model's latents, on the device: on a bridge, both always are."""
         vae = self.vae_of(model)
-        return vae if self.offload is None else self.offload.bring(vae)
+        return vae if self.offload is None or self.bridge is not None else self.offload.bring(vae)
 
     def read_ahead(self, texts: Mapping[str, Sequence[str]], raw: bool = False) -> None:
         """Has text encoders that do not stay in memory read all these texts, by side, and leave: one at a time."""
@@ -210,9 +210,9 @@ def load_pair(
     `device` "auto" is the accelerator, where there is one, `dtype` "auto" there the pair's own, on the CPU float32
     (`ivmix.devices`). `compile` is how UNets are called (`compile_network`). `commits` are those to read of
     repositories that are named without one, as a record has them (`Record.commits`); what cannot be had is the newest.
-    With `offload` only the network at work is on the device, the others rest in CPU memory: results are the same to the
-    bit, and the price is what moves (`ivmix.generation.traffic`). What asks a side (`Side.network`) has it brought;
-    who calls a network by itself finds it where it rests.
+    With `offload` only the network at work is on the device, and what a bridge is made of, the others rest in CPU
+    memory: results are the same to the bit, and the price is what moves (`ivmix.generation.traffic`). What asks a side
+    (`Side.network`) has it brought; who calls a network by itself finds it where it rests.
 
     An image model that is the video model's spatial half is that half: one set of weights, seen without its temporal
     layers.
@@ -227,8 +227,6 @@ def load_pair(
         raise ValueError(f"compile={compile!r} with offload: graphs and compiled code need weights that stay where "
                          "they are, expected \"off\"")  # fmt: skip
     own, folder, source = describe(name_or_folder)
-    if offload and "bridge" in own:
-        raise ValueError(f"offload: pair {own['name']!r} lies on both sides of a bridge, whose networks all stay")
     shelf = Offload(device) if offload else None
     dtype = find_dtype(dtype, device, own.get("dtype"))
     check_there(swaps)
@@ -341,7 +339,7 @@ def load_pair(
         decoder, scaling_factor=raw.get("vae_scaling"), drop=drop[decoder], device=device,
         dtype=at_least(dtype, vae_dtype),
     )  # fmt: skip
-    if shelf is not None:
+    if shelf is not None and "bridge" not in raw:  # which is crossed between one network's work and the other's
         shelf.rest(vae)
     across = None if "bridge" not in raw else bridge.load(raw, files, drop, device, dtype, vae)
     if across is None and "vae" in raw["image"]:

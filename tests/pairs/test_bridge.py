@@ -242,11 +242,6 @@ def test_models_are_not_put_where_the_bridge_was_made_for_others(home, name):
         load_pair(home / "bridged", swaps=Swaps(**{name: source}))
 
 
-def test_a_bridge_is_not_offloaded(home):
-    with pytest.raises(ValueError, match=r"^offload: pair 'sprites-bridged' lies on both sides of a bridge, "):
-        load_pair(home / "bridged", offload=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", ["vae_dtype", "image__vae_dtype"])
 def test_autoencoders_of_two_types_cross_and_moving_leaves_each_its_own(home, tmp_path_factory, entry):

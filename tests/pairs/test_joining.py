@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from small_pair import write_modules, write_pipeline, write_xl_pipeline
 
