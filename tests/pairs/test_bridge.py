@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from ivmix import TextToVideo
+from ivmix.generation import memory
+from ivmix.generation.drawing import crossing_noise, guided
+from ivmix.generation.job import make_job
 from ivmix.generation.memory import Load, activations, upper_bound, weights
 from ivmix.models import VAE, save_folder
 from ivmix.models.cost import Alive, Kernels
@@ -101,6 +104,32 @@ def test_a_clip_is_the_same_whatever_the_batch_as_is_what_hides_it_across(models
     both = call(models["bridged"], *PROMPTS, sampler="composite", steps=3, batch_size=2)
     one = call(models["bridged"], PROMPTS[1], seed=1, sampler="composite", steps=3)
     assert (both.latents[1] - one.latents[0]).abs().max() <= 1e-4
+
+
+@pytest.mark.slow
+def test_what_hides_a_clip_across_is_its_seeds_own_whatever_the_batch_and_the_windows(models):
+    job, cut = (make_job(models["mapped"].pair, PROMPTS, sampler="composite", **SMALL, window=k) for k in (None, 1))
+    xi = crossing_noise(job, [3, 5])
+    assert xi.shape == (2, 3, 2, 16, 16)
+    assert torch.equal(xi[1:], crossing_noise(job, [5]))
+    assert torch.equal(xi, crossing_noise(cut, [3, 5]))
+    assert (xi[0] - xi[1]).abs().max() > 1
+
+
+@pytest.mark.slow
+def test_a_run_crosses_as_many_frames_at_a_time_as_the_larger_ones_allow(home, monkeypatch):
+    """As memory is counted: where one frame of 64x64 may be there, so may one of the 32x32 that it is made of."""
+    monkeypatch.setattr(memory, "PIXELS", 64 * 64)
+    pair = load_pair(changed(home, home / "large", bridge__scale=2), "cpu")
+    job, seen = make_job(pair, PROMPTS[:1], sampler="composite", **SMALL), []
+    [(atom, _)] = guided(job, 0, job.batches[0], PROMPTS[:1]).cond.terms
+    hooks = [part.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
+             for part in (pair.vae.decoder, pair.bridge.vae.encoder)]  # fmt: skip
+    with torch.no_grad():
+        atom.model.bridge.there(torch.zeros(1, 4, 2, 8, 8))
+    for hook in hooks:
+        hook.remove()
+    assert seen == [(1, 4, 8, 8), (1, 3, 64, 64)] * 2
 
 
 @pytest.mark.slow

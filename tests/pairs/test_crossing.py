@@ -14,9 +14,11 @@ class Pooled:
 
     def __init__(self, factor: int, gain: float) -> None:
         self.factor, self.gain = factor, gain
+        self.sides = set()  # of what it encoded
         self.post_quant_conv = torch.nn.Conv2d(1, 1, 1)  # says where the autoencoder is
 
     def encode(self, video, frames=64):
+        self.sides.add(video.shape[-1])
         return self.gain * F.avg_pool3d(video, (1, self.factor, self.factor))
 
     def decode(self, z, frames=64):
@@ -41,8 +43,10 @@ def test_levels_that_hide_as_much_are_found_whatever_the_gain():
 
 def test_levels_across_are_those_of_the_videos_pixels_where_frames_are_larger():
     """Squares of 4 pixels of frames twice as large are those of 2 here: the gains' ratio alone is left."""
-    for sigma, across in level_pairs(Pooled(2, 1.0), Pooled(4, 3.0), some_clips(), scale=2, sigmas=(0.1, 0.3, 1.0)):
+    video, image = Pooled(2, 1.0), Pooled(4, 3.0)
+    for sigma, across in level_pairs(video, image, some_clips(), scale=2, sigmas=(0.1, 0.3, 1.0)):
         assert across == pytest.approx(3 * sigma, rel=0.1)  # bicubic frames are not quite the small ones
+    assert (video.sides, image.sides) == ({64}, {128})
 
 
 def test_pictures_that_are_all_alike_tell_no_levels():
