@@ -37,6 +37,11 @@ def find_dtype(name: torch.dtype | str, device: torch.device, own: str | None = 
     return found
 
 
+def at_least(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
+    """`dtype`, or what is wide enough for both."""
+    return dtype if narrowest is None else torch.promote_types(dtype, narrowest)
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """"float16" of torch.float16."""
     return str(dtype).removeprefix("torch.")

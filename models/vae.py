@@ -5,6 +5,7 @@ arXiv 2112.10752, section 3.1. State-dict names are diffusers' AutoencoderKL.
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -250,16 +251,26 @@ def tiled(network: Images, tile: int | None, overlap: float, step_in: int, step_
         if max(height, width) <= tile:
             return network(x)
         out = None
-        for top, row in shares(height, tile, overlap, step_out):
-            for left, column in shares(width, tile, overlap, step_out):
-                bottom, right = top + min(tile, height), left + min(tile, width)
-                part = network(x[..., top * step_in : bottom * step_in, left * step_in : right * step_in])
-                out = part.new_zeros(*part.shape[:2], height * step_out, width * step_out) if out is None else out
-                place = out[..., top * step_out : bottom * step_out, left * step_out : right * step_out]
-                place += part * (row[:, None] * column).to(part)
+        for top, left, share in tiles(height, width, tile, overlap, step_out, x.dtype, x.device):
+            bottom, right = top + min(tile, height), left + min(tile, width)
+            part = network(x[..., top * step_in : bottom * step_in, left * step_in : right * step_in])
+            out = part.new_zeros(*part.shape[:2], height * step_out, width * step_out) if out is None else out
+            place = out[..., top * step_out : bottom * step_out, left * step_out : right * step_out]
+            place += part * share
         return out  # type: ignore[return-value]
 
     return blended
+
+
+@lru_cache(maxsize=4)  # both ways of two autoencoders
+def tiles(
+    height: int, width: int, tile: int, overlap: float, step: int, dtype: torch.dtype, device: torch.device
+) -> list[tuple[int, int, Tensor]]:
+    """Tiles of height x width latents: where each begins, top and left, and its share of every pixel it covers, on the
+    device. Made once for a size: a bridge between latent spaces asks for them at every evaluation."""
+    with torch.inference_mode(False):                                             # which any mode may read
+        rows, columns = (shares(size, tile, overlap, step) for size in (height, width))
+        return [(top, left, (row[:, None] * column).to(device, dtype)) for top, row in rows for left, column in columns]
 
 
 def shares(size: int, tile: int, overlap: float, step: int) -> list[tuple[int, Tensor]]:

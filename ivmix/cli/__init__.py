@@ -7,7 +7,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ivmix._version import __version__
-from ivmix.cli import bench, compare, demo, distance, evaluate, inspect, pairs, preview_map, reproduce, sample, train
+from ivmix.cli import (
+    bench,
+    bridge,
+    compare,
+    demo,
+    distance,
+    evaluate,
+    inspect,
+    pairs,
+    preview_map,
+    reproduce,
+    sample,
+    train,
+)
 from ivmix.cli.errors import STATUSES, Parser, explain, flush, open_streams, show_traceback, stoppable
 from ivmix.samplers.elsewhere import ELSEWHERE
 
@@ -21,7 +34,9 @@ def parser() -> Parser:
     )
     top.add_argument("--version", action="version", version=f"ivmix {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (sample, compare, demo, evaluate, reproduce, distance, bench, inspect, pairs, preview_map, train):
+    for module in (
+        sample, compare, demo, evaluate, reproduce, distance, bench, inspect, pairs, bridge, preview_map, train,
+    ):
         module.add(commands)
     return top
 

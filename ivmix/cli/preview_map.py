@@ -80,10 +80,9 @@ def find_vae(raw: dict[str, Any], source: str | None) -> "Local":
     if source == "":
         raise ValueError("--vae '': expected a folder, a file or hub:owner/name")
     source = source or raw["vae"]
-    variant = raw.get("files", {}).get(source, {}).get("variant")
     if not source.startswith("hub:"):
-        return locate(source, "vae", variant)
-    hub = Hub()
+        return locate(source, "vae")
+    hub, variant = Hub(), raw.get("files", {}).get(source, {}).get("variant")
     found = hub.fetch(source, "vae", variant, fall_back=True)
     hub.tell_plain()
     return found

@@ -16,7 +16,7 @@ from ivmix.generation.memory import frames_at_once
 from ivmix.generation.result import Result
 from ivmix.media import to_frames
 from ivmix.models import first_not_finite
-from ivmix.pairs.bridge import plan, source_of_atoms
+from ivmix.pairs.bridge import plan, source_of_atoms, times
 from ivmix.pairs.pair import Pair
 from ivmix.progress import progress_bar
 from ivmix.solvers import (
@@ -127,11 +127,9 @@ def first_noise(job: Job, seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
 
 def crossing_noise(job: Job, seeds: Sequence[int]) -> Tensor | None:
     """Unit normals (b c f h w) that hide what crosses to the image model's latents, where a bridge leads there."""
-    record, bridge = job.record, job.pair.bridge
-    if bridge is None:
+    if job.pair.bridge is None:
         return None
-    size = record.height * bridge.scale, record.width * bridge.scale
-    xi = bridge_noise(seeds, job.pair.latent_shape(record.frames, *size, "image"))
+    xi = bridge_noise(seeds, job.pair.latent_shape(job.record.frames, *size_of(job, "image"), "image"))
     return xi.to(job.pair.device)  # once: every evaluation has it
 
 
@@ -160,10 +158,11 @@ def guided(job: Job, k: int, batch: Batch, prompts: Sequence[str]) -> Guided:
     if side.name not in job.sampling.models:
         return Guided(network("negative"), network("prompt"))
     texts = side.read_both(pick(negatives, batch), pick(prompts, batch), record.raw_prompts)  # all, then the network
-    most = record.space_window or max(record.height, record.width)  # a window is told that it is a clip by itself
-    size = min(record.height, most), min(record.width, most)
-    negative, positive = (side.told(text, size) for text in texts)
-    bridge = None if job.pair.bridge is None else job.pair.bridge.between(job.pair.vae, at_once(job), record.vae_tile)
+    height, width = size_of(job, side.name)
+    most = record.space_window or max(height, width)  # a window is told that it is a clip by itself
+    negative, positive = (side.told(text, (min(height, most), min(width, most))) for text in texts)
+    at_a_time = frames_at_once(*size_of(job, "image"))
+    bridge = None if job.pair.bridge is None else job.pair.bridge.between(job.pair.vae, at_a_time, record.vae_tile)
     atoms = source_of_atoms(job.pair, job.sampling, network, bridge)
     return Guided(atoms(negative), atoms(positive))
 
@@ -180,6 +179,12 @@ def decode(job: Job, z: Tensor) -> np.ndarray:
     vae = job.pair.autoencoder(job.sampling.home)
     video = vae.decode(z.to(vae.dtype), frames_per_batch=at_once(job), tile=job.record.vae_tile)
     return to_frames(video.float())
+
+
+def size_of(job: Job, model: str) -> tuple[int, int]:
+    """Height and width in pixels of the frames that a model draws, or has across a bridge."""
+    k = times(job.pair, model, job.sampling.home)
+    return k * job.record.height, k * job.record.width
 
 
 def at_once(job: Job) -> int:

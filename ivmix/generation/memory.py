@@ -23,6 +23,7 @@ from ivmix.models.cost import Alive, Kernels, forward_cost
 from ivmix.models.meta import build
 from ivmix.models.predictor import PredictorConfig
 from ivmix.models.vae import Decoder
+from ivmix.pairs.bridge import times
 from ivmix.pairs.offload import Offload, has_own_memory, size_of, tensors_of
 from ivmix.pairs.pair import Pair
 from ivmix.solvers import Windows
@@ -51,6 +52,16 @@ class Load:
     image_frames: int | None = None
     models: tuple[str, ...] = ("image", "video")
     windows: RunWindows = RunWindows()  # noqa: RUF009 - immutable
+
+    @property
+    def home(self) -> str:
+        """The model in whose latents the run is."""
+        return "video" if "video" in self.models else "image"
+
+    def size_of(self, pair: Pair, model: str) -> tuple[int, int]:
+        """Height and width in pixels of the frames that a model has."""
+        k = times(pair, model, self.home)
+        return k * self.height, k * self.width
 
 
 def choose_batch(pair: Pair, load: Load) -> int:
@@ -104,7 +115,7 @@ def check_fits(pair: Pair, load: Load) -> None:
 def offloaded(pair: Pair) -> Pair | None:
     """The pair as if its weights were offloaded, to count with; None where they are, or cannot be, or it would spare
     nothing."""
-    if pair.offload is not None or pair.bridge is not None or pair.compile != "off" or not has_own_memory(pair.device):
+    if pair.offload is not None or pair.compile != "off" or not has_own_memory(pair.device):
         return None
     return replace(pair, offload=Offload(pair.device))
 
@@ -118,14 +129,17 @@ def needs(pair: Pair, load: Load) -> int:
 def weights(pair: Pair, at: str | None = None) -> int:
     """Bytes of a pair's networks that stay on its device, what two of them share counted once.
 
-    Where they are offloaded, of the one `at` work, "image", "video" or "vae"; of the largest, where none is named.
+    Where they are offloaded, of the one `at` work, "image", "video" or "vae"; of the largest, where none is named. A
+    bridge stays, with both autoencoders, which work while either model is there.
     """
-    networks: dict[str, nn.Module] = {"vae": pair.vae, **{side.name: side.unet for side in pair.sides}}
+    networks: dict[str, nn.Module] = {side.name: side.unet for side in pair.sides}
     networks |= {f"text encoder {k}": reader.network for k, reader in enumerate(pair.readers) if reader.stays}
-    networks |= {} if pair.bridge is None else pair.bridge.networks
+    crossed = [] if pair.bridge is None else [pair.vae, *pair.bridge.networks.values()]
+    networks |= {} if crossed else {"vae": pair.vae}
     if pair.offload is None:
-        return size_of(tensors_of(*networks.values()))
-    return max(size_of(tensors_of(network)) for name, network in networks.items() if at in (None, name))
+        return size_of(tensors_of(*networks.values(), *crossed))
+    at_work = [network for name, network in networks.items() if at in (None, name)] or networks.values()
+    return size_of(tensors_of(*crossed)) + max(size_of(tensors_of(network)) for network in at_work)
 
 
 def before(pair: Pair) -> int:
@@ -145,17 +159,15 @@ def activations(pair: Pair, load: Load) -> int:
 
 
 def moments(pair: Pair, load: Load) -> dict[str, int]:
-    """Bytes beside weights while the image model, the video model and the autoencoder ("vae") are at work; on a bridge,
-    the autoencoder that takes more."""
-    home = "video" if "video" in load.models else "image"
-    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width, home)
+    """Bytes beside weights while the image model, the video model and the autoencoder ("vae") are at work; on a bridge
+    of pixels, the autoencoder that takes more: to cross, or to decode the clip."""
+    channels, _, h, w = pair.latent_shape(load.frames, load.height, load.width, load.home)
     state = 4 * load.clips * channels * load.frames * h * w  # in float32
     found = {}
     for side in pair.sides:
         if side.name not in load.models:
             continue
-        k = pair.bridge.scale if pair.bridge is not None and side.name != home else 1
-        channels, _, h, w = pair.latent_shape(load.frames, k * load.height, k * load.width, side.name)
+        channels, _, h, w = pair.latent_shape(load.frames, *load.size_of(pair, side.name), side.name)
         latents = load.clips * channels * load.frames * h * w
         temporal, itemsize = side.name == "video", pair.dtype.itemsize
         frames, height, width = load.windows.largest(side.name, load.frames, h, w)
@@ -165,21 +177,22 @@ def moments(pair: Pair, load: Load) -> dict[str, int]:
             waiting += 2 * latents * (itemsize + max(itemsize, 4))  # what windows are copied from, and summed in
         per_clip = network_activations(side.unet.config, at_once, *side.size_seen(height, width), temporal, pair.dtype)
         found[side.name] = state + load.clips * per_clip + waiting
-    crosses = pair.bridge is not None and len(load.models) > 1
-    decoders = [decoding(pair, load, model) for model in (("image", "video") if crosses else (home,))]
+    clip = load.clips * load.frames
+    decoders = [decoding(pair, load, load.home, frames_at_once(load.height, load.width), clip)]
+    if pair.bridge is not None and pair.bridge.maps is None and len(load.models) > 1:
+        at_once = min(clip, frames_at_once(*load.size_of(pair, "image")))  # from end to end: an encoder takes less
+        decoders += [decoding(pair, load, model, at_once, at_once) for model in load.models]
     return found | {"vae": state + max(decoders)}
 
 
-def decoding(pair: Pair, load: Load, model: str) -> int:
-    """Bytes that the decoder of a model's latents takes, with the frames decoded before; on a bridge, at its scale."""
-    vae = pair.vae_of(model)
-    k = pair.bridge.scale if pair.bridge is not None and model == "image" and "video" in load.models else 1
-    _, _, h, w = pair.latent_shape(load.frames, k * load.height, k * load.width, model)
+def decoding(pair: Pair, load: Load, model: str, at_once: int, kept: int) -> int:
+    """Bytes that the decoder of a model's latents takes of so many frames at once, with the pixels of those kept."""
+    vae, size = pair.vae_of(model), load.size_of(pair, model)
+    _, _, h, w = pair.latent_shape(load.frames, *size, model)
     tile = max(h, w) if load.vae_tile is None else load.vae_tile
-    decoded = min(frames_at_once(load.height, load.width), load.clips * load.frames)
-    decoder = decoder_activations(vae.config, decoded, min(h, tile), min(w, tile), vae.dtype)
-    pixels = load.clips * load.frames * k**2 * load.height * load.width * vae.config.out_channels
-    return decoder + pixels * vae.dtype.itemsize
+    at_once = min(at_once, load.clips * load.frames)
+    decoder = decoder_activations(vae.config, at_once, min(h, tile), min(w, tile), vae.dtype)
+    return decoder + kept * math.prod(size) * vae.config.out_channels * vae.dtype.itemsize
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,7 @@ from torch import nn
 
 from ivmix.generation.job import Job
 from ivmix.generation.preview import Preview, stored_map
+from ivmix.pairs.bridge import plan, source_of_atoms
 from ivmix.pairs.offload import size_of, tensors_of
 from ivmix.pairs.side import Side
 from ivmix.solvers import Guided, planned_nfe
@@ -40,19 +41,21 @@ def turns(job: Job) -> Iterator[nn.Module]:
     """The networks of a batch in the order of their work. Of a step that asks several, in the order of its field; of an
     adaptive one, as if its first attempt did. A preview that no map colours asks the autoencoder after every step."""
     pair, lead = job.pair, job.pair.sides[job.lead]
-    shown = [pair.vae] if isinstance(job.callback, Preview) and stored_map(pair) is None else []
+    vae = [pair.vae] if pair.bridge is None else []  # else it stays
+    shown = vae if isinstance(job.callback, Preview) and stored_map(pair) is None else []
     for side in pair.sides:
         if side.name in job.sampling.models:
             yield from _reading(side)
     if job.video is not None:
-        yield pair.vae
+        yield from vae
     if job.inversion:
         yield from _reading(lead)
     for _ in job.inversion:
         yield from (lead.unet, *shown)
-    unread = [side.network(own) for side, own in zip(pair.sides, job.schedules, strict=True)]
+    unread = [source_of_atoms(pair, job.sampling, side.network(own))
+              for side, own in zip(pair.sides, job.schedules, strict=True)]  # fmt: skip
     image, video = (Guided(network("negative"), network("prompt")) for network in unread)  # two conditions, whichever
-    fields, _ = job.sampling.plan(image, video, job.sigmas)
+    fields, _ = plan(job.sampling, image, video, job.sigmas)
     networks = {side.name: side.unet for side in pair.sides}
     for _, step in groupby(job.legs, key=lambda leg: leg.step):
         for leg in step:
@@ -60,7 +63,7 @@ def turns(job: Job) -> Iterator[nn.Module]:
             for _ in range(max(asked.values(), default=0)):
                 yield from (networks[name.split()[0]] for name in asked)  # "video perturbed" has the same weights
         yield from shown
-    yield pair.vae
+    yield from vae
 
 
 def _reading(side: Side) -> Iterator[nn.Module]:

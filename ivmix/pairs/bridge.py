@@ -1,11 +1,13 @@
 """The bridge of a pair whose image model has latents of its own: as a description has it, and as maps of a run.
 
-    "image": {…, "vae": SOURCE}, "bridge": {"levels": [[0.03, 0.05], …], "scale": 2, "to_image": SOURCE, "to_video": …}
+    "image": {…, "vae": SOURCE, "vae_scaling": 0.13025, "vae_dtype": "float32"},
+    "bridge": {"levels": [[0.03, 0.05], …], "scale": 2, "to_image": SOURCE, "to_video": …}
 
-`vae` is the image model's own autoencoder. `levels` are pairs of the video model's sigma and the image model's that
-hides as much in pixels, as measured once (`ivmix.sprites.crossing`). Clean latents cross through pixels: decoded,
-enlarged `scale` times, by default 1, and encoded; or, where `to_image` and `to_video` are named, both or neither,
-through small learned maps (`ivmix.models.LatentMap`).
+`vae` is the image model's own autoencoder, `vae_scaling` and `vae_dtype` are of it what they are of the pair's.
+`levels` are pairs of the video model's sigma and the image model's that hides as much in pixels, as measured once
+(`ivmix bridge`, `ivmix.pairs.crossing`). Clean latents cross through pixels: decoded, enlarged `scale` times, by
+default 1, and encoded, some frames at a time; or, where `to_image` and `to_video` are named, both or neither, through
+small learned maps (`ivmix.models.LatentMap`).
 """
 
 import math
@@ -17,8 +19,10 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
+from ivmix.devices import at_least, find_dtype
 from ivmix.models import VAE, LatentMap, LatentMapConfig, VAEConfig, load_folder, load_vae
 from ivmix.models.checkpoints.folders import Local
 from ivmix.samplers.base import Plan, Sampling
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from ivmix.pairs.pair import Pair
 
 MAPS = ("to_image", "to_video")
+OF_VAE = {"vae", "vae_scaling", "vae_dtype"}  # what an image model across has of its own
 COMBINING = ("composite", "mixture", "blend", "autoguidance")  # samplers that ask both models at one state and level
 
 
@@ -45,7 +50,8 @@ def check_bridge(raw: Mapping[str, Any]) -> None:
     """ValueError for a description with a bridge and no autoencoder of the image model's, or the other way round, or
     for entries that no bridge has."""
     entry = raw.get("bridge")
-    if (entry is None) != ("vae" not in raw["image"]) or "vae" in raw["video"]:
+    own = OF_VAE & raw["image"].keys()
+    if (entry is None and own) or (entry is not None and "vae" not in own) or OF_VAE & raw["video"].keys():
         raise ValueError("bridge: expected one where the image model has a vae of its own, and there alone")
     if entry is None:
         return
@@ -79,6 +85,7 @@ class PairBridge:
     levels: Levels
     scale: int = 1
     maps: tuple[LatentMap, LatentMap] | None = None  # to the image model's latents and back; None: through pixels
+    vae_dtype: torch.dtype | None = None  # the narrowest that the autoencoder runs in
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -96,21 +103,37 @@ class PairBridge:
         """What an evaluation costs beside the networks' own, in words."""
         return "3 decodes and 3 encodes of the clip" if self.maps is None else "3 calls of a learned map of latents"
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Moves all of it, in place."""
+        for network in self.maps or ():
+            network.to(device, dtype)
+        self.vae.to(device, at_least(dtype, self.vae_dtype))
+
     def between(self, video: VAE, frames: int = 64, tile: int | None = None) -> Bridge:
-        """The maps of one run, whose autoencoders have so many frames, and squares of so many latents, at a time."""
-
-        def through(inner: VAE, outer: VAE, scale: float, z: Tensor) -> Tensor:
-            pixels = resized(inner.decode(z.to(inner.dtype), frames_per_batch=frames, tile=tile), scale)
-            return outer.encode(pixels.to(outer.dtype), frames_per_batch=frames, tile=tile).to(z.dtype)
-
-        def mapped(network: LatentMap, z: Tensor) -> Tensor:
-            return network(z.to(network.conv_in.weight.dtype)).to(z.dtype)
-
+        """The maps of one run, between latents of `video` and the image model's: so many frames, of the larger of both
+        sizes, and squares of so many latents, at a time."""
         if self.maps is not None:
             to_image, to_video = (partial(mapped, network) for network in self.maps)
             return Bridge(to_image, to_video, self.levels)
-        there, back = partial(through, video, self.vae, self.scale), partial(through, self.vae, video, 1 / self.scale)
+        there = partial(through, video, self.vae, Fraction(self.scale), frames, tile)
+        back = partial(through, self.vae, video, Fraction(1, self.scale), frames, tile)
         return Bridge(there, back, self.levels)
+
+
+def mapped(network: LatentMap, z: Tensor) -> Tensor:
+    return network(z.to(network.conv_in.weight.dtype)).to(z.dtype)
+
+
+def through(inner: VAE, outer: VAE, scale: Fraction, frames: int, tile: int | None, z: Tensor) -> Tensor:
+    """Latents of `inner` (b c f h w) as those of `outer`: decoded, resized and encoded, `frames` frames from end to end
+    before the next ones, so that memory is theirs, however long the clip."""
+
+    def crossed(part: Tensor) -> Tensor:
+        pixels = resized(inner.decode(part.to(inner.dtype), frames, tile), scale)
+        return outer.encode(pixels.to(outer.dtype), frames, tile).to(z.dtype)
+
+    parts = rearrange(z, "b c f h w -> (b f) c 1 h w").split(frames)
+    return rearrange(torch.cat([crossed(part) for part in parts]), "(b f) c 1 h w -> b c f h w", b=len(z))
 
 
 def load(
@@ -119,14 +142,18 @@ def load(
 ) -> PairBridge:  # fmt: skip
     """The bridge of a description from the latents of `video`, from its files. ValueError for maps that are of other
     latents."""
-    entry, own = raw["bridge"], files["vae", raw["image"]["vae"]]
-    vae = load_vae(own, drop=drop[own], device=device, dtype=dtype)
+    entry, image = raw["bridge"], raw["image"]
+    own = files["vae", image["vae"]]
+    narrowest = find_dtype(image["vae_dtype"], device) if "vae_dtype" in image else None
+    vae = load_vae(
+        own, scaling_factor=image.get("vae_scaling"), drop=drop[own], device=device, dtype=at_least(dtype, narrowest)
+    )
     maps = [load_folder(LatentMap, LatentMapConfig, files["map", entry[name]], device, dtype)
             for name in MAPS if name in entry]  # fmt: skip
     scale, both = entry.get("scale", 1), (maps[0], maps[1]) if maps else None
     if both is not None:
         check_maps(both, video.config, vae.config, scale)
-    return PairBridge(vae, read_levels(entry), scale, both)
+    return PairBridge(vae, read_levels(entry), scale, both, narrowest)
 
 
 def check_maps(maps: tuple[LatentMap, LatentMap], video: VAEConfig, image: VAEConfig, scale: int) -> None:
@@ -141,13 +168,19 @@ def check_maps(maps: tuple[LatentMap, LatentMap], video: VAEConfig, image: VAECo
             raise ValueError(f"bridge: {name} maps {found}: expected {wanted}")
 
 
-def resized(pixels: Tensor, scale: float) -> Tensor:
-    """Frames (b c f H W) of `scale` times the size, without aliasing; themselves for 1."""
+def resized(pixels: Tensor, scale: Fraction) -> Tensor:
+    """Frames (b c f H W) of `scale` times the size, without aliasing, in float32 at least; themselves for 1."""
     if scale == 1:
         return pixels
-    frames = pixels.transpose(1, 2).flatten(0, 1)
-    frames = F.interpolate(frames, scale_factor=scale, mode="bicubic", antialias=True)
-    return frames.unflatten(0, (len(pixels), -1)).transpose(1, 2)
+    frames = rearrange(pixels, "b c f h w -> (b f) c h w").to(torch.promote_types(pixels.dtype, torch.float32))
+    size = [int(side * scale) for side in frames.shape[-2:]]
+    frames = F.interpolate(frames, size=size, mode="bicubic", antialias=True)
+    return rearrange(frames, "(b f) c h w -> b c f h w", b=len(pixels))
+
+
+def times(pair: "Pair", model: str, home: str) -> int:
+    """How many times the clip's height and width the frames of a model have, in a run in the latents of `home`."""
+    return 1 if pair.bridge is None or model == home else pair.bridge.scale
 
 
 def multiple(pair: "Pair") -> int:

@@ -117,7 +117,9 @@ class SideEntry(TypedDict):
     empty_prompt: NotRequired[Literal["text", "zeros"]]
     original_size: NotRequired[list[int]]
     target_size: NotRequired[list[int]]
-    vae: NotRequired[str]  # the image model's own, see `bridge`
+    vae: NotRequired[str]  # the image model's own, and what is of it: see `bridge`
+    vae_scaling: NotRequired[float]
+    vae_dtype: NotRequired[Dtype]
 
 
 class FileEntry(TypedDict, total=False):
@@ -248,8 +250,9 @@ def _check_entries(raw: Mapping[str, Any]) -> None:
     whole("text_parameters", raw.get("text_parameters", 1), 1, 10**12)
     if not 0.1 <= raw["fps"] <= 1000:
         raise ValueError(f"fps is {raw['fps']}, expected frames per second, from 0.1 to 1000")
-    if not 1e-3 <= raw.get("vae_scaling", 1) <= 1e3:
-        raise ValueError(f"vae_scaling is {raw['vae_scaling']}, expected a factor, from 0.001 to 1000")
+    for entry in (raw, raw["image"]):
+        if not 1e-3 <= entry.get("vae_scaling", 1) <= 1e3:
+            raise ValueError(f"vae_scaling is {entry['vae_scaling']}, expected a factor, from 0.001 to 1000")
     for name in ("image", "video"):
         side = raw[name]
         whole(f"{name}: latent_size", side.get("latent_size", 1), 1, 1024)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import torch
 from torch import nn
 
-from ivmix.devices import DTYPES, dtype_name, find_device, find_dtype
+from ivmix.devices import DTYPES, at_least, dtype_name, find_device, find_dtype
 from ivmix.models import (
     VAE,
     CLIPTextConfig,
@@ -108,9 +108,9 @@ class Pair:
         return list(dict.fromkeys(reader for side in self.sides for reader in side.readers))
 
     def autoencoder(self, model: str = "video") -> VAE:
-        """The autoencoder of a model's latents, on the device."""
+        """The autoencoder of a model's latents, on the device: on a bridge, both always are."""
         vae = self.vae_of(model)
-        return vae if self.offload is None else self.offload.bring(vae)
+        return vae if self.offload is None or self.bridge is not None else self.offload.bring(vae)
 
     def read_ahead(self, texts: Mapping[str, Sequence[str]], raw: bool = False) -> None:
         """Has text encoders that do not stay in memory read all these texts, by side, and leave: one at a time."""
@@ -161,8 +161,8 @@ class Pair:
         choose(self.compile, place.type)
         kind = find_dtype(self.dtype if dtype is None else dtype, place)
         self.vae.to(place, at_least(kind, self.vae_dtype))
-        for network in () if self.bridge is None else self.bridge.networks.values():
-            network.to(place, kind)
+        if self.bridge is not None:
+            self.bridge.to(place, kind)
         for side in self.sides:
             side.unet.to(place, kind)  # one that both share is there at the second time
         for reader in self.readers:
@@ -207,9 +207,9 @@ def load_pair(
     `device` "auto" is the accelerator, where there is one, `dtype` "auto" there the pair's own, on the CPU float32
     (`ivmix.devices`). `compile` is how UNets are called (`compile_network`). `commits` are those to read of
     repositories that are named without one, as a record has them (`Record.commits`); what cannot be had is the newest.
-    With `offload` only the network at work is on the device, the others rest in CPU memory: results are the same to the
-    bit, and the price is what moves (`ivmix.generation.traffic`). What asks a side (`Side.network`) has it brought;
-    who calls a network by itself finds it where it rests.
+    With `offload` only the network at work is on the device, and what a bridge is made of, the others rest in CPU
+    memory: results are the same to the bit, and the price is what moves (`ivmix.generation.traffic`). What asks a side
+    (`Side.network`) has it brought; who calls a network by itself finds it where it rests.
 
     An image model that is the video model's spatial half is that half: one set of weights, seen without its temporal
     layers.
@@ -224,8 +224,6 @@ def load_pair(
         raise ValueError(f"compile={compile!r} with offload: graphs and compiled code need weights that stay where "
                          "they are, expected \"off\"")  # fmt: skip
     own, folder, source = describe(name_or_folder)
-    if offload and "bridge" in own:
-        raise ValueError(f"offload: pair {own['name']!r} lies on both sides of a bridge, whose networks all stay")
     shelf = Offload(device) if offload else None
     dtype = find_dtype(dtype, device, own.get("dtype"))
     check_there(swaps)
@@ -339,7 +337,7 @@ def load_pair(
         decoder, scaling_factor=raw.get("vae_scaling"), drop=drop[decoder], device=device,
         dtype=at_least(dtype, vae_dtype),
     )  # fmt: skip
-    if shelf is not None:
+    if shelf is not None and "bridge" not in raw:  # which is crossed between one network's work and the other's
         shelf.rest(vae)
     across = None if "bridge" not in raw else bridge.load(raw, files, drop, device, dtype, vae)
     check_latents(image, vae if across is None else across.vae)
@@ -373,11 +371,6 @@ def fingerprint(pair: Pair, **others: nn.Module) -> str:
                 sha.update(f"{name} {key} {value.dtype} {tuple(value.shape)}".encode())
                 sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:16]
-
-
-def at_least(dtype: torch.dtype, narrowest: torch.dtype | None) -> torch.dtype:
-    """`dtype`, or what is wide enough for both."""
-    return dtype if narrowest is None else torch.promote_types(dtype, narrowest)
 
 
 def with_loras(network: N, loras: Sequence[tuple[LoRA, float]]) -> N:

@@ -119,6 +119,13 @@ def random_scenes(n: int, generator: torch.Generator, captions: Sequence[str] | 
     return Scenes(colour, shape, motion, radius, position, phase, background, angle)
 
 
+def some_clips(scenes: int = 6, seed: int = 77) -> Tensor:
+    """Crisp clips, then the same degraded, (2·scenes 3 f h w) in [-1, 1]: what bridges between latents are measured
+    on."""
+    clips = render(random_scenes(scenes, torch.Generator().manual_seed(seed)))
+    return torch.cat([clips, degrade(clips)])
+
+
 def signed_distance(shape: Tensor, radius: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """Distance to the sprite's edge in pixels, negative inside; all arguments broadcast together."""
     ax, ay, bar = dx.abs(), dy.abs(), 0.36 * radius

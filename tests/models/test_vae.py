@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ivmix.models import VAE, VAEConfig, load_folder
 from ivmix.models.meta import build
-from ivmix.models.vae import FIXED_ENTRIES, shares, tiled
+from ivmix.models.vae import FIXED_ENTRIES, shares, tiled, tiles
 from ivmix.pairs.description import EMBEDDED
 from ivmix.sprites.world import random_scenes, render
 
@@ -188,6 +188,16 @@ def test_tiles_of_a_network_that_sees_one_pixel_are_the_whole(
 
     assert difference(tiled(up, 4, overlap, 1, 2)(latents), up(latents)) < 1e-15
     assert difference(tiled(down, 4, overlap, 2, 1)(images), down(images)) < 1e-15
+
+
+def test_shares_of_tiles_are_made_once_for_all_parts_and_calls(vae: VAE, normal: Make) -> None:
+    latents = normal(1, 4, 3, 10, 18)
+    tiles.cache_clear()
+    with torch.inference_mode():
+        first = vae.decode(latents, 1, tile=4)
+    assert torch.equal(vae.decode(latents, 1, tile=4), first)
+    assert (tiles.cache_info().misses, tiles.cache_info().hits) == (1, 5)
+    vae.decode(latents.requires_grad_(), 1, tile=4).sum().backward()                               # whoever asked first
 
 
 @pytest.mark.parametrize("tile", [6, 7, 100])

@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +12,14 @@ import pytest
 import torch
 
 from ivmix import TextToVideo
+from ivmix.generation import memory
+from ivmix.generation.drawing import crossing_noise, guided
+from ivmix.generation.job import make_job
 from ivmix.generation.memory import Load, activations, upper_bound, weights
 from ivmix.models import VAE, save_folder
-from ivmix.pairs.bridge import COMBINING, resized
+from ivmix.models.cost import Alive, Kernels
+from ivmix.models.meta import build
+from ivmix.pairs.bridge import COMBINING, resized, through
 from ivmix.pairs.description import EMBEDDED, describe
 from ivmix.pairs.pair import fingerprint, load_pair
 from ivmix.pairs.swaps import Swaps
@@ -100,6 +107,32 @@ def test_a_clip_is_the_same_whatever_the_batch_as_is_what_hides_it_across(models
 
 
 @pytest.mark.slow
+def test_what_hides_a_clip_across_is_its_seeds_own_whatever_the_batch_and_the_windows(models):
+    job, cut = (make_job(models["mapped"].pair, PROMPTS, sampler="composite", **SMALL, window=k) for k in (None, 1))
+    xi = crossing_noise(job, [3, 5])
+    assert xi.shape == (2, 3, 2, 16, 16)
+    assert torch.equal(xi[1:], crossing_noise(job, [5]))
+    assert torch.equal(xi, crossing_noise(cut, [3, 5]))
+    assert (xi[0] - xi[1]).abs().max() > 1
+
+
+@pytest.mark.slow
+def test_a_run_crosses_as_many_frames_at_a_time_as_the_larger_ones_allow(home, monkeypatch):
+    """As memory is counted: where one frame of 64x64 may be there, so may one of the 32x32 that it is made of."""
+    monkeypatch.setattr(memory, "PIXELS", 64 * 64)
+    pair = load_pair(changed(home, home / "large", bridge__scale=2), "cpu")
+    job, seen = make_job(pair, PROMPTS[:1], sampler="composite", **SMALL), []
+    [(atom, _)] = guided(job, 0, job.batches[0], PROMPTS[:1]).cond.terms
+    hooks = [part.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
+             for part in (pair.vae.decoder, pair.bridge.vae.encoder)]  # fmt: skip
+    with torch.no_grad():
+        atom.model.bridge.there(torch.zeros(1, 4, 2, 8, 8))
+    for hook in hooks:
+        hook.remove()
+    assert seen == [(1, 4, 8, 8), (1, 3, 64, 64)] * 2
+
+
+@pytest.mark.slow
 def test_the_image_model_alone_draws_in_its_own_latents_and_sizes_are_checked_for_both(models):
     model = models["bridged"]
     result = call(model, sampler="image", steps=2)
@@ -150,9 +183,36 @@ def test_frames_across_may_be_larger(home, tmp_path_factory):
 
 def test_frames_are_resized_without_a_shift():
     ramp = torch.linspace(-1, 1, 32).expand(1, 3, 2, 32, 32)
-    larger = resized(ramp, 2)
+    larger = resized(ramp, Fraction(2))
     assert larger.shape == (1, 3, 2, 64, 64)
-    assert (resized(larger, 0.5) - ramp)[..., 2:-2].abs().max() <= 1e-3
+    assert (resized(larger, Fraction(1, 2)) - ramp)[..., 2:-2].abs().max() <= 1e-3
+    for k in range(1, 17):  # a share is no float, whose product with the side may fall short of the whole number
+        assert resized(torch.zeros(1, 3, 1, 7 * k, 49 * k), Fraction(1, k)).shape[-2:] == (7, 49)
+
+
+def test_memory_of_a_crossing_is_that_of_some_frames_from_end_to_end_however_long_the_clip():
+    small, large = (build(VAE, replace(OTHER_VAE_CONFIG, latent_channels=c)) for c in (3, 4))
+
+    def most(frames: int, at_once: int) -> int:
+        """Bytes beside the latents of both, there and so far."""
+        z = torch.empty(1, 3, frames, 32, 32, device="meta")
+        with torch.no_grad(), Kernels(), Alive() as alive:
+            crossed = through(small, large, Fraction(2), at_once, None, z)
+        assert crossed.shape == (1, 4, frames, 64, 64)
+        return alive.most - 3 * crossed.nbytes
+
+    assert most(16, 2) <= 1.01 * most(2, 2)
+    assert most(16, 16) > 4 * most(16, 2)
+
+
+def test_frames_cross_each_by_itself():
+    torch.manual_seed(0)
+    inner, outer = VAE(OTHER_VAE_CONFIG).eval(), VAE(replace(OTHER_VAE_CONFIG, latent_channels=5)).eval()
+    z = torch.randn(2, 3, 3, 8, 12)
+    with torch.no_grad():
+        crossed = through(inner, outer, Fraction(2), 2, None, z)
+        one = outer.encode(resized(inner.decode(z[1:, :, 2:]), Fraction(2)))
+    assert (crossed[1:, :, 2:] - one).abs().max() <= 1e-5  # rounding of batches of another size
 
 
 @pytest.mark.slow
@@ -181,6 +241,9 @@ def test_the_bridge_is_part_of_what_a_pair_weighs_and_of_its_fingerprint(home, m
         ({"bridge__levels": [[1.0]]}, "bridge: levels: expected pairs, of the video model's sigma"),
         ({"bridge__levels": [[0.0, 1.0]]}, "bridge: levels: got 0.0, expected levels above 0"),
         ({"bridge__through": "air"}, "bridge: unknown entry 'through'"),
+        ({"image__vae_scaling": 0.0}, r"vae_scaling is 0\.0, expected a factor, from 0\.001 to 1000"),
+        ({"image__vae_dtype": "int8"}, "image: vae_dtype is 'int8'"),
+        ({"video__vae_dtype": "float32"}, "bridge: expected one where the image model has a vae of its own, and there"),
     ],
 )
 def test_a_bridge_that_cannot_be_is_told(home, tmp_path, entries, message):
@@ -208,19 +271,17 @@ def test_models_are_not_put_where_the_bridge_was_made_for_others(home, name):
         load_pair(home / "bridged", swaps=Swaps(**{name: source}))
 
 
-def test_a_bridge_is_not_offloaded(home):
-    with pytest.raises(ValueError, match=r"^offload: pair 'sprites-bridged' lies on both sides of a bridge, "):
-        load_pair(home / "bridged", offload=True)
-
-
 @pytest.mark.slow
-def test_autoencoders_of_two_types_cross_and_moving_leaves_each_its_own(home, tmp_path_factory):
-    """The pair's own in float32 beside networks in bfloat16: what a public autoencoder that overflows asks for."""
-    folder = changed(home, tmp_path_factory.mktemp("wide") / "bridged", vae_dtype="float32")
+@pytest.mark.parametrize("entry", ["vae_dtype", "image__vae_dtype"])
+def test_autoencoders_of_two_types_cross_and_moving_leaves_each_its_own(home, tmp_path_factory, entry):
+    """The pair's own in float32 beside networks in bfloat16, or the image model's: what a public autoencoder that
+    overflows asks for."""
+    folder = changed(home, tmp_path_factory.mktemp("wide") / "bridged", **{entry: "float32"})
     model = TextToVideo.from_pair(folder, "cpu", "bfloat16")
-    types = {vae.dtype for vae in (model.pair.vae, model.pair.bridge.vae)}
-    assert types == {torch.float32, torch.bfloat16}
+    found = model.pair.vae.dtype, model.pair.bridge.vae.dtype
+    wide = entry == "vae_dtype"
+    assert found == ((torch.float32, torch.bfloat16) if wide else (torch.bfloat16, torch.float32))
     drawn = model(PROMPTS[:1], sampler="composite", steps=2, **SMALL).latents
     moved = TextToVideo.from_pair(folder, "cpu", "float32").to("bfloat16")
-    assert (moved.pair.vae.dtype, moved.pair.bridge.vae.dtype) == (torch.float32, torch.bfloat16)
+    assert (moved.pair.vae.dtype, moved.pair.bridge.vae.dtype) == found
     assert torch.equal(moved(PROMPTS[:1], sampler="composite", steps=2, **SMALL).latents, drawn)

@@ -52,6 +52,7 @@ RUNS = {  # the words of a command, and the same as a call
     "seen": (["a cat", *SHARED, "--steps", "4", "--preview", "now.png"], {"sampler": "zigzag", "steps": 4}),
     "styled": (["a cat", *STYLED, "--steps", "4"], {"sampler": "zigzag", "steps": 4}),
     "two encoders": (["a cat", *XL, "--steps", "2"], {"sampler": "composite", "steps": 2}),
+    "across": ([RED, "--pair", "sprites-bridged", "--steps", "3"], {"sampler": "composite", "steps": 3}),
     "leaving": (["a cat", *LATTE, "--steps", "2"], {"sampler": "composite", "steps": 2}),
 }  # fmt: skip
 
@@ -87,7 +88,7 @@ def pair_of(name: str, place: Path) -> Pair:
             return load_pair("animatediff-sdxl", "cpu", swaps=Swaps(xl, xl, str(place / "mm-xl.safetensors")))
         case "leaving":
             return load_pair("latte", "cpu", swaps=Swaps(str(place / "pixart"), str(place / "latte")))
-    return load_pair("sprites", "cpu")
+    return load_pair("sprites-bridged" if name == "across" else "sprites", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +115,15 @@ def test_a_clip_is_the_same_to_the_byte_and_so_is_its_record(name, place, ends):
 @pytest.mark.parametrize("name", RUNS)
 def test_no_two_networks_are_there_at_a_time(name, place, ends):
     """The most that is there with all of them is more than all of them: what is over it are tensors. Text encoders that
-    leave are there alone."""
+    leave are there alone. What a bridge is made of stays."""
     plain, offloaded = ends[name]
     pair = pair_of(name, place)
-    networks = [pair.vae, *(s.unet for s in pair.sides), *(r.network for r in pair.readers)]
+    networks = [*(s.unet for s in pair.sides), *(r.network for r in pair.readers)]
+    crossed = [] if pair.bridge is None else [pair.vae, pair.bridge.vae]
+    networks += [] if crossed else [pair.vae]
     largest, tensors = max(size_of(tensors_of(n)) for n in networks), plain["most"] - weights(pair)
-    assert offloaded["most"] <= largest + tensors < plain["most"]
+    assert offloaded["most"] <= size_of(tensors_of(*crossed)) + largest + tensors < plain["most"]
+    assert weights(replace(pair, offload=Offload(torch.device("meta")))) == size_of(tensors_of(*crossed)) + largest
 
 
 @pytest.mark.slow

@@ -4,14 +4,14 @@ None of its networks shares weights, channels or sizes with the pair's: 3 channe
 learned maps see encodings of clean frames alone, crisp and degraded ones: noisy latents never cross a bridge.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ivmix.models import VAE, DiTConfig, LatentMap, LatentMapConfig, VAEConfig, load_folder, save_folder
+from ivmix.models import VAE, DiTConfig, VAEConfig, load_folder, save_folder
+from ivmix.pairs.mapping import errors, new_maps
 from ivmix.sprites.training.loop import Loss
 from ivmix.sprites.training.losses import drawing_loss, levels, pictures, random_frames, some_frames
 from ivmix.sprites.training.networks import (
@@ -34,12 +34,6 @@ TRANSFORMER_CONFIG = DiTConfig(
     in_channels=3, out_channels=3, patch_size=4, num_layers=5, num_attention_heads=4, attention_head_dim=24,
     caption_channels=TEXT_CONFIG.hidden_size, sample_size=SIZE // OTHER_VAE_CONFIG.factor,
 )  # fmt: skip
-TO_IMAGE = LatentMapConfig(
-    VAE_CONFIG.latent_channels, OTHER_VAE_CONFIG.latent_channels, up=VAE_CONFIG.factor // OTHER_VAE_CONFIG.factor
-)
-TO_VIDEO = replace(
-    TO_IMAGE, in_channels=TO_IMAGE.out_channels, out_channels=TO_IMAGE.in_channels, up=1, down=TO_IMAGE.up
-)
 
 
 class Maps(nn.Module):
@@ -47,7 +41,7 @@ class Maps(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.to_image, self.to_video = LatentMap(TO_IMAGE), LatentMap(TO_VIDEO)
+        self.to_image, self.to_video = new_maps(VAE_CONFIG, OTHER_VAE_CONFIG)
 
 
 def bridged(pair: Path) -> Path:
@@ -103,7 +97,7 @@ def maps_loss(pair: Path, device: torch.device) -> Loss:
         frames = pictures(*some_frames(generator, device), SIZE)[:, :, None]
         with torch.no_grad():
             x0_v, x0_i = video.encode(frames), image.encode(frames)
-        to_image, to_video = F.mse_loss(network.to_image(x0_v), x0_i), F.mse_loss(network.to_video(x0_i), x0_v)
+        to_image, to_video = errors((network.to_image, network.to_video), x0_v, x0_i)
         return to_image + to_video, {"to_image": to_image.detach(), "to_video": to_video.detach()}
 
     return loss

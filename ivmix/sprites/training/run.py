@@ -20,8 +20,8 @@ from ivmix.evaluation.report import Report, main_table
 from ivmix.evaluation.run import evaluate
 from ivmix.generation.text_to_video import TextToVideo
 from ivmix.media import contact_sheet, write_image, write_text
+from ivmix.pairs.crossing import level_pairs
 from ivmix.sprites.benchmark import sprites
-from ivmix.sprites.crossing import level_pairs
 from ivmix.sprites.training.bridged import bridged, other_vae
 from ivmix.sprites.training.loop import read_log, train
 from ivmix.sprites.training.networks import pair_vae
@@ -34,6 +34,7 @@ from ivmix.sprites.training.recipe import (
     describe_few,
     describe_mapped,
 )
+from ivmix.sprites.world import some_clips
 
 CPU = torch.device("cpu")
 MARKER = "{}.done"  # in the run's folder, once a stage's network is saved in its pair folder
@@ -96,7 +97,7 @@ def assemble(folder: Path, clips: int, seed: int) -> Path:
     """Writes pair.json and card of the pairs, and measures the first over `clips` clips a sampler in
     folder/evaluation."""
     pair, crisp = folder / "pair", folder / "crisp"
-    levels = level_pairs(pair_vae(pair, CPU), other_vae(pair, CPU))
+    levels = level_pairs(pair_vae(pair, CPU), other_vae(pair, CPU), some_clips())
     descriptions = {
         pair: describe(), crisp: describe_crisp(), folder / "student": describe_few(),
         bridged(pair): describe_bridged(levels), folder / "mapped": describe_mapped(levels),
@@ -223,7 +224,7 @@ architecture, a small transformer, in the latents of another autoencoder, 3 chan
   rate that was to fall within 3000.
 - Weights, float16: {size:.2f} MB, and the maps in `../mapped`. The video model, its autoencoder and the judge are read
   from `../pair`. The levels of equal signal to noise in pixels that `pair.json` holds were measured once
-  (`ivmix.sprites.crossing`).
+  (`ivmix.pairs.crossing`).
 - Use: `ivmix sample 'a red circle moving left' --pair sprites-bridged -o out.mp4`. Samplers that have the image model
   step or invert the state itself, as IV-Mixed's zigzag does, need one latent space, and say so.
 - Defaults are those of `sprites`, chosen for another image model.
