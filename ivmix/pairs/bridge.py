@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ivmix.pairs.pair import Pair
 
 MAPS = ("to_image", "to_video")
-OF_VAE = {"vae", "vae_scaling", "vae_dtype"}  # what an image model across has of its own
+OF_VAE = ("vae", "vae_scaling", "vae_dtype")  # what an image model across has of its own
 COMBINING = ("composite", "mixture", "blend", "autoguidance")  # samplers that ask both models at one state and level
 
 
@@ -50,8 +50,8 @@ def check_bridge(raw: Mapping[str, Any]) -> None:
     """ValueError for a description with a bridge and no autoencoder of the image model's, or the other way round, or
     for entries that no bridge has."""
     entry = raw.get("bridge")
-    own = OF_VAE & raw["image"].keys()
-    if (entry is None and own) or (entry is not None and "vae" not in own) or OF_VAE & raw["video"].keys():
+    own = raw["image"].keys() & OF_VAE
+    if (entry is None and own) or (entry is not None and "vae" not in own) or raw["video"].keys() & OF_VAE:
         raise ValueError("bridge: expected one where the image model has a vae of its own, and there alone")
     if entry is None:
         return
