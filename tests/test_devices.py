@@ -12,6 +12,8 @@ from ivmix.generation.memory import Load, activations, weights
 from ivmix.pairs.description import EMBEDDED, PUBLIC, describe
 from ivmix.pairs.pair import load_pair
 
+pytestmark = pytest.mark.slow  # commands, each in a process that has a device of the tests' own
+
 RED, BLUE = "a red circle moving left", "a blue cross moving up"
 SMALL = ["--frames", "2", "--size", "16x16"]
 SAMPLE = ["sample", RED, *SMALL, "-o"]
@@ -57,7 +59,6 @@ def test_no_float64_reaches_a_device_and_no_tensor_is_where_it_should_not_be(far
     assert far[1][name]["status"] == 0, far[1][name]["said"]
 
 
-@pytest.mark.slow
 def test_an_evaluation_measures_what_a_device_without_float64_drew(tmp_path):
     (tmp_path / "arms.json").write_text(json.dumps([{"label": "ddim", "options": {"sampler": "ddim", "steps": 1}}]))
     typed = ["evaluate", "-o", "run", "--clips", "3", "--seeds", "1", "--references", "4", "--arms", "arms.json"]
@@ -65,7 +66,6 @@ def test_an_evaluation_measures_what_a_device_without_float64_drew(tmp_path):
     assert end["status"] == 0, end["said"]
 
 
-@pytest.mark.slow
 def test_a_process_of_torchruns_draws_on_its_own_device_of_the_kind_that_a_record_names(tmp_path):
     (there,) = beside_far(tmp_path, [[*SAMPLE, "a.gif", "--steps", "1"]], LOCAL_RANK="3")
     again = ["sample", "--from", "a.gif.json", "-o", "b.gif"]
@@ -81,7 +81,6 @@ def test_nothing_waits_for_the_device_from_step_to_step(far):
     assert sum(two.values()) > 3  # weights went there, and frames came back
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sprites-bridged", "sprites-mapped"])
 def test_nothing_waits_for_the_device_at_a_bridge(name, tmp_path):
     """What hides a clip across is drawn by the CPU, and goes to the device once."""

@@ -79,6 +79,7 @@ MOMENTS: Mapping[str, Callable[[Path], bool]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_in_two_processes_to_the_same_bytes(task_of, whole, tmp_path, free_port):
     folder = tmp_path / "run"
     for moment, is_now in MOMENTS.items():
@@ -153,6 +154,7 @@ def test_other_weights_are_refused(pair, task_of, whole):
 # --- parts of a run ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_first_prompts_are_a_part_of_all_of_them_which_shares_make_whole(task_of, whole, tmp_path):
     few = report_of(task_of(tmp_path, clips=3))
     assert few.complete == (6, 10)
@@ -230,6 +232,7 @@ def test_files_are_named_by_prompts_where_the_layout_says_so_and_need_no_network
 # --- features alone ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_features_alone_give_the_same_report(task_of, whole, tmp_path):
     """Also of clips that a kill left before they were forgotten, or that a run before was to keep."""
     report_of(task_of(tmp_path / "few", clips=2, samples=1, keep="features"))

@@ -61,6 +61,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ucf.avi", "plain.avi", "late.mp4", "clip.mp4", "clip.webp", "clip.gif", "clip"])
 def test_frames_are_those_of_reading_all(name: str, files: dict[str, Path]) -> None:
     whole = read_clip(files[name]).frames

@@ -191,6 +191,7 @@ def test_a_traceback_is_shown_to_those_who_ask(place, capsys, monkeypatch, asked
 # Streams that nobody reads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", [["pairs"], ["--help"], ["inspect", str(EMBEDDED["sprites"] / "vae")]])
 def test_output_that_nobody_reads_is_the_quiet_end_of_a_broken_pipe(typed):
     reader, writer = os.pipe()
@@ -199,6 +200,7 @@ def test_output_that_nobody_reads_is_the_quiet_end_of_a_broken_pipe(typed):
         assert end(start(*typed, stdout=closed)) == (141, "")
 
 
+@pytest.mark.slow
 def test_progress_that_nobody_reads_ends_the_run_and_leaves_nothing(place):
     before = contents(place)
     reader, writer = os.pipe()
@@ -208,6 +210,7 @@ def test_progress_that_nobody_reads_ends_the_run_and_leaves_nothing(place):
     assert contents(place) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_closed_beforehand_change_nothing(place, closed):
     """With descriptor 1 closed, the first file that is opened would get it, and what is printed."""
@@ -227,6 +230,7 @@ def test_output_to_a_full_disk_says_so():
 # Full disks
 
 
+@pytest.mark.slow
 def test_evaluate_on_a_full_disk_keeps_the_parts_there_are(small_disk, capsys):
     status = main(["evaluate", "-o", str(small_disk / "run"), *EVALUATE[3:]])
     said = capsys.readouterr().err
@@ -251,6 +255,7 @@ def wait_for(condition, process: subprocess.Popen[str]) -> None:
     raise AssertionError("nothing happened for a minute")
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_is_terminated_leaves_whole_parts_alone(place):
     process = start("evaluate", "-o", "run", "--references", "4", "--batch-size", "1", "--quiet")
     wait_for(lambda: len(list(Path("run").glob("parts/*"))) > 2, process)

@@ -220,6 +220,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path, capsys, text):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_leaves_nothing_under_the_final_name(tmp_path, how):
     command = [sys.executable, "-m", "ivmix", "sample", PROMPT, "-o", str(tmp_path / "out.mp4"), "--steps", "1000"]

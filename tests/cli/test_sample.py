@@ -220,6 +220,7 @@ def test_resume_draws_a_clip_in_the_batch_that_it_would_have_had(run, tmp_path):
     assert made["batch_places"] == [1]
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_several_clips_goes_on_where_it_stopped(tmp_path):
     command = [sys.executable, "-m", "ivmix", "sample", "--prompts", "p.txt", "-o", "out.webp", *QUICK, "--resume"]
     (tmp_path / "p.txt").write_text("\n".join([RED] * 200))

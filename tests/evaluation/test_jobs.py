@@ -77,6 +77,7 @@ def test_parts_have_the_same_bits_whoever_computes_them(maker, whole, tmp_path):
     assert contents(tmp_path) == contents(whole)
 
 
+@pytest.mark.slow
 def test_a_run_whose_disk_is_full_keeps_what_there_is_and_goes_on_to_the_same_bits(maker, whole, tmp_path):
     """Every file may have 1000 bytes: the write stops halfway, and nothing of it is left."""
     done = compute(maker, ARMS[:1], DESIGN, tmp_path)
@@ -98,6 +99,7 @@ def test_parts_may_be_read_by_whom_the_umask_lets(whole, tmp_path):
     assert {path.stat().st_mode for path in (whole / "parts").iterdir()} == {(tmp_path / "any").stat().st_mode}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lambda b: b[:5000], lambda b: b[:-1], lambda b: b"", lambda b: b"<html>" * 99])
 def test_a_broken_part_is_computed_again(maker, whole, tmp_path, damage):
     compute(maker, [CRISP], DESIGN, tmp_path)

@@ -188,6 +188,7 @@ def evaluate(folder, *options) -> int:
     return main(["evaluate", "-o", str(folder), "--arms", str(arms), *size, "--quiet", *options])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_from_the_command_to_report_and_pictures(tmp_path, capsys, monkeypatch):
     """Two shares, then the whole, which draws no clip again; then another option, which is refused."""

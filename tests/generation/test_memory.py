@@ -128,6 +128,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_bound_of_a_network_holds_what_is_counted_layer_by_layer(name):
     config = NETWORKS[name]
@@ -177,6 +178,7 @@ def test_a_container_s_limit_is_what_there_is():
     assert done.stdout == "123456789\n", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_a_decode_really_takes_is_more_than_is_counted_and_of_its_size():
     """Nothing is refused that would fit; what kernels take for themselves came to no more than as much again.

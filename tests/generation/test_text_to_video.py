@@ -269,6 +269,7 @@ def soft(model) -> np.ndarray:
     return to_frames(degrade(render(scene)))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("freeinit", "freqprior", "bivdiff")])
 def test_every_sampler_may_begin_from_a_video_and_keeps_more_of_it_with_less_strength(model, soft, sampler):
     call = {"sampler": sampler, "steps": 6, "video": soft[:2]}
@@ -305,6 +306,7 @@ def test_mixing_takes_the_degradation_of_a_video_away_and_the_video_model_does_n
     assert mixed.motion[0] == mixed.colour[0] == 1
 
 
+@pytest.mark.slow
 def test_inversion_under_the_videos_own_prompt_gives_it_back_and_another_prompt_changes_it(model, soft):
     """The ODE, up and down again unguided, to second order of its steps; noise of the same level loses the clip."""
     call = {"sampler": "ddim", "solver": "dpm++2m", "spacing": "uniform-lam", "steps": 12, "guidance": 1.0,

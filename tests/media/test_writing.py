@@ -190,6 +190,7 @@ write_video(frames, {str(path)!r})
     return child
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.webp", "clip"])
 def test_an_interrupt_leaves_the_old_target_and_nothing_else(tmp_path, name, existing):

@@ -49,6 +49,7 @@ def test_counts_are_those_of_a_real_run(
     assert alive.most >= told.activations * 0.9
 
 
+@pytest.mark.slow
 def test_kinds_grow_as_they_say(config: PredictorConfig) -> None:
     one, more_frames, more_pixels = counted(config), counted(config, frames=6), counted(config, side=16)
     growth = {

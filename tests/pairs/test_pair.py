@@ -344,6 +344,7 @@ def enlarging(tmp_path_factory):
     return TextToVideo.from_pair("sprites"), TextToVideo.from_pair(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_shows_the_image_model_latents_of_its_own_size(enlarging, name):
     """8 x 8 latents are another picture to it, 16 x 16 are not."""

@@ -394,6 +394,7 @@ def test_a_file_of_which_all_is_left_out_says_so(tmp_path: Path) -> None:
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_taken_from_where_and_its_record_makes_it_again(
     pipeline: Path, tmp_path: Path
 ) -> None:

@@ -367,6 +367,7 @@ def test_a_branch_that_has_moved_is_what_is_read_without_a_network_too(local_hub
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_transfer_that_breaks_off_goes_on_where_it_was(local_hub, tmp_path):
     (tmp_path / "large").mkdir()
     file = tmp_path / "large" / "x.safetensors"
@@ -420,6 +421,7 @@ def test_a_file_of_another_size_than_was_said_is_refused_and_not_left_behind(loc
     assert not list(hub.folder("owner/name").glob("snapshots/*/unet/diffusion_pytorch*"))
 
 
+@pytest.mark.slow
 def test_a_disk_too_small_for_a_download_is_one_line(local_hub, tmp_path, small_disk):
     (tmp_path / "large").mkdir()
     save_file({"x": torch.zeros(100_000)}, tmp_path / "large" / "x.safetensors")
@@ -487,6 +489,7 @@ def test_a_public_pair_samples_with_a_network_and_without_to_the_same_bytes(publ
     assert len(set(clips)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_record_is_made_again_from_its_commits_wherever_the_repositories_have_moved(published, other, capsys):
     main([*PAIR, "-o", "a.gif", "--quiet"])
@@ -503,6 +506,7 @@ def test_a_record_is_made_again_from_its_commits_wherever_the_repositories_have_
     assert first == cached == downloaded != moved
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_commit_of_a_record_that_is_gone_is_said(published, other, capsys):
     main([*PAIR, "-o", "a.gif", "--quiet"])

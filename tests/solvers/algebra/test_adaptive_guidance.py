@@ -130,6 +130,7 @@ def test_it_is_one_line_of_any_plan_and_one_call_a_step(method, x):
     assert torch.equal(inside.x, run.x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [partial(APG, eta=0.2), CFGZeroStar, partial(MAMBOG, alpha=1.0), TCFG],

@@ -146,6 +146,7 @@ def tables() -> dict[str, str]:
 BITS = {"alphas": "b0c6833c866f3aae", "levels": "dd4ee9b1fe1a4097", "scales": "3c26ce5ed428d72d"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [{}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}], ids=str)
 def test_tables_have_the_same_bits_whatever_the_processor_does(setting):
     """The alphas are those of the recorded runs. Without its fused multiply-adds, torch gives 121 others."""
