@@ -219,6 +219,9 @@ side (`ivmix.pairs.crossing`), measured once and kept in `pair.json`.
 
 {levels}
 
+The image model has no part in steps from levels above its own, here the first of a composite: 9 evaluations of it,
+where the video model has 10.
+
 It takes samplers that ask both models at one state and level: `composite`, `mixture`, `blend`, `autoguidance`. A zigzag
 has the image model step and invert the state itself, which is no latent of its: such samplers say so.
 
@@ -228,7 +231,8 @@ has the image model step and invert the state itself, which is no latent of its:
 seed {seed} on: mean and half the width of a 95 % bootstrap interval over captions, and for the Fréchet distance, which
 is mostly bias for so few clips, the jackknife's error. "One space" is `sprites`, whose image model is a UNet in the
 video model's latents. Guidance and steps are its defaults in all rows, chosen for that image model and on other seeds,
-but for the mixtures' steps, 15 in place of 20.
+but for the mixtures' steps, 15 in place of 20. [Results](results.md#every-sampler) say what columns are; residue is
+what is left in the watermark's place, in grey levels.
 
 {scores}
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 MEASURED = 64  # frames, at most, evenly among all: more tell no other levels
+STEPS = 1500  # of the training of maps
 
 
 def add(commands: Any) -> None:
@@ -25,7 +26,8 @@ def add(commands: Any) -> None:
         epilog="examples:\n"
         "  ivmix bridge my-pictures/*.jpg --video animatediff --image animatediff-sdxl --scale 2 -o stills\n"
         "  ivmix sample 'a red cat' --pair stills -o out.mp4\n"
-        "  ivmix bridge clip-*.mp4 --video modelscope --image latte --image-model my-pixart --maps -o mine",
+        "  ivmix bridge clip-*.mp4 --video animatediff --image animatediff --image-model my-sdxl/ --scale 2 --maps "
+        "-o mine",
     )
     command.add_argument("clips", nargs="+", metavar="CLIP", help="a film, a picture, or a folder of the frames of one")
     command.add_argument("--video", required=True, metavar="NAME|FOLDER", help="whose video model it is, and its "
@@ -37,7 +39,7 @@ def add(commands: Any) -> None:
     command.add_argument("--scale", type=int, default=1, metavar="K", help="frames are K times as large for the image "
                          "model: 2 for one of 1024x1024 beside a video of 512x512 (default: %(default)s)")  # fmt: skip
     command.add_argument("--maps", action="store_true", help="fit and use learned maps of latents, not pixels")
-    command.add_argument("--steps", type=int, default=1500, metavar="N", help="of their training (default: 1500)")
+    command.add_argument("--steps", type=int, metavar="N", help=f"of their training (default: {STEPS})")
     command.add_argument("--device", default="auto", help="cpu, cuda, … (default: auto)")
     command.add_argument("-o", "--output", required=True, metavar="FOLDER", help="of the pair: it must not exist")
     command.set_defaults(run=run)
@@ -45,6 +47,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     import json
+    import warnings
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
@@ -57,13 +60,16 @@ def run(options: argparse.Namespace) -> None:
     from ivmix.pairs.bridge import MAPS, PairBridge, read_levels
     from ivmix.pairs.crossing import encoded, level_pairs, round_trip
     from ivmix.pairs.description import describe
-    from ivmix.pairs.joining import joined, own_vae
-    from ivmix.pairs.mapping import fit_maps
+    from ivmix.pairs.joining import joined, one_space, own_vae
+    from ivmix.pairs.mapping import check_frames, fit_maps
     from ivmix.pairs.swaps import Swaps, check_there, with_swaps
     from ivmix.progress import progress_bar
     from ivmix.typed import whole
 
-    scale, steps = whole("--scale", options.scale, 1, 16), whole("--steps", options.steps, 1)
+    scale = whole("--scale", options.scale, 1, 16)
+    steps = STEPS if options.steps is None else whole("--steps", options.steps, 1)
+    if options.steps is not None and not options.maps:
+        raise ValueError(f"--steps={steps}: expected --maps beside it, as nothing is trained without")
     folder, device = output_folder(options.output), find_device(options.device)
     if folder.exists():
         raise FileExistsError(f"-o {folder}: there already, expected the name of a new folder")
@@ -76,6 +82,8 @@ def run(options: argparse.Namespace) -> None:
     )
     across = own_vae(image)
     clips = read_pictures(options.clips, video)
+    if options.maps:
+        check_frames(clips)
     some = clips[:: -(-len(clips) // MEASURED)]
     here, there = (
         load_vae(find_vae(raw, entry["vae"]), scaling_factor=entry.get("vae_scaling"), device=device,
@@ -83,6 +91,10 @@ def run(options: argparse.Namespace) -> None:
         for raw, entry in ((video, video), (image, across))
     )  # fmt: skip
     at_once = frames_at_once(scale * video["height"], scale * video["width"])
+    if one_space(here, there):
+        warnings.warn("both models have the same autoencoder: without a bridge they mix with no loss, as `ivmix sample "
+                      "--pair` with --image-model or --video-model", stacklevel=1)  # fmt: skip
+    say(f"measuring levels on {len(some)} of {len(clips)} frames")
     levels = level_pairs(here, there, some, scale, at_once)
     entry: Any = {"levels": levels, **({"scale": scale} if scale > 1 else {})}
     maps = None

@@ -48,7 +48,8 @@ def read_windows(
     if space_window is None:
         return RunWindows(over_frames)
     if pair.bridge is not None:
-        raise ValueError(f"space_window={space_window}: pair {pair.name!r} has two kinds of latents, expected none")
+        raise ValueError(f"space_window={space_window}: pair {pair.name!r} has two kinds of latents, expected none; "
+                         "windows over frames it takes")  # fmt: skip
     pair.check_size("space_window", whole("space_window", space_window, 1))
     side = space_window // pair.vae.config.factor
     return RunWindows(over_frames, (Windows(side, side // 2, "height"), Windows(side, side // 2, "width")))

@@ -43,7 +43,7 @@ def hidden(vae: VAE, clips: Tensor, sigmas: Sequence[float], scale: int = 1, fra
 
     clean, ratios = centred(z), []
     if not clean.any():
-        raise ValueError("clips: expected frames that differ, got one, or the same again")
+        raise ValueError("clips: expected frames that differ, got one, or the same again; give some dozens of pictures")
     for sigma in sigmas:
         noisy = centred(z + sigma * noise)
         square = float((clean * noisy).sum() ** 2 / (clean.square().sum() * noisy.square().sum()))

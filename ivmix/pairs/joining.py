@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from ivmix.models import VAE
 from ivmix.pairs.bridge import COMBINING, OF_VAE, BridgeEntry
 from ivmix.pairs.parts import named
 from ivmix.pairs.swaps import XL_VAE
@@ -19,6 +22,13 @@ def own_vae(raw: Mapping[str, Any]) -> dict[str, Any]:
         return {name: raw[name] for name in OF_VAE if name in raw}
     known = XL_VAE if "text_encoder_2" in image else {}
     return {**known, **{name: image[name] for name in OF_VAE if name in image}}
+
+
+def one_space(here: VAE, there: VAE) -> bool:
+    """Whether two autoencoders are the same, to the bit, so that what they encode needs no bridge."""
+    ours, theirs = here.state_dict(), there.state_dict()
+    alike = here.config == there.config and ours.keys() == theirs.keys()
+    return alike and all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
 def joined(video: Mapping[str, Any], image: Mapping[str, Any], bridge: BridgeEntry, name: str) -> dict[str, Any]:

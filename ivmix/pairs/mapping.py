@@ -13,6 +13,7 @@ from ivmix.models import VAE, LatentMap, LatentMapConfig, VAEConfig
 from ivmix.pairs.crossing import encoded
 
 Maps = tuple[LatentMap, LatentMap]  # to the image model's latents and back
+EVERY = 4  # one frame of so many is held out, to be tried on
 
 
 def new_maps(video: VAEConfig, image: VAEConfig, scale: int = 1, width: int = 64, layers: int = 3) -> Maps:
@@ -30,6 +31,12 @@ def errors(maps: Maps, here: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
     return F.mse_loss(to_image(here), there), F.mse_loss(to_video(there), here)
 
 
+def check_frames(clips: Tensor) -> None:
+    """ValueError for clips (b 3 f H W) of fewer frames than maps can be fitted to and tried on."""
+    if (frames := len(clips) * clips.shape[2]) < EVERY:
+        raise ValueError(f"clips: got {frames} frames, expected at least {EVERY}, and better some hundreds")
+
+
 def fit_maps(
     video: VAE, image: VAE, clips: Tensor, scale: int = 1, steps: int = 1500, frames: int = 64, seed: int = 0,
     step: Callable[[], object] = lambda: None,
@@ -40,11 +47,10 @@ def fit_maps(
     Each step has 32 squares of at most 16 latents of the coarser side, of frames at random; `step` is called after it.
     ValueError for fewer than four frames.
     """
+    check_frames(clips)
     here, there = (encoded(vae, clips, k, frames).float() for vae, k in ((video, 1), (image, scale)))
     here, there = (z.transpose(1, 2).flatten(0, 1)[:, :, None] for z in (here, there))
-    known = torch.arange(len(here)) % 4 != 3
-    if known.all():
-        raise ValueError(f"clips: got {len(here)} frames, expected at least 4, and better some hundreds")
+    known = torch.arange(len(here)) % EVERY != EVERY - 1
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         maps = new_maps(video.config, image.config, scale)

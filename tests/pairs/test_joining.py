@@ -98,6 +98,7 @@ def test_a_pair_across_learned_maps_is_made_of_models_in_place_of_those_named_an
         (["--image-model", "nosuch"], "image_model: no file or folder nosuch"),
         (["--image-model", "mm.safetensors"], "expected a UNet or transformer, found motion"),
         (["--maps", "--steps", 0], "--steps=0: expected a whole number of 1 or more"),
+        (["--steps", 5], "--steps=5: expected --maps beside it"),
         (["-o", "sd15"], "-o sd15: there already, expected the name of a new folder"),
     ],
 )
@@ -109,6 +110,22 @@ def test_what_makes_no_pair_is_told_in_a_line_and_leaves_nothing(home, monkeypat
     assert line.startswith("ivmix bridge: error: ")
     assert said in line
     assert sorted(home.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_maps_of_few_pictures_are_refused_before_anything_is_measured(home, capsys):
+    words = ["--video", home / "animatediff", "--image", home / "animatediff-sdxl", "--maps", "-o", home / "few"]
+    assert main(["bridge", *(str(home / "pictures" / f"{k}.png") for k in range(3)), *map(str, words)]) == 2
+    said = capsys.readouterr().err
+    assert said == "ivmix bridge: error: clips: got 3 frames, expected at least 4, and better some hundreds\n"
+
+
+@pytest.mark.slow
+def test_two_models_of_one_autoencoder_are_told_that_they_need_no_bridge(home, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert bridge(home, "--image", home / "animatediff", "-o", home / "needless") == 0
+    assert "warning: both models have the same autoencoder" in capsys.readouterr().err
 
 
 @pytest.mark.slow
