@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     from ivmix.media import write_text
     from ivmix.models import load_vae, save_folder
     from ivmix.pairs.bridge import MAPS, PairBridge, read_levels
-    from ivmix.pairs.crossing import encoded, level_pairs, round_trip
+    from ivmix.pairs.crossing import SIGMAS, encoded, level_pairs, round_trip
     from ivmix.pairs.description import describe
     from ivmix.pairs.joining import joined, one_space, own_vae
     from ivmix.pairs.mapping import check_frames, fit_maps
@@ -95,7 +95,8 @@ def run(options: argparse.Namespace) -> None:
         warnings.warn("both models have the same autoencoder: without a bridge they mix with no loss, as `ivmix sample "
                       "--pair` with --image-model or --video-model", stacklevel=1)  # fmt: skip
     say(f"measuring levels on {len(some)} of {len(clips)} frames")
-    levels = level_pairs(here, there, some, scale, at_once)
+    with progress_bar(2 * len(SIGMAS), True, desc="levels", unit="level") as bar:
+        levels = level_pairs(here, there, some, scale, at_once, step=bar.update)
     entry: Any = {"levels": levels, **({"scale": scale} if scale > 1 else {})}
     maps = None
     if options.maps:

@@ -3,7 +3,7 @@
 Pictures are clips (b 3 f H W) in [-1, 1], of the size that the video model has; across they are `scale` times as large.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 import torch
@@ -25,14 +25,17 @@ def encoded(vae: VAE, clips: Tensor, scale: int = 1, frames: int = 64) -> Tensor
 
 
 @torch.no_grad()
-def hidden(vae: VAE, clips: Tensor, sigmas: Sequence[float], scale: int = 1, frames: int = 64) -> list[float]:
+def hidden(
+    vae: VAE, clips: Tensor, sigmas: Sequence[float], scale: int = 1, frames: int = 64,
+    step: Callable[[], object] = lambda: None,
+) -> list[float]:  # fmt: skip
     """The noise to signal in pixels, as amplitudes, of clips whose latents have noise of these levels.
 
     sqrt(1/rho² - 1), rho the correlation of what the decoder makes of noisy latents with what it makes of clean ones,
     each pixel's mean over all frames taken off: what is no longer the picture beside what still is, however the decoder
     bends; where it does not, in proportion to sigma. One draw of the noise serves all levels. The autoencoder has the
-    clips `scale` times as large, so many frames at a time; pixels are those of the clips. ValueError for frames that
-    are all alike, of which nothing can be hidden.
+    clips `scale` times as large, so many frames at a time; pixels are those of the clips. `step` is called after each
+    level. ValueError for frames that are all alike, of which nothing can be hidden.
     """
     z = encoded(vae, clips, scale, frames)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED)).to(z)
@@ -48,16 +51,19 @@ def hidden(vae: VAE, clips: Tensor, sigmas: Sequence[float], scale: int = 1, fra
         noisy = centred(z + sigma * noise)
         square = float((clean * noisy).sum() ** 2 / (clean.square().sum() * noisy.square().sum()))
         ratios.append((1 / square - 1) ** 0.5)
+        step()
     return ratios
 
 
 def level_pairs(
-    video: VAE, image: VAE, clips: Tensor, scale: int = 1, frames: int = 64, sigmas: Sequence[float] = SIGMAS
-) -> list[tuple[float, float]]:
+    video: VAE, image: VAE, clips: Tensor, scale: int = 1, frames: int = 64, sigmas: Sequence[float] = SIGMAS,
+    step: Callable[[], object] = lambda: None,
+) -> list[tuple[float, float]]:  # fmt: skip
     """Levels of the `image` autoencoder's latents at which as much is hidden in pixels as at `sigmas` in `video`'s, as
     pairs to three digits: what is hidden at some levels of either, interpolated in logarithms. Those at which a decoder
-    hides no more than at lower ones, as one that has learnt nothing may, are left out."""
-    here, there = hidden(video, clips, sigmas, 1, frames), hidden(image, clips, sigmas, scale, frames)
+    hides no more than at lower ones, as one that has learnt nothing may, are left out. `step` is called twice a
+    level."""
+    here, there = (hidden(vae, clips, sigmas, k, frames, step) for vae, k in ((video, 1), (image, scale)))
     hiding = Levels(increasing(zip(there, sigmas, strict=True)))  # from noise to signal to the level across that has it
     across = [float(f"{hiding.there(ratio):.3g}") for ratio in here]
     return list(increasing(zip(sigmas, across, strict=True)))
