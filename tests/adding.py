@@ -295,7 +295,7 @@ def command(root: Path) -> None:
     new(root, "ivmix/cli/levels.py", COMMAND)
     new(root, "tests/cli/test_levels.py", COMMAND_TEST)
     door = "ivmix/cli/__init__.py"
-    swap(root, door, "evaluate, inspect, pairs,", "evaluate, inspect, levels, pairs,")  # imported
+    swap(root, door, "    inspect,\n    pairs,\n", "    inspect,\n    levels,\n    pairs,\n")  # imported
     swap(root, door, "bench, inspect, pairs,", "bench, inspect, levels, pairs,")  # and added
 
 
