@@ -294,6 +294,7 @@ def test_two_processes_go_on_where_one_was_killed(tmp_path):
 # --- from a video ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_clip_from_a_clip_is_made_again_by_its_record_while_the_file_is_the_same(run, tmp_path, soft):
     video = shutil.copy(soft, tmp_path / "soft.mp4")

@@ -117,6 +117,7 @@ def test_another_pair_is_loaded_when_it_is_drawn_with_and_one_that_cannot_be_lea
     assert isinstance(list(studio.run("me", "sample", form()))[-1], Clip)
 
 
+@pytest.mark.slow
 def test_one_model_lies_in_memory_at_a_time(tmp_path):
     models, beside = weakref.WeakSet[TextToVideo](), list[int]()
 

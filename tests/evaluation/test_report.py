@@ -168,6 +168,7 @@ def test_every_sampler_has_a_colour_of_its_own():
     assert len({to_hex(one) for one in (*FAMILIES.values(), TRUTH, OTHER)}) == len(FAMILIES) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, len(SAMPLERS)])
 def test_a_plot_of_few_and_of_many_lines_shows_each_in_its_colour(report, tmp_path, count):
     rows = [row(report, f"{name}, {n}", name, n, n) for name in list(SAMPLERS)[:count] for n in (20, 50)]

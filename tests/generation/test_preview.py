@@ -149,6 +149,7 @@ def test_a_file_that_can_no_longer_be_written_ends_the_previews_and_not_the_run(
 # --- `ivmix sample --preview` ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["now.png", "now.gif"])
 def test_a_clip_that_is_watched_is_the_same_clip(command, tmp_path, name):
     mapped_pair(tmp_path / "mapped")

@@ -236,6 +236,7 @@ def sde_moments(limit, mean, covariance):
 SOLVED = {"composite, DDIM": 1.0, "composite, SDE-2M": 2.0}  # weak orders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequence", ["down-first", "up-first", *SOLVED])
 @pytest.mark.parametrize("pattern", some_slow("R-I", "R-V", "RV-IV", "IR-VI", "RR-IV", fast=("R-I", "RV-IV", "RR-IV")))
 def test_noise_patterns_converge_to_the_sde(pattern, sequence, slopes):

@@ -1,5 +1,6 @@
 """Where the networks of the embedded pair start from."""
 
+import pytest
 import torch
 
 from ivmix.models import VAE
@@ -14,6 +15,7 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.slow
 def test_the_whole_size_starts_from_the_half_size_and_keeps_its_scale(tmp_path):
     half = VAE(HALF_CONFIG)
     save_half(half, tmp_path / "pair")

@@ -76,6 +76,7 @@ def test_a_finished_stage_is_not_trained_again(trained):
     assert (trained / "half.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_the_shipped_autoencoder_gives_latents_of_unit_deviation_and_loses_little():
     from ivmix.pairs.pair import load_pair
 
