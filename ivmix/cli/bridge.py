@@ -98,11 +98,12 @@ def run(options: argparse.Namespace) -> None:
     with progress_bar(2 * len(SIGMAS), True, desc="levels", unit="level") as bar:
         levels = level_pairs(here, there, some, scale, at_once, step=bar.update)
     entry: Any = {"levels": levels, **({"scale": scale} if scale > 1 else {})}
-    maps = None
+    maps, fitted = None, {}
     if options.maps:
         with progress_bar(steps, True, desc="maps") as bar:
             maps, explained = fit_maps(here, there, clips, scale, steps, at_once, step=bar.update)
-        entry |= {name: name for name in MAPS}
+        fitted = dict(zip(MAPS, maps, strict=True))
+        entry |= {name: name for name in fitted}
     raw = joined(video, image, entry, folder.name)
     with torch.no_grad():
         bridge = PairBridge(there, read_levels(entry), scale, maps).between(here, at_once)
@@ -111,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
     with TemporaryDirectory(dir=folder.parent) as unfinished:
         new = Path(unfinished, folder.name)
         new.mkdir()
-        for name, network in zip(MAPS, maps or (), strict=False):
+        for name, network in fitted.items():
             save_folder(network, new / name)
         write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", new / "pair.json")
         describe(new)
